@@ -1,0 +1,54 @@
+"""Build of the one extension module; everything else stands in pyproject.toml."""
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+HERE = Path(__file__).parent
+
+# One list for every file and every machine: instruction sets are switched on by target regions
+# inside csrc/isa_*.c, never by flags, and the CPU of the build host is never looked at.
+# The last two undo whatever the user's CFLAGS say: contracted multiply-adds would give other bits.
+GCC_FLAGS = [
+    "-O3", "-std=c11", "-fno-math-errno", "-fvisibility=hidden", "-fstack-protector-strong",
+    "-pthread", "-Wall", "-Wextra", "-Wundef", "-fno-fast-math", "-ffp-contract=off",
+]  # fmt: skip
+MSVC_FLAGS = ["/O2", "/std:c11", "/fp:precise", "/W3"]
+
+# The limited API gives one wheel for every CPython from 3.11 on; free-threaded builds have none.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+LIMITED_API = sys.implementation.name == "cpython" and not FREE_THREADED
+
+
+class BuildExt(build_ext):
+    def build_extensions(self):
+        msvc = self.compiler.compiler_type == "msvc"
+        for extension in self.extensions:
+            extension.extra_compile_args = list(MSVC_FLAGS if msvc else GCC_FLAGS)
+            if not msvc:
+                extension.extra_link_args = ["-pthread"]
+            if os.environ.get("FASTINIT_WERROR") and not msvc:
+                extension.extra_compile_args.append("-Werror")
+        super().build_extensions()
+
+
+core = Extension(
+    "fastinit._core",
+    sources=["src/fastinit/_core.pyx"]
+    + sorted(str(path.relative_to(HERE).as_posix()) for path in (HERE / "csrc").glob("*.c")),
+    include_dirs=["csrc"],
+    depends=sorted(str(path.relative_to(HERE).as_posix()) for path in (HERE / "csrc").glob("*.[hd]*")),
+    define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],
+    py_limited_api=LIMITED_API,
+)
+
+setup(
+    ext_modules=cythonize([core], language_level=3),
+    cmdclass={"build_ext": BuildExt},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},
+)
