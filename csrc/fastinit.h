@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The C interface of fastinit: the only header that the Python binding sees.
+ * Nothing here allocates what the caller must free, and nothing keeps state but the
+ * chosen instruction set. Arguments are checked by the caller (the binding); what is
+ * asserted here would be a bug there.
+ */
+#ifndef FASTINIT_H
+#define FASTINIT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FI_STREAM_VERSION 1
+
+typedef enum {
+    FI_OK = 0,
+    FI_ERR_ISA_UNKNOWN,     /* no instruction set of that name exists */
+    FI_ERR_ISA_UNAVAILABLE, /* it exists, but not in this build or on this CPU */
+    FI_ERR_NO_MASS,         /* a truncated normal between bounds of no representable probability */
+    FI_ERR_MEMORY
+} fi_status;
+
+/* ---- Instruction sets ------------------------------------------------------------------ */
+
+/* Chooses the kernels of the process: `name`, or the widest available one where name is NULL
+ * or empty. On an error the choice stays as it was. Not to be called while kernels run. */
+fi_status fi_isa_select(const char *name);
+
+/* The chosen set's name ("scalar", "avx2", "avx512", "neon"). */
+const char *fi_isa_name(void);
+
+/* The names of the sets available on this CPU, narrowest first; NULL from the first index past the end. */
+const char *fi_isa_available(size_t index);
+
+/* Name and version of the compiler that built this library. */
+const char *fi_compiler(void);
+
+/* ---- Sampling -------------------------------------------------------------------------- */
+
+typedef enum { FI_FLOAT32, FI_FLOAT64, FI_FLOAT16, FI_BFLOAT16, FI_DTYPES } fi_dtype;
+/* The last law is a plan's own choice (see plan.c), never a caller's. */
+typedef enum {
+    FI_WORDS,
+    FI_UNIFORM,
+    FI_NORMAL,
+    FI_TRUNCATED_NORMAL,
+    FI_TRUNCATED_NORMAL_WIDE,
+    FI_LAWS
+} fi_law;
+
+typedef struct {
+    uint64_t seed;
+    uint64_t stream;
+} fi_key;
+
+/* A distribution with the parameters of the public interface.
+ *   FI_WORDS             the words of a plane, as uint32 (dtype FI_FLOAT32)
+ *   FI_UNIFORM           [a, b), a < b finite
+ *   FI_NORMAL            mean a, standard deviation b >= 0
+ *   FI_TRUNCATED_NORMAL  mean a, standard deviation b >= 0, bounds c < d in standard deviations
+ * `plane` is the first of the two planes of the value: 0, or 2 for an imaginary part. */
+typedef struct {
+    fi_law law;
+    unsigned plane;
+    double a, b, c, d;
+} fi_dist;
+
+/* A distribution made ready for a dtype: constants that every element shares. Read-only for callers. */
+typedef struct {
+    fi_dist dist;
+    fi_dtype dtype;
+    fi_law kernel; /* the law, or its variant in double precision */
+    fi_key key;
+    int clamp;           /* some element may round out of the bounds */
+    double scale, shift; /* x = shift + scale * (u or z) */
+    double clamp_low, clamp_high;
+    double tail_low, tail_high; /* Phi(c) and 1 - Phi(d) */
+    double mass;                /* Phi(d) - Phi(c) */
+    /* The same for float32 kernels; tails in units of 2^-32, unit_scale for integers of 2^-24. */
+    float scale_f, unit_scale_f, shift_f, clamp_low_f, clamp_high_f;
+    float tail_low_f, tail_high_f, mass_f;
+} fi_plan;
+
+/* IN dist, dtype, key; OUT plan. FI_ERR_NO_MASS as above. */
+fi_status fi_plan_make(fi_plan *plan, const fi_dist *dist, fi_dtype dtype, fi_key key);
+
+/* Writes elements first .. first+count-1 of the tensor to out[0..count-1], on at most `threads`
+ * threads (made and joined inside). out: aligned to its element. first + count <= 2^58. */
+void fi_fill(const fi_plan *plan, void *out, uint64_t first, uint64_t count, unsigned threads);
+
+/* One piece of a tensor in a launch of several: OUT out[0..count-1]. */
+typedef struct {
+    const fi_plan *plan;
+    void *out;
+    uint64_t first, count;
+} fi_piece;
+
+/* Fills all pieces in one launch of the threads, balanced over elements. */
+void fi_fill_many(const fi_piece *pieces, size_t pieces_count, unsigned threads);
+
+#define FI_MAX_DIMENSIONS 64
+
+/* A strided block of a tensor, in row-major order of its own `dimensions` >= 1 axes: the element at
+ * (i_0, i_1, ...) is element first + sum(i_k * strides[k]) of the tensor. */
+typedef struct {
+    uint64_t first;
+    unsigned dimensions;
+    uint64_t counts[FI_MAX_DIMENSIONS];
+    int64_t strides[FI_MAX_DIMENSIONS];
+} fi_block;
+
+/* Writes the block's elements to the contiguous out; time and memory grow with the block alone. */
+void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsigned threads);
+
+/* The exclusive-or of the first `count` words (rounded up to tiles of 64, at most 2^34) of plane 0: the
+ * speed of the random bits alone, for benchmarks. */
+uint32_t fi_words_xor(fi_key key, uint64_t count);
+
+/* The standard normal distribution function and quantile in double precision, for tests.
+ * tail(z) = 1 - Phi(z): relative error <= 1e-14 for |z| <= 37.5. quantile(p) for p in (0, 0.5]:
+ * -Phi^-1(p), error <= 2^-50 * max(1, |z|). */
+double fi_normal_tail(double z);
+double fi_normal_quantile_tail(double p);
+
+/* ---- Threads --------------------------------------------------------------------------- */
+
+/* How many threads a call over `bytes` bytes of output uses when at most `limit` are allowed. */
+unsigned fi_threads_for(uint64_t bytes, unsigned limit);
+
+#endif

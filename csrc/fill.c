@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Fills over threads. Chunks are cut by element index, so what a thread does never shows in the bits.
+ */
+#include <string.h>
+
+#include "fpenv.h"
+#include "internal.h"
+#include "parallel.h"
+
+static size_t item_size(fi_dtype dtype) {
+    return dtype == FI_FLOAT64 ? 8 : dtype == FI_FLOAT32 ? 4 : 2;
+}
+
+static void fill_piece(const fi_piece *piece, uint64_t skip, uint64_t count) {
+    const fi_plan *plan = piece->plan;
+    char *out = (char *)piece->out + skip * item_size(plan->dtype);
+    fi_active->fill[plan->kernel][plan->dtype](plan, out, piece->first + skip, count);
+}
+
+typedef struct {
+    const fi_piece *pieces;
+    size_t count;
+    uint64_t elements;
+} launch;
+
+/* Worker i's share of n elements is from cut i to cut i+1. Cuts fall on multiples of 4096 elements,
+ * so that threads share no cache line, and no tile, of a tensor that starts at one. */
+static uint64_t share_cut(uint64_t n, unsigned worker, unsigned workers) {
+    const uint64_t cut = (n + 4095) / 4096 * worker / workers * 4096;
+    return cut < n ? cut : n;
+}
+
+static void fill_share(void *context, unsigned worker, unsigned workers) {
+    const launch *all = context;
+    const uint64_t begin = share_cut(all->elements, worker, workers);
+    const uint64_t end = share_cut(all->elements, worker + 1, workers);
+    uint64_t position = 0;
+    for (size_t i = 0; i < all->count && position < end; i++) {
+        const fi_piece *piece = &all->pieces[i];
+        const uint64_t from = begin > position ? begin - position : 0;
+        const uint64_t to = end - position < piece->count ? end - position : piece->count;
+        if (from < to) fill_piece(piece, from, to - from);
+        position += piece->count;
+    }
+}
+
+void fi_fill_many(const fi_piece *pieces, size_t pieces_count, unsigned threads) {
+    launch all = {pieces, pieces_count, 0};
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < pieces_count; i++) {
+        all.elements += pieces[i].count;
+        bytes += pieces[i].count * item_size(pieces[i].plan->dtype);
+    }
+    const unsigned workers = fi_threads_for(bytes, threads);
+    fi_parallel(workers, fill_share, &all);
+}
+
+void fi_fill(const fi_plan *plan, void *out, uint64_t first, uint64_t count, unsigned threads) {
+    const fi_piece piece = {plan, out, first, count};
+    fi_fill_many(&piece, 1, threads);
+}
+
+typedef struct {
+    const fi_plan *plan;
+    const fi_block *block;
+    char *out;
+    uint64_t elements;
+} block_launch;
+
+/* The tensor's index of the first element of a row of the block. */
+static uint64_t row_start(const fi_block *block, uint64_t row) {
+    uint64_t index = block->first;
+    for (unsigned k = block->dimensions - 1; k-- > 0;) {
+        index += (uint64_t)block->strides[k] * (row % block->counts[k]);
+        row /= block->counts[k];
+    }
+    return index;
+}
+
+static void block_share(void *context, unsigned worker, unsigned workers) {
+    const block_launch *all = context;
+    const fi_plan *plan = all->plan;
+    const fi_fill_fn fill = fi_active->fill[plan->kernel][plan->dtype];
+    const size_t size = item_size(plan->dtype);
+    const uint64_t row_length = all->block->counts[all->block->dimensions - 1];
+    const uint64_t stride = (uint64_t)all->block->strides[all->block->dimensions - 1];
+    const uint64_t end = share_cut(all->elements, worker + 1, workers);
+    uint64_t position = share_cut(all->elements, worker, workers);
+    double tile[FI_TILE]; /* of any dtype: the last tile that a strided row picked from */
+    uint64_t tile_index = UINT64_MAX;
+    while (position < end) {
+        const uint64_t column = position % row_length;
+        uint64_t n = row_length - column;
+        if (n > end - position) n = end - position;
+        const uint64_t index = row_start(all->block, position / row_length) + stride * column;
+        char *out = all->out + position * size;
+        if (stride == 1 && n >= FI_TILE / 4) {
+            fill(plan, out, index, n);
+        } else {
+            for (uint64_t i = 0; i < n; i++) {
+                const uint64_t element = index + stride * i;
+                if (element / FI_TILE != tile_index) {
+                    tile_index = element / FI_TILE;
+                    fill(plan, tile, tile_index * FI_TILE, FI_TILE);
+                }
+                memcpy(out + i * size, (char *)tile + element % FI_TILE * size, size);
+            }
+        }
+        position += n;
+    }
+}
+
+void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsigned threads) {
+    block_launch all = {plan, block, out, 1};
+    for (unsigned k = 0; k < block->dimensions; k++) all.elements *= block->counts[k];
+    fi_parallel(fi_threads_for(all.elements * item_size(plan->dtype), threads), block_share, &all);
+}
+
+uint32_t fi_words_xor(fi_key key, uint64_t count) {
+    const fi_fpenv saved = fi_fpenv_enter();
+    const uint32_t result = fi_active->words_xor(key, (count + FI_TILE - 1) / FI_TILE);
+    fi_fpenv_leave(saved);
+    return result;
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * AVX2 with FMA and F16C: the vocabulary on 256-bit vectors, eight lanes.
+ */
+#include <string.h>
+
+#include "internal.h"
+
+#if FI_X86
+#include <immintrin.h>
+
+#include "ppnd16.h"
+#include "tables.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+#define FI_ISA avx2
+#define FI_ISA_NAME "avx2"
+#define FI_LANES 8
+#define FI_HALVES 2
+
+/* ---- sampling vocabulary ---------------------------------------------------------------- */
+
+typedef __m256i vq;
+typedef __m256i vu;
+typedef __m256 vf;
+typedef __m256d vd;
+typedef __m256d vm;
+
+FI_INLINE vq vq_set1(uint64_t a) { return _mm256_set1_epi64x((long long)a); }
+FI_INLINE vq vq_mul(vq a, vq b) { return _mm256_mul_epu32(a, b); }
+FI_INLINE vq vq_high(vq a) { return _mm256_srli_epi64(a, 32); }
+FI_INLINE vq vq_xor(vq a, vq b) { return _mm256_xor_si256(a, b); }
+FI_INLINE vq vq_or(vq a, vq b) { return _mm256_or_si256(a, b); }
+FI_INLINE vq vq_sub(vq a, vq b) { return _mm256_sub_epi64(a, b); }
+FI_INLINE vq vq_xor3(vq a, vq b, vq c) { return vq_xor(vq_xor(a, b), c); }
+FI_INLINE vq vq_counter(uint32_t block, int half) {
+    return _mm256_add_epi64(_mm256_set1_epi64x((long long)block + half),
+                            _mm256_setr_epi64x(0, 2, 4, 6));
+}
+FI_INLINE vq vq_join(vq high, vq low) {
+    return _mm256_blend_epi32(low, _mm256_shuffle_epi32(high, 0xA0), 0xAA);
+}
+FI_INLINE vq vq_sar63(vq a) { return _mm256_cmpgt_epi64(_mm256_setzero_si256(), a); }
+#define vq_shr(a, n) _mm256_srli_epi64(a, n)
+
+FI_INLINE vu vu_set1(uint32_t a) { return _mm256_set1_epi32((int)a); }
+FI_INLINE vu vu_pack(const vq *halves) { return vq_join(halves[1], halves[0]); }
+FI_INLINE vu vu_xor(vu a, vu b) { return _mm256_xor_si256(a, b); }
+FI_INLINE vu vu_xor_or(vu a, vu b, vu c) { return _mm256_or_si256(_mm256_xor_si256(a, b), c); }
+FI_INLINE void vu_store(uint32_t *p, vu a) { _mm256_storeu_si256((__m256i *)p, a); }
+#define vu_shr(a, n) _mm256_srli_epi32(a, n)
+#define vu_sar(a, n) _mm256_srai_epi32(a, n)
+
+FI_INLINE vu vf_bits(vf a) { return _mm256_castps_si256(a); }
+FI_INLINE vf vf_set1(float a) { return _mm256_set1_ps(a); }
+FI_INLINE vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+FI_INLINE vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+FI_INLINE vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+FI_INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+FI_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+FI_INLINE int vf_any_less(vf a, vf b) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ)) != 0;
+}
+FI_INLINE vf vf_from_i32(vu a) { return _mm256_cvtepi32_ps(a); }
+/* Both halves and the product are exact, so the sum is rounded once. */
+FI_INLINE vf vf_from_u32(vu a) {
+    const vf high = _mm256_cvtepi32_ps(_mm256_srli_epi32(a, 16));
+    const vf low = _mm256_cvtepi32_ps(_mm256_and_si256(a, _mm256_set1_epi32(0xFFFF)));
+    return _mm256_add_ps(_mm256_mul_ps(high, _mm256_set1_ps(65536.0f)), low);
+}
+FI_INLINE vf vf_mantissa(vu bits) {
+    return _mm256_castsi256_ps(
+        _mm256_or_si256(_mm256_and_si256(bits, _mm256_set1_epi32(0x7FFFFF)),
+                        _mm256_set1_epi32(0x3F800000)));
+}
+/* Four permutes of eight and a tree of blends, by index bits 3 and 4. */
+FI_INLINE vf vf_lookup(const float table[32], vu i) {
+    const vf bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(i, 28));
+    const vf bit4 = _mm256_castsi256_ps(_mm256_slli_epi32(i, 27));
+    const vf a = _mm256_permutevar8x32_ps(_mm256_load_ps(table), i);
+    const vf b = _mm256_permutevar8x32_ps(_mm256_load_ps(table + 8), i);
+    const vf c = _mm256_permutevar8x32_ps(_mm256_load_ps(table + 16), i);
+    const vf d = _mm256_permutevar8x32_ps(_mm256_load_ps(table + 24), i);
+    return _mm256_blendv_ps(_mm256_blendv_ps(a, b, bit3), _mm256_blendv_ps(c, d, bit3), bit4);
+}
+FI_INLINE vf vf_with_sign(vf a, vu sign) {
+    return _mm256_xor_ps(a, _mm256_and_ps(_mm256_castsi256_ps(sign), _mm256_set1_ps(-0.0f)));
+}
+FI_INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
+FI_INLINE void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
+FI_INLINE void vf_store_bf16(uint16_t *p, vf a) {
+    const __m256i bits = _mm256_castps_si256(a);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_srli_epi32(
+        _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd), 16);
+    _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(_mm256_castsi256_si128(rounded),
+                                                    _mm256_extracti128_si256(rounded, 1)));
+}
+FI_INLINE void vf_store_f16(uint16_t *p, vf a) {
+    _mm_storeu_si128((__m128i *)p,
+                     _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+FI_INLINE vq vd_bits(vd a) { return _mm256_castpd_si256(a); }
+FI_INLINE vd vd_set1(double a) { return _mm256_set1_pd(a); }
+FI_INLINE vd vd_add(vd a, vd b) { return _mm256_add_pd(a, b); }
+FI_INLINE vd vd_sub(vd a, vd b) { return _mm256_sub_pd(a, b); }
+FI_INLINE vd vd_mul(vd a, vd b) { return _mm256_mul_pd(a, b); }
+FI_INLINE vd vd_div(vd a, vd b) { return _mm256_div_pd(a, b); }
+FI_INLINE vd vd_sqrt(vd a) { return _mm256_sqrt_pd(a); }
+FI_INLINE vd vd_min(vd a, vd b) { return _mm256_min_pd(a, b); }
+FI_INLINE vd vd_max(vd a, vd b) { return _mm256_max_pd(a, b); }
+FI_INLINE vm vd_less(vd a, vd b) { return _mm256_cmp_pd(a, b, _CMP_LT_OQ); }
+FI_INLINE vd vd_select(vm m, vd a, vd b) { return _mm256_blendv_pd(b, a, m); }
+FI_INLINE int vm_any(vm m) { return _mm256_movemask_pd(m) != 0; }
+/* 64-bit integers as 2^32 high + low: the high part is exact (biased by 2^84 + 2^52, and by 2^63
+ * where signed), the low part comes in the mantissa of 2^52 + low, and their sum is rounded once. */
+FI_INLINE vd vd_from_parts(vq a, uint64_t high_bias, double bias) {
+    const __m256i high = _mm256_xor_si256(_mm256_srli_epi64(a, 32), vq_set1(high_bias));
+    const __m256i low = _mm256_blend_epi32(a, vq_set1(UINT64_C(0x4330000000000000)), 0xAA);
+    const vd exact = _mm256_sub_pd(_mm256_castsi256_pd(high), _mm256_set1_pd(bias));
+    return _mm256_add_pd(exact, _mm256_castsi256_pd(low));
+}
+FI_INLINE vd vd_from_i64(vq a) {
+    return vd_from_parts(a, UINT64_C(0x4530000080000000), 0x1p84 + 0x1p63 + 0x1p52);
+}
+FI_INLINE vd vd_from_u64(vq a) {
+    return vd_from_parts(a, UINT64_C(0x4530000000000000), 0x1p84 + 0x1p52);
+}
+FI_INLINE vd vd_mantissa(vd a) {
+    const vd bits = _mm256_and_pd(a, _mm256_castsi256_pd(vq_set1(UINT64_C(0xFFFFFFFFFFFFF))));
+    return _mm256_or_pd(bits, _mm256_set1_pd(1.0));
+}
+FI_INLINE vd vd_exponent(vd a) {
+    /* the exponent field as the low bits of 2^52 + field */
+    const __m256i field = _mm256_srli_epi64(_mm256_castpd_si256(a), 52);
+    const __m256i biased = _mm256_or_si256(field, vq_set1(UINT64_C(0x4330000000000000)));
+    return _mm256_sub_pd(_mm256_castsi256_pd(biased), _mm256_set1_pd(0x1p52 + 1023.0));
+}
+FI_INLINE vd vd_lookup(const double table[16], vd a) {
+    const __m256i i = _mm256_and_si256(_mm256_srli_epi64(_mm256_castpd_si256(a), 48), vq_set1(15));
+    return _mm256_i64gather_pd(table, i, 8);
+}
+FI_INLINE vd vd_with_sign(vd a, vq sign) {
+    return _mm256_xor_pd(a, _mm256_and_pd(_mm256_castsi256_pd(sign), _mm256_set1_pd(-0.0)));
+}
+FI_INLINE void vd_store_halves(double *p, const vd *halves) {
+    const vd low = _mm256_unpacklo_pd(halves[0], halves[1]);
+    const vd high = _mm256_unpackhi_pd(halves[0], halves[1]);
+    _mm256_storeu_pd(p, _mm256_permute2f128_pd(low, high, 0x20));
+    _mm256_storeu_pd(p + 4, _mm256_permute2f128_pd(low, high, 0x31));
+}
+
+#include "philox_template.h"
+#include "quantile_template.h"
+#include "dist_template.h"
+#include "fill_template.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+#endif
+
+typedef int fi_isa_avx2_is_not_empty; /* ISO C wants a declaration in every unit */

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * AVX-512 (F, BW, DQ, VL): the vocabulary on 512-bit vectors, sixteen lanes.
+ */
+#include <string.h>
+
+#include "internal.h"
+
+#if FI_X86
+#include <immintrin.h>
+
+#include "ppnd16.h"
+#include "tables.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c,prefer-vector-width=512")
+#endif
+
+#define FI_ISA avx512
+#define FI_ISA_NAME "avx512"
+#define FI_LANES 16
+#define FI_HALVES 2
+
+/* ---- sampling vocabulary ---------------------------------------------------------------- */
+
+typedef __m512i vq;
+typedef __m512i vu;
+typedef __m512 vf;
+typedef __m512d vd;
+typedef __mmask8 vm;
+
+FI_INLINE vq vq_set1(uint64_t a) { return _mm512_set1_epi64((long long)a); }
+FI_INLINE vq vq_mul(vq a, vq b) { return _mm512_mul_epu32(a, b); }
+FI_INLINE vq vq_high(vq a) { return _mm512_srli_epi64(a, 32); }
+FI_INLINE vq vq_xor(vq a, vq b) { return _mm512_xor_si512(a, b); }
+FI_INLINE vq vq_or(vq a, vq b) { return _mm512_or_si512(a, b); }
+FI_INLINE vq vq_sub(vq a, vq b) { return _mm512_sub_epi64(a, b); }
+FI_INLINE vq vq_xor3(vq a, vq b, vq c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
+FI_INLINE vq vq_counter(uint32_t block, int half) {
+    return _mm512_add_epi64(_mm512_set1_epi64((long long)block + half),
+                            _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14));
+}
+FI_INLINE vq vq_join(vq high, vq low) {
+    return _mm512_mask_shuffle_epi32(low, 0xAAAA, high, (_MM_PERM_ENUM)0xA0);
+}
+FI_INLINE vq vq_sar63(vq a) { return _mm512_srai_epi64(a, 63); }
+#define vq_shr(a, n) _mm512_srli_epi64(a, n)
+
+FI_INLINE vu vu_set1(uint32_t a) { return _mm512_set1_epi32((int)a); }
+FI_INLINE vu vu_pack(const vq *halves) { return vq_join(halves[1], halves[0]); }
+FI_INLINE vu vu_xor(vu a, vu b) { return _mm512_xor_si512(a, b); }
+FI_INLINE vu vu_xor_or(vu a, vu b, vu c) { return _mm512_ternarylogic_epi32(a, b, c, 0xBE); }
+FI_INLINE void vu_store(uint32_t *p, vu a) { _mm512_storeu_si512(p, a); }
+#define vu_shr(a, n) _mm512_srli_epi32(a, n)
+#define vu_sar(a, n) _mm512_srai_epi32(a, n)
+
+FI_INLINE vu vf_bits(vf a) { return _mm512_castps_si512(a); }
+FI_INLINE vf vf_set1(float a) { return _mm512_set1_ps(a); }
+FI_INLINE vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+FI_INLINE vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+FI_INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+FI_INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+FI_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+FI_INLINE int vf_any_less(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ) != 0; }
+FI_INLINE vf vf_from_i32(vu a) { return _mm512_cvtepi32_ps(a); }
+FI_INLINE vf vf_from_u32(vu a) { return _mm512_cvtepu32_ps(a); }
+FI_INLINE vf vf_mantissa(vu bits) {
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(bits, _mm512_set1_epi32(0x7FFFFF),
+                                                         _mm512_set1_epi32(0x3F800000), 0xEA));
+}
+FI_INLINE vf vf_lookup(const float table[32], vu i) {
+    return _mm512_permutex2var_ps(_mm512_load_ps(table), i, _mm512_load_ps(table + 16));
+}
+FI_INLINE vf vf_with_sign(vf a, vu sign) {
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(
+        _mm512_castps_si512(a), sign, _mm512_set1_epi32((int)0x80000000u), 0x78));
+}
+FI_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
+FI_INLINE void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
+/* By integers: the CPU's own bfloat16 conversion flushes subnormals. */
+FI_INLINE void vf_store_bf16(uint16_t *p, vf a) {
+    const __m512i bits = _mm512_castps_si512(a);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i rounded =
+        _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+}
+FI_INLINE void vf_store_f16(uint16_t *p, vf a) {
+    _mm256_storeu_si256((__m256i *)p,
+                        _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+FI_INLINE vq vd_bits(vd a) { return _mm512_castpd_si512(a); }
+FI_INLINE vd vd_set1(double a) { return _mm512_set1_pd(a); }
+FI_INLINE vd vd_add(vd a, vd b) { return _mm512_add_pd(a, b); }
+FI_INLINE vd vd_sub(vd a, vd b) { return _mm512_sub_pd(a, b); }
+FI_INLINE vd vd_mul(vd a, vd b) { return _mm512_mul_pd(a, b); }
+FI_INLINE vd vd_div(vd a, vd b) { return _mm512_div_pd(a, b); }
+FI_INLINE vd vd_sqrt(vd a) { return _mm512_sqrt_pd(a); }
+FI_INLINE vd vd_min(vd a, vd b) { return _mm512_min_pd(a, b); }
+FI_INLINE vd vd_max(vd a, vd b) { return _mm512_max_pd(a, b); }
+FI_INLINE vm vd_less(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
+FI_INLINE vd vd_select(vm m, vd a, vd b) { return _mm512_mask_blend_pd(m, b, a); }
+FI_INLINE int vm_any(vm m) { return m != 0; }
+FI_INLINE vd vd_from_i64(vq a) { return _mm512_cvtepi64_pd(a); }
+FI_INLINE vd vd_from_u64(vq a) { return _mm512_cvtepu64_pd(a); }
+FI_INLINE vd vd_mantissa(vd a) {
+    return _mm512_castsi512_pd(_mm512_ternarylogic_epi64(
+        _mm512_castpd_si512(a), _mm512_set1_epi64(0xFFFFFFFFFFFFF),
+        _mm512_set1_epi64(0x3FF0000000000000), 0xEA));
+}
+FI_INLINE vd vd_exponent(vd a) {
+    return _mm512_cvtepi64_pd(_mm512_sub_epi64(_mm512_srli_epi64(_mm512_castpd_si512(a), 52),
+                                               _mm512_set1_epi64(1023)));
+}
+FI_INLINE vd vd_lookup(const double table[16], vd a) {
+    return _mm512_permutex2var_pd(_mm512_load_pd(table),
+                                  _mm512_srli_epi64(_mm512_castpd_si512(a), 48),
+                                  _mm512_load_pd(table + 8));
+}
+FI_INLINE vd vd_with_sign(vd a, vq sign) {
+    return _mm512_castsi512_pd(_mm512_ternarylogic_epi64(
+        _mm512_castpd_si512(a), sign, _mm512_set1_epi64((long long)(UINT64_C(1) << 63)), 0x78));
+}
+FI_INLINE void vd_store_halves(double *p, const vd *halves) {
+    const __m512i low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+    const __m512i high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+    _mm512_storeu_pd(p, _mm512_permutex2var_pd(halves[0], low, halves[1]));
+    _mm512_storeu_pd(p + 8, _mm512_permutex2var_pd(halves[0], high, halves[1]));
+}
+
+#include "philox_template.h"
+#include "quantile_template.h"
+#include "dist_template.h"
+#include "fill_template.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+#endif
+
+typedef int fi_isa_avx512_is_not_empty; /* ISO C wants a declaration in every unit */

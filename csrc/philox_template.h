@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Philox4x32-10 (Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3",
+ * SC 2011) on FI_LANES counters at once.
+ *
+ * Parameters: vocabulary of the including isa_*.c:
+ *   vq            a vector of 64-bit lanes; FI_HALVES of them hold FI_LANES counters, half 0 the even
+ *                 ones and half 1 the odd ones (a scalar set has one half of one lane)
+ *   vq_set1 vq_mul vq_high vq_xor vq_xor3 vq_counter
+ *
+ * A 32-bit word lives in the low half of its 64-bit lane and the high half is rubbish: the widening
+ * product reads the low halves only, leaves its own low half in place, and its high half is one shift away.
+ */
+
+#define FI_PHILOX_M0 UINT64_C(0xD2511F53)
+#define FI_PHILOX_M1 UINT64_C(0xCD9E8D57)
+#define FI_PHILOX_W0 UINT32_C(0x9E3779B9) /* 2^32 times the golden ratio's fraction */
+#define FI_PHILOX_W1 UINT32_C(0xBB67AE85) /* 2^32 times (sqrt(3) - 1) */
+#define FI_PHILOX_ROUNDS 10
+
+/* Within 2^32 consecutive blocks of one plane only counter word 0 changes, so half of the first
+ * two rounds is the same for all blocks; `constant` holds what is left of it. Saves 5 of 60 operations. */
+typedef struct {
+    uint64_t k0[FI_PHILOX_ROUNDS], k1[FI_PHILOX_ROUNDS];
+    uint64_t constant[4];
+} FI_NAME(philox);
+
+FI_INLINE void FI_NAME(philox_begin)(FI_NAME(philox) * p, fi_key key, unsigned plane, uint64_t block) {
+    uint32_t k0 = (uint32_t)key.seed, k1 = (uint32_t)(key.seed >> 32);
+    for (int r = 0; r < FI_PHILOX_ROUNDS; r++) {
+        p->k0[r] = k0;
+        p->k1[r] = k1;
+        k0 += FI_PHILOX_W0;
+        k1 += FI_PHILOX_W1;
+    }
+    const uint64_t c1 = ((uint64_t)plane << 24) | (block >> 32);
+    const uint64_t c2 = (uint32_t)key.stream, c3 = key.stream >> 32;
+    const uint64_t product1 = FI_PHILOX_M1 * c2;
+    const uint64_t a0 = (product1 >> 32) ^ c1 ^ p->k0[0]; /* words 0 and 1 after round 1 */
+    const uint64_t a1 = (uint32_t)product1;
+    const uint64_t product0 = FI_PHILOX_M0 * a0; /* of round 2 */
+    p->constant[0] = c3 ^ p->k1[0];
+    p->constant[1] = a1 ^ p->k0[1];
+    p->constant[2] = (product0 >> 32) ^ p->k1[1];
+    p->constant[3] = (uint32_t)product0 ^ p->k1[2];
+}
+
+/* OUT w[j][h]: word j of the FI_LANES blocks from `block` on (its high part as in philox_begin),
+ * in half h. The halves are walked together, round by round: two chains hide each other's latency. */
+FI_INLINE void FI_NAME(philox_words)(const FI_NAME(philox) * p, uint32_t block, vq w[4][FI_HALVES]) {
+    const vq m0 = vq_set1(FI_PHILOX_M0), m1 = vq_set1(FI_PHILOX_M1);
+    vq c0[FI_HALVES], c1[FI_HALVES], c2[FI_HALVES], c3[FI_HALVES];
+    for (int h = 0; h < FI_HALVES; h++) {
+        const vq round1 = vq_mul(vq_counter(block, h), m0);
+        const vq round2 = vq_mul(vq_xor(vq_high(round1), vq_set1(p->constant[0])), m1);
+        c0[h] = vq_xor(vq_high(round2), vq_set1(p->constant[1]));
+        c1[h] = round2;
+        c2[h] = vq_xor(round1, vq_set1(p->constant[2]));
+    }
+    for (int h = 0; h < FI_HALVES; h++) {
+        const vq product0 = vq_mul(c0[h], m0), product1 = vq_mul(c2[h], m1);
+        c0[h] = vq_xor3(vq_high(product1), c1[h], vq_set1(p->k0[2]));
+        c1[h] = product1;
+        c2[h] = vq_xor(vq_high(product0), vq_set1(p->constant[3]));
+        c3[h] = product0;
+    }
+    FI_UNROLL
+    for (int r = 3; r < FI_PHILOX_ROUNDS; r++) {
+        for (int h = 0; h < FI_HALVES; h++) {
+            const vq product0 = vq_mul(c0[h], m0), product1 = vq_mul(c2[h], m1);
+            c0[h] = vq_xor3(vq_high(product1), c1[h], vq_set1(p->k0[r]));
+            c1[h] = product1;
+            c2[h] = vq_xor3(vq_high(product0), c3[h], vq_set1(p->k1[r]));
+            c3[h] = product0;
+        }
+    }
+    for (int h = 0; h < FI_HALVES; h++) {
+        w[0][h] = c0[h];
+        w[1][h] = c1[h];
+        w[2][h] = c2[h];
+        w[3][h] = c3[h];
+    }
+}

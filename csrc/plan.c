@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What the elements of a fill share: parameters rounded once to the dtype, bounds as the dtype represents
+ * them, tail probabilities; docs/stream.md sections 2 to 5.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "fpenv.h"
+#include "internal.h"
+
+static int is16(fi_dtype dtype) { return dtype == FI_FLOAT16 || dtype == FI_BFLOAT16; }
+
+static float from16(uint16_t half, fi_dtype dtype) {
+    uint32_t bits = (uint32_t)half << 16;
+    if (dtype == FI_FLOAT16) {
+        const uint32_t magnitude = half & 0x7FFFu;
+        if (magnitude < 0x0400u) { /* subnormal: a multiple of 2^-24 */
+            const float x = (float)magnitude * 0x1p-24f;
+            return half & 0x8000u ? -x : x;
+        }
+        bits = ((uint32_t)(half & 0x8000u) << 16) | ((magnitude << 13) + 0x38000000u);
+        if (magnitude >= 0x7C00u) bits |= 0x7F800000u;
+    }
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* The 16-bit number next to x (itself one) towards +-infinity. */
+static float step16(float x, int up, fi_dtype dtype) {
+    const uint16_t half = fi_round16(x, dtype);
+    if ((half & 0x7FFFu) == 0) return from16(up ? 0x0001u : 0x8001u, dtype);
+    const int away = (half & 0x8000u) ? !up : up;
+    return from16((uint16_t)(away ? half + 1 : half - 1), dtype);
+}
+
+/* The outermost 16-bit numbers in [low, high], or in [low, high) where `open`. 0 if there is none. */
+static int inside16(float low, float high, int open, fi_dtype dtype, float *first, float *last) {
+    float a = from16(fi_round16(low, dtype), dtype), b = from16(fi_round16(high, dtype), dtype);
+    if (a < low) a = step16(a, 1, dtype);
+    if (open ? b >= high : b > high) b = step16(b, 0, dtype);
+    if (!(a <= b)) return 0;
+    *first = a;
+    *last = b;
+    return 1;
+}
+
+/* (a + b) / 2 and (b - a) / 2 without overflow. */
+static double middle(double a, double b) {
+    const double sum = a + b;
+    return isinf(sum) ? 0.5 * a + 0.5 * b : 0.5 * sum;
+}
+
+static fi_status plan_uniform(fi_plan *plan) {
+    const double low = plan->dist.a, high = plan->dist.b;
+    plan->shift = middle(low, high);
+    plan->scale = middle(-low, high);
+    plan->clamp = 1;
+    plan->clamp_low = low;
+    plan->clamp_high = nextafter(high, -INFINITY);
+    if (plan->dtype == FI_FLOAT64) return FI_OK;
+
+    const float low_f = (float)low, high_f = (float)high;
+    if (!(low_f < high_f)) return FI_ERR_NO_MASS;
+    plan->shift_f = (float)plan->shift;
+    plan->scale_f = (float)plan->scale;
+    plan->unit_scale_f = plan->scale_f * 0x1p-24f;
+    plan->clamp_low_f = low_f;
+    plan->clamp_high_f = nextafterf(high_f, -INFINITY);
+    if (is16(plan->dtype)) {
+        if (!inside16(low_f, high_f, 1, plan->dtype, &plan->clamp_low_f, &plan->clamp_high_f))
+            return FI_ERR_NO_MASS;
+        return FI_OK;
+    }
+    /* x is monotone in u, so the two outermost values of u tell whether any x leaves the bounds; and the
+     * scale may swallow the 2^-24 only where that is exact. */
+    const float u = 1.0f - 0x1p-24f;
+    const float least = plan->shift_f - plan->scale_f * u, most = plan->shift_f + plan->scale_f * u;
+    plan->clamp = least < plan->clamp_low_f || most > plan->clamp_high_f || plan->scale_f < 0x1p-100f;
+    return FI_OK;
+}
+
+static fi_status plan_truncated(fi_plan *plan) {
+    const double lower = plan->dist.c, upper = plan->dist.d;
+    plan->tail_low = fi_normal_tail(-lower);
+    plan->tail_high = fi_normal_tail(upper);
+    /* Differences of what is small on the interval's side of zero. */
+    if (lower >= 0) plan->mass = fi_normal_tail(lower) - plan->tail_high;
+    else if (upper <= 0) plan->mass = fi_normal_tail(-upper) - plan->tail_low;
+    else plan->mass = 1.0 - plan->tail_low - plan->tail_high;
+    if (plan->mass < 0) plan->mass = 0; /* neighbouring bounds: the clamp then decides */
+    /* Beyond 36 standard deviations the probabilities leave the range of the quantile. */
+    if ((lower >= 0 && fi_normal_tail(lower) < 0x1p-940) ||
+        (upper <= 0 && fi_normal_tail(-upper) < 0x1p-940))
+        return FI_ERR_NO_MASS;
+    plan->clamp = 1;
+    if (plan->dtype == FI_FLOAT64) {
+        plan->clamp_low = plan->shift + plan->scale * lower;
+        plan->clamp_high = plan->shift + plan->scale * upper;
+        return FI_OK;
+    }
+
+    /* The float32 numbers inside the bounds; where the bounds are neighbours, their roundings. */
+    float low_f = (float)lower, high_f = (float)upper;
+    if ((double)low_f < lower) low_f = nextafterf(low_f, INFINITY);
+    if ((double)high_f > upper) high_f = nextafterf(high_f, -INFINITY);
+    if (low_f > high_f) {
+        low_f = (float)lower;
+        high_f = (float)upper;
+    }
+    plan->clamp_low_f = plan->scale_f == 0 ? plan->shift_f : plan->shift_f + plan->scale_f * low_f;
+    plan->clamp_high_f = plan->scale_f == 0 ? plan->shift_f : plan->shift_f + plan->scale_f * high_f;
+    if (is16(plan->dtype)) {
+        const float low = plan->clamp_low_f, high = plan->clamp_high_f;
+        inside16(low, high, 0, plan->dtype, &plan->clamp_low_f, &plan->clamp_high_f);
+    }
+    plan->tail_low_f = (float)(plan->tail_low * 0x1p32);
+    plan->tail_high_f = (float)(plan->tail_high * 0x1p32);
+    plan->mass_f = (float)plan->mass;
+
+    /* The float32 path refines, one by one, the elements whose tail is below 2^-15. Where those are more than
+     * one in a thousand it would be slow: the whole fill then goes through double precision. */
+    const double tail = 0x1p-15, below = tail - plan->tail_low, above = tail - plan->tail_high;
+    const double refined = (below > 0 ? below : 0) + (above > 0 ? above : 0);
+    if (refined > plan->mass * 0x1p-10 || plan->mass < 0x1p-100) {
+        plan->kernel = FI_TRUNCATED_NORMAL_WIDE;
+        plan->scale = 1;
+        plan->shift = 0;
+        plan->clamp_low = lower;
+        plan->clamp_high = upper;
+    }
+    return FI_OK;
+}
+
+static fi_status plan_parameters(fi_plan *plan) {
+    if (plan->dist.law == FI_WORDS) return FI_OK;
+    if (plan->dist.law == FI_UNIFORM) return plan_uniform(plan);
+    plan->shift = plan->dist.a;
+    plan->scale = plan->dist.b;
+    plan->shift_f = (float)plan->shift;
+    plan->scale_f = (float)plan->scale;
+    return plan->dist.law == FI_NORMAL ? FI_OK : plan_truncated(plan);
+}
+
+fi_status fi_plan_make(fi_plan *plan, const fi_dist *dist, fi_dtype dtype, fi_key key) {
+    const fi_fpenv saved = fi_fpenv_enter();
+    memset(plan, 0, sizeof *plan);
+    plan->dist = *dist;
+    plan->kernel = dist->law;
+    plan->dtype = dtype;
+    plan->key = key;
+    const fi_status status = plan_parameters(plan);
+    fi_fpenv_leave(saved);
+    return status;
+}

@@ -1,0 +1,248 @@
+# cython: language_level=3, freethreading_compatible=True, binding=True, embedsignature=False
+# SPDX-License-Identifier: BSD-3-Clause
+"""The binding: check, pointer, one call without the GIL, raise. No loops over data, no arithmetic."""
+
+from cpython.buffer cimport (
+    Py_buffer, PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memset
+
+import os
+
+
+cdef extern from "fastinit.h" nogil:
+    ctypedef enum fi_status:
+        FI_OK
+        FI_ERR_ISA_UNKNOWN
+        FI_ERR_ISA_UNAVAILABLE
+        FI_ERR_NO_MASS
+        FI_ERR_MEMORY
+    ctypedef enum fi_dtype:
+        pass
+    ctypedef enum fi_law:
+        pass
+    ctypedef struct fi_key:
+        uint64_t seed
+        uint64_t stream
+    ctypedef struct fi_dist:
+        fi_law law
+        unsigned plane
+        double a, b, c, d
+    ctypedef struct fi_plan:
+        pass
+    ctypedef struct fi_piece:
+        const fi_plan *plan
+        void *out
+        uint64_t first
+        uint64_t count
+    ctypedef struct fi_block:
+        uint64_t first
+        unsigned dimensions
+        uint64_t counts[64]
+        int64_t strides[64]
+    int FI_STREAM_VERSION
+    const char *fi_compiler()
+    fi_status fi_isa_select(const char *name)
+    const char *fi_isa_name()
+    const char *fi_isa_available(size_t index)
+    fi_status fi_plan_make(fi_plan *plan, const fi_dist *dist, fi_dtype dtype, fi_key key)
+    void fi_fill(const fi_plan *plan, void *out, uint64_t first, uint64_t count, unsigned threads)
+    void fi_fill_many(const fi_piece *pieces, size_t count, unsigned threads)
+    void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsigned threads)
+    uint32_t fi_words_xor(fi_key key, uint64_t count)
+    double fi_normal_tail(double z)
+    double fi_normal_quantile_tail(double p)
+
+STREAM_VERSION = FI_STREAM_VERSION
+COMPILER = fi_compiler().decode()
+
+# In the order of fi_dtype and fi_law.
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+LAWS = ("words", "uniform", "normal", "truncated_normal")
+cdef Py_ssize_t *ITEMSIZE = [4, 8, 2, 2]
+
+# Below this many bytes a call keeps the GIL: giving it up beside a busy thread costs milliseconds.
+cdef Py_ssize_t RELEASE_GIL_FROM = 1 << 20
+
+
+# ---- instruction sets ---------------------------------------------------------------------
+
+def available_isas():
+    """Names of the instruction sets that this build and CPU have, narrowest first."""
+    cdef list names = []
+    cdef size_t i = 0
+    while fi_isa_available(i) != NULL:
+        names.append(fi_isa_available(i).decode())
+        i += 1
+    return tuple(names)
+
+
+def isa():
+    """Name of the instruction set in use."""
+    return fi_isa_name().decode()
+
+
+def set_isa(name):
+    """Force an instruction set for the whole process; "" chooses the widest available one.
+
+    For tests and benchmarks: not to be called while other threads are inside fastinit.
+
+    Raises
+    ------
+    ValueError
+        If `name` is unknown, or not available in this build or on this CPU.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"instruction set: expected a str, got {type(name).__name__}")
+    cdef fi_status status = fi_isa_select(name.encode())
+    if status == FI_ERR_ISA_UNKNOWN:
+        raise ValueError(
+            f"instruction set: expected one of {', '.join(available_isas())}; got unknown {name!r}"
+        )
+    if status == FI_ERR_ISA_UNAVAILABLE:
+        raise ValueError(
+            f"instruction set: {name!r} is not available on this CPU; "
+            f"available are {', '.join(available_isas())}"
+        )
+
+
+set_isa(os.environ.get("FASTINIT_ISA", ""))
+
+
+# ---- sampling -----------------------------------------------------------------------------
+
+cdef struct Output:
+    Py_buffer view
+    void *data
+    uint64_t count
+
+
+cdef int output_open(Output *output, object out, int dtype) except -1:
+    """The writable, contiguous, aligned memory of `out` as elements of a dtype."""
+    PyObject_GetBuffer(out, &output.view, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
+    output.data = output.view.buf
+    if output.view.len % ITEMSIZE[dtype] or <uintptr_t>output.view.buf % <uintptr_t>ITEMSIZE[dtype]:
+        length = output.view.len
+        PyBuffer_Release(&output.view)
+        raise ValueError(
+            f"out: expected memory aligned to and a multiple of {ITEMSIZE[dtype]} bytes "
+            f"({DTYPES[dtype]}), got {length} bytes"
+        )
+    output.count = <uint64_t>(output.view.len // ITEMSIZE[dtype])
+    return 0
+
+
+cdef int plan_open(fi_plan *plan, int law, int dtype, tuple parameters, uint64_t seed,
+                   uint64_t stream, unsigned plane) except -1:
+    cdef fi_dist dist
+    cdef fi_key key
+    memset(&dist, 0, sizeof(dist))
+    dist.law = <fi_law>law
+    dist.plane = plane
+    if law == 3:
+        dist.a, dist.b, dist.c, dist.d = parameters
+    elif law != 0:
+        dist.a, dist.b = parameters
+    key.seed = seed
+    key.stream = stream
+    cdef fi_status status = fi_plan_make(plan, &dist, <fi_dtype>dtype, key)
+    if status == FI_ERR_NO_MASS:
+        if law == 3:
+            raise ValueError(
+                "lower, upper: expected bounds less than 36 standard deviations out, so that the "
+                f"interval has a representable probability; got [{dist.c}, {dist.d}]"
+            )
+        raise ValueError(
+            f"low, high: expected an interval that holds a {DTYPES[dtype]} number; "
+            f"got [{dist.a}, {dist.b})"
+        )
+    return 0
+
+
+def fill(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_t stream,
+         uint64_t first=0, unsigned threads=1, unsigned plane=0):
+    """Write elements first, first + 1, ... of a random tensor to the buffer `out`."""
+    cdef Output output
+    cdef fi_plan plan
+    plan_open(&plan, law, dtype, parameters, seed, stream, plane)
+    output_open(&output, out, dtype)
+    if output.view.len < RELEASE_GIL_FROM:
+        fi_fill(&plan, output.data, first, output.count, threads)
+    else:
+        with nogil:
+            fi_fill(&plan, output.data, first, output.count, threads)
+    PyBuffer_Release(&output.view)
+
+
+def fill_block(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_t stream,
+               uint64_t first, list counts, list strides, unsigned threads=1):
+    """Write a strided block of a random tensor to `out`: element first + sum(i_k * strides[k]) at i."""
+    cdef Output output
+    cdef fi_plan plan
+    cdef fi_block block
+    cdef uint64_t elements = 1
+    block.first = first
+    block.dimensions = <unsigned>len(counts)
+    for k in range(block.dimensions):
+        block.counts[k] = counts[k]
+        block.strides[k] = strides[k]
+        elements *= block.counts[k]
+    plan_open(&plan, law, dtype, parameters, seed, stream, 0)
+    output_open(&output, out, dtype)
+    if output.count != elements:
+        PyBuffer_Release(&output.view)
+        raise ValueError(f"out: expected {elements} elements, got {output.count}")
+    with nogil:
+        fi_fill_block(&plan, output.data, &block, threads)
+    PyBuffer_Release(&output.view)
+
+
+def fill_many(list jobs, unsigned threads=1):
+    """One launch for many fills; each job is the tuple (out, law, dtype, parameters, seed, stream, first)."""
+    cdef size_t n = <size_t>len(jobs), opened = 0, i
+    cdef fi_plan *plans = <fi_plan *>PyMem_Malloc((n + 1) * sizeof(fi_plan))
+    cdef fi_piece *pieces = <fi_piece *>PyMem_Malloc((n + 1) * sizeof(fi_piece))
+    cdef Output *outputs = <Output *>PyMem_Malloc((n + 1) * sizeof(Output))
+    try:
+        if plans == NULL or pieces == NULL or outputs == NULL:
+            raise MemoryError
+        for i in range(n):
+            out, law, dtype, parameters, seed, stream, first = jobs[i]
+            plan_open(&plans[i], law, dtype, parameters, seed, stream, 0)
+            output_open(&outputs[i], out, dtype)
+            opened += 1
+            pieces[i].plan = &plans[i]
+            pieces[i].out = outputs[i].data
+            pieces[i].first = first
+            pieces[i].count = outputs[i].count
+        with nogil:
+            fi_fill_many(pieces, n, threads)
+    finally:
+        for i in range(opened):
+            PyBuffer_Release(&outputs[i].view)
+        PyMem_Free(outputs)
+        PyMem_Free(pieces)
+        PyMem_Free(plans)
+
+
+def words_xor(uint64_t seed, uint64_t count):
+    """Exclusive-or of the first `count` words of a stream (at most 2^34): the random bits' own speed."""
+    cdef fi_key key
+    cdef uint32_t result
+    key.seed = seed
+    key.stream = 0
+    with nogil:
+        result = fi_words_xor(key, count)
+    return result
+
+
+def normal_tail(double z):
+    """1 - Phi(z) of the standard normal distribution, in double precision."""
+    return fi_normal_tail(z)
+
+
+def normal_quantile_tail(double p):
+    """-Phi^-1(p) for 2^-1022 <= p <= 1/2, in double precision."""
+    return fi_normal_quantile_tail(p)

@@ -1,0 +1,149 @@
+"""The dtypes of weights: their names, their NumPy types, and memory to put them in."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+
+__all__ = ["check_out", "check_shape", "new_array", "raw_view", "resolve"]
+
+_NUMPY = {
+    "float32": np.dtype(np.float32),
+    "float64": np.dtype(np.float64),
+    "float16": np.dtype(np.float16),
+}
+_LINE = 64  # bytes of a cache line, and of the widest vector: what JAX wants to take an array as it is
+
+
+def bfloat16() -> np.dtype[Any]:
+    """The bfloat16 dtype of ml_dtypes, which NumPy itself does not have."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ImportError(
+            "dtype bfloat16: expected the package ml_dtypes (pip install 'fastinit[bf16]'), which is "
+            "not installed; without it pass a uint16 array as out= to get the bits"
+        ) from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def resolve(dtype: Any) -> str:
+    """The name of a supported dtype.
+
+    Parameters
+    ----------
+    dtype : str, type or numpy.dtype
+        ``"float32"``, ``"float64"``, ``"float16"``, ``"bfloat16"``, or anything of that name.
+
+    Raises
+    ------
+    ValueError
+        If it is another dtype.
+    TypeError
+        If it is no dtype at all.
+    """
+    name = dtype if isinstance(dtype, str) and dtype in _core.DTYPES else None
+    if name is None:
+        try:
+            found = np.dtype(dtype)
+        except TypeError:
+            if isinstance(dtype, str):
+                name = dtype
+            else:
+                raise TypeError(
+                    f"dtype: expected one of {', '.join(_core.DTYPES)}, got {dtype!r}"
+                ) from None
+        else:
+            name = found.name if found.isnative else str(found)
+    if name not in _core.DTYPES:
+        raise ValueError(f"dtype: expected one of {', '.join(_core.DTYPES)}, got {name!r}")
+    return name
+
+
+def check_shape(shape: Any) -> tuple[int, ...]:
+    """A shape as a tuple of ints >= 0; a single int is the shape of a vector."""
+    try:
+        sizes = (operator.index(shape),) if not np.iterable(shape) else tuple(
+            operator.index(n) for n in shape
+        )
+    except TypeError:
+        raise TypeError(f"shape: expected an int or a sequence of ints, got {shape!r}") from None
+    if any(n < 0 for n in sizes):
+        raise ValueError(f"shape: expected sizes >= 0, got {sizes}")
+    if len(sizes) > 64:
+        raise ValueError(f"shape: expected at most 64 axes, got {len(sizes)}")
+    total = 1
+    for n in sizes:
+        total *= n
+    if total > 1 << 58:
+        raise ValueError(f"shape: expected at most 2**58 elements, got {total} in {sizes}")
+    return sizes
+
+
+def new_array(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """An uninitialised array that starts at a multiple of 64 bytes."""
+    kind = bfloat16() if dtype == "bfloat16" else _NUMPY[dtype]
+    count = 1
+    for n in shape:
+        count *= n
+    size = count * kind.itemsize
+    memory = np.empty(size + _LINE, dtype=np.uint8)
+    start = -memory.ctypes.data % _LINE
+    return memory[start : start + size].view(kind).reshape(shape)
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    """Check that `out` can hold an array of `shape` and `dtype`, and return its memory.
+
+    `out` is an array of that dtype and shape, or any other writable C-contiguous buffer of as
+    many bytes. bfloat16 may come as uint16.
+    """
+    count = 1
+    for n in shape:
+        count *= n
+    if isinstance(out, np.ndarray):
+        if out.dtype.name != dtype and not (dtype == "bfloat16" and out.dtype == np.uint16):
+            raise ValueError(f"out: expected dtype {dtype}, got {out.dtype}")
+        if not out.dtype.isnative:
+            raise ValueError(f"out: expected native byte order, got {out.dtype}")
+        if out.shape != shape:
+            raise ValueError(f"out: expected shape {shape}, got {out.shape}")
+        if not out.flags.c_contiguous:
+            raise ValueError(
+                f"out: expected a C-contiguous array, got shape {out.shape} with strides {out.strides}"
+            )
+        if not out.flags.writeable:
+            raise ValueError("out: expected a writable array, got a read-only one")
+        if not out.flags.aligned:
+            raise ValueError(f"out: expected memory aligned to {out.dtype}, got an unaligned array")
+        return raw_view(out)
+    try:
+        view = memoryview(out)
+    except TypeError:
+        raise TypeError(
+            f"out: expected an array or a writable buffer, got {type(out).__name__}"
+        ) from None
+    with view:
+        if view.readonly:
+            raise ValueError("out: expected a writable buffer, got a read-only one")
+        if not view.c_contiguous:
+            raise ValueError("out: expected a C-contiguous buffer, got a strided one")
+        size = 2 if dtype == "bfloat16" else _NUMPY[dtype].itemsize
+        typed = {"bfloat16": "H", "float16": "e", "float32": "f", "float64": "d"}[dtype]
+        if view.format not in ("B", "b", "c", typed):
+            raise ValueError(f"out: expected a buffer of bytes or of {dtype}, got format {view.format!r}")
+        if view.nbytes != count * size:
+            raise ValueError(
+                f"out: expected {count * size} bytes for shape {shape} in {dtype}, got {view.nbytes}"
+            )
+    return out
+
+
+def raw_view(array: NDArray[Any]) -> Any:
+    """An array as something that exports a buffer: bfloat16 does not, its bits as uint16 do."""
+    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array

@@ -1,0 +1,282 @@
+"""Random tensors from the stream: uniform, normal and truncated normal.
+
+Element e of a tensor is a pure function of (seed, stream, e, distribution, dtype), see docs/stream.md: never of
+the shape, the memory, the CPU or the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .dtypes import check_out, check_shape, new_array, raw_view, resolve
+from .keys import Key
+from .threads import get_num_threads
+
+__all__ = ["normal", "truncated_normal", "uniform"]
+
+_LAW = {name: code for code, name in enumerate(_core.LAWS)}
+_DTYPE = {name: code for code, name in enumerate(_core.DTYPES)}
+_LARGEST = {
+    "float16": 65504.0,
+    "bfloat16": float.fromhex("0x1.fep127"),
+    "float32": float(np.finfo(np.float32).max),
+    "float64": math.inf,
+}
+
+
+def _number(value: Any, what: str, dtype: str, *, infinite: bool = False) -> float:
+    """A parameter as a float that the dtype can hold."""
+    if isinstance(value, (str, bytes)) or np.ndim(value) != 0 or isinstance(value, complex):
+        raise TypeError(f"{what}: expected a real number, got {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{what}: expected a real number, got {type(value).__name__}") from None
+    if math.isnan(number) or (math.isinf(number) and not infinite):
+        raise ValueError(f"{what}: expected a finite number, got {number}")
+    if not infinite and abs(number) > _LARGEST[dtype]:
+        raise ValueError(f"{what}: expected a number in the range of {dtype}, got {number}")
+    return number
+
+
+def check_key(key: Any) -> Key:
+    """`key` itself, if it is one."""
+    if not isinstance(key, Key):
+        hint = f"; Key({key}) makes one of a seed" if isinstance(key, int) else ""
+        raise TypeError(f"key: expected a fastinit.Key, got {type(key).__name__}{hint}")
+    return key
+
+
+def check_law(law: str, parameters: Iterable[Any], dtype: str) -> tuple[float, ...]:
+    """The parameters of a law as floats, refused where the law or the dtype cannot have them.
+
+    Laws: ``"uniform"`` (low, high), ``"normal"`` (mean, std), ``"truncated_normal"`` (mean, std, lower, upper).
+    """
+    if law == "uniform":
+        low, high = parameters
+        low, high = _number(low, "low", dtype), _number(high, "high", dtype)
+        if not low < high:
+            raise ValueError(f"low, high: expected low < high, got low={low}, high={high}")
+        return low, high
+    mean, std, *bounds = parameters
+    mean, std = _number(mean, "mean", dtype), _number(std, "std", dtype)
+    if std < 0:
+        raise ValueError(f"std: expected a number >= 0, got {std}")
+    if law == "normal":
+        return mean, std
+    lower = _number(bounds[0], "lower", dtype, infinite=True)
+    upper = _number(bounds[1], "upper", dtype, infinite=True)
+    if not lower < upper:
+        raise ValueError(f"lower, upper: expected lower < upper, got lower={lower}, upper={upper}")
+    return mean, std, lower, upper
+
+
+def fill(out: Any, law: str, parameters: tuple[float, ...], key: Key, dtype: str, first: int = 0) -> None:
+    """Write elements first, first + 1, ... of a tensor to a checked buffer (see `check_out`)."""
+    _core.fill(
+        out, _LAW[law], _DTYPE[dtype], parameters, key.seed, key.stream, first, get_num_threads()
+    )
+
+
+def draw(law: str, parameters: Iterable[Any], shape: Any, key: Any, dtype: Any, out: Any) -> Any:
+    """Check every argument, then make (or fill) the tensor of a law."""
+    name = resolve(dtype)
+    sizes = check_shape(shape)
+    checked = check_law(law, parameters, name)
+    check_key(key)
+    if out is None:
+        out = new_array(sizes, name)
+        memory = raw_view(out)
+    else:
+        memory = check_out(out, sizes, name)
+    fill(memory, law, checked, key, name)
+    return out
+
+
+def uniform(
+    shape: Any,
+    low: float = 0.0,
+    high: float = 1.0,
+    *,
+    key: Key,
+    dtype: Any = "float32",
+    out: Any = None,
+) -> Any:
+    """Uniform random numbers in the half-open interval [low, high).
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+    low, high : float
+        Bounds, low < high, both finite in `dtype`.
+    key : Key
+        Names the tensor: the same key gives the same values.
+    dtype : str or dtype, default "float32"
+        float32, float64, float16 or bfloat16. The 16-bit values are the roundings of the float32 ones,
+        kept inside the interval.
+    out : writable C-contiguous buffer, optional
+        An array of that shape and dtype (bfloat16 also as uint16), or bytes of that size.
+
+    Returns
+    -------
+    ndarray of `shape`, or `out`
+
+    Raises
+    ------
+    ValueError
+        If low >= high, a bound is not finite, no number of the dtype lies between them, the shape is
+        negative, or `out` does not fit. Nothing has been written then.
+    TypeError
+        If an argument is of the wrong kind.
+
+    Examples
+    --------
+    >>> uniform(3, -1, 1, key=Key(0))
+    array([-0.2019071,  0.9444824, -0.9611011], dtype=float32)
+    """
+    return draw("uniform", (low, high), shape, key, dtype, out)
+
+
+def normal(
+    shape: Any,
+    mean: float = 0.0,
+    std: float = 1.0,
+    *,
+    key: Key,
+    dtype: Any = "float32",
+    out: Any = None,
+) -> Any:
+    """Normal random numbers, by inversion of the distribution function.
+
+    The tails are whole: every dtype draws from 64 random bits, beyond 8 standard deviations.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+    mean, std : float
+        Mean, and standard deviation >= 0.
+    key, dtype, out
+        As for `uniform`.
+
+    Returns
+    -------
+    ndarray of `shape`, or `out`
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `uniform`; std < 0 is a ValueError.
+    """
+    return draw("normal", (mean, std), shape, key, dtype, out)
+
+
+def truncated_normal(
+    shape: Any,
+    mean: float = 0.0,
+    std: float = 1.0,
+    lower: float = -2.0,
+    upper: float = 2.0,
+    *,
+    key: Key,
+    dtype: Any = "float32",
+    out: Any = None,
+) -> Any:
+    """Normal random numbers that lie in [mean + std * lower, mean + std * upper].
+
+    The distribution function is inverted inside the bounds, so nothing is redrawn and far tails are right.
+    `std` is that of the normal before truncation; what is drawn has a smaller one (0.8796 `std`
+    for the default bounds).
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+    mean, std : float
+        Of the normal distribution before truncation; std >= 0.
+    lower, upper : float
+        Bounds **in standard deviations** from the mean, lower < upper; may be infinite.
+    key, dtype, out
+        As for `uniform`.
+
+    Returns
+    -------
+    ndarray of `shape`, or `out`
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `uniform`; also where both bounds are more than 36 standard deviations out on one side.
+    """
+    return draw("truncated_normal", (mean, std, lower, upper), shape, key, dtype, out)
+
+
+def _axis(entry: Any, size: int, axis: int) -> tuple[int, int, int, bool]:
+    """Start, step, count of an index entry, and whether the axis stays."""
+    if isinstance(entry, slice):
+        start, stop, step = entry.indices(size)
+        return start, step, len(range(start, stop, step)), True
+    try:
+        position = operator.index(entry)
+    except TypeError:
+        raise TypeError(
+            f"index: expected ints and slices, got {type(entry).__name__} for axis {axis}"
+        ) from None
+    if isinstance(entry, bool):
+        raise TypeError(f"index: expected ints and slices, got bool for axis {axis}")
+    if not -size <= position < size:
+        raise IndexError(f"index: expected an int in [{-size}, {size}) for axis {axis}, got {position}")
+    return position % size, 1, 1, False
+
+
+def resolve_index(shape: tuple[int, ...], index: Any) -> list[tuple[int, int, int, bool]]:
+    """For every axis of `shape`: start, step, count and whether it stays, as ``array[index]`` has it."""
+    entries = list(index) if isinstance(index, tuple) else [index]
+    ellipses = [i for i, entry in enumerate(entries) if entry is Ellipsis]
+    if len(ellipses) > 1:
+        raise IndexError(f"index: expected at most one ellipsis, got {len(ellipses)}")
+    missing = len(shape) - (len(entries) - len(ellipses))
+    if missing < 0:
+        raise IndexError(f"index: expected at most {len(shape)} entries for shape {shape}, got {len(entries)}")
+    at = ellipses[0] if ellipses else len(entries)
+    entries[at : at + len(ellipses)] = [slice(None)] * missing
+    return [_axis(entry, size, k) for k, (entry, size) in enumerate(zip(entries, shape, strict=True))]
+
+
+def fill_piece(
+    law: str, parameters: Iterable[Any], shape: Any, index: Any, key: Any, dtype: Any, out: Any
+) -> NDArray[Any]:
+    """``draw(law, parameters, shape, key, dtype)[index]``, without making the rest."""
+    name = resolve(dtype)
+    sizes = check_shape(shape)
+    checked = check_law(law, parameters, name)
+    check_key(key)
+    axes = resolve_index(sizes, index)
+    piece = tuple(count for _, _, count, stays in axes if stays)
+    if out is None:
+        out = new_array(piece, name)
+        memory = raw_view(out)
+    else:
+        memory = check_out(out, piece, name)
+    first, width = 0, 1
+    counts: list[int] = []  # from the last axis to the first, neighbours merged where they touch
+    strides: list[int] = []
+    for size, (start, step, count, _) in zip(reversed(sizes), reversed(axes), strict=True):
+        first += start * width
+        if counts and strides[-1] * counts[-1] == step * width:
+            counts[-1] *= count
+        elif count != 1 or not counts:
+            counts.append(count)
+            strides.append(step * width)
+        width *= size
+    if 0 not in counts:
+        _core.fill_block(
+            memory, _LAW[law], _DTYPE[name], checked, key.seed, key.stream, first,
+            counts[::-1] or [1], strides[::-1] or [1], get_num_threads(),
+        )  # fmt: skip
+    return out

@@ -1,0 +1,96 @@
+"""How many threads a call may use.
+
+The limit of a call is, in this order: the innermost ``with num_threads(n)`` of the calling thread, the last
+``set_num_threads(n)``, the environment variables FASTINIT_NUM_THREADS and OMP_NUM_THREADS, and the number
+of CPUs that this process may run on (affinity and cgroup quota). The bits never depend on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+import operator
+import os
+from collections.abc import Iterator
+
+__all__ = ["get_num_threads", "num_threads", "set_num_threads"]
+
+_MAXIMUM = 256
+
+
+def _count(value: object, what: str) -> int:
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{what}: expected an int >= 1, got {type(value).__name__} {value!r}")
+    if number < 1:
+        raise ValueError(f"{what}: expected an int >= 1, got {number}")
+    return min(number, _MAXIMUM)
+
+
+def _cgroup_quota() -> float:
+    """CPUs that the container grants, infinity where it sets no limit."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        return math.inf if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return math.inf
+
+
+def _default() -> int:
+    for name in ("FASTINIT_NUM_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(name, "").strip()
+        if text:
+            # OMP_NUM_THREADS may be a list, one entry for each level of nesting.
+            first = text.split(",")[0].strip()
+            if not first.isdecimal() or int(first) < 1:
+                if name == "OMP_NUM_THREADS":
+                    continue  # another library's variable: its faults are not ours to report
+                raise ValueError(f"{name}: expected an int >= 1, got {text!r}")
+            return min(int(first), _MAXIMUM)
+    if hasattr(os, "sched_getaffinity"):
+        cpus = len(os.sched_getaffinity(0))
+    else:
+        cpus = os.cpu_count() or 1
+    return max(1, min(cpus, math.ceil(min(_cgroup_quota(), _MAXIMUM)), _MAXIMUM))
+
+
+_process_limit = _default()
+_local_limit: contextvars.ContextVar[int | None] = contextvars.ContextVar("limit", default=None)
+
+
+def get_num_threads() -> int:
+    """The largest number of threads that a call from here uses."""
+    return _local_limit.get() or _process_limit
+
+
+def set_num_threads(n: int) -> None:
+    """Limit the threads of every later call in this process to `n` >= 1 (at most 256 are used).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is no int >= 1.
+    """
+    global _process_limit
+    _process_limit = _count(n, "set_num_threads")
+
+
+@contextlib.contextmanager
+def num_threads(n: int) -> Iterator[None]:
+    """Limit the threads of the calls inside a ``with`` block, for the thread (or task) that runs it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is no int >= 1.
+    """
+    token = _local_limit.set(_count(n, "num_threads"))
+    try:
+        yield
+    finally:
+        _local_limit.reset(token)
