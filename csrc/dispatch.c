@@ -34,9 +34,10 @@ static void detect_x86(int *avx2, int *avx512) {
     cpuid(1, leaf1);
     cpuid(7, leaf7);
     const int fma = BIT(leaf1[2], 12), osxsave = BIT(leaf1[2], 27), f16c = BIT(leaf1[2], 29);
+    const int popcnt = BIT(leaf1[2], 23);
     if (!osxsave) return;
     const uint64_t saved = xgetbv0();
-    *avx2 = fma && f16c && BIT(leaf7[1], 5) && (saved & 0x6) == 0x6;
+    *avx2 = fma && f16c && popcnt && BIT(leaf7[1], 5) && (saved & 0x6) == 0x6;
     *avx512 = *avx2 && BIT(leaf7[1], 16) && BIT(leaf7[1], 17) && BIT(leaf7[1], 30) &&
               BIT(leaf7[1], 31) && (saved & 0xE6) == 0xE6; /* F, DQ, BW, VL */
 }

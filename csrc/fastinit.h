@@ -123,6 +123,50 @@ uint32_t fi_words_xor(fi_key key, uint64_t count);
 double fi_normal_tail(double z);
 double fi_normal_quantile_tail(double p);
 
+/* ---- The deep stack ---------------------------------------------------------------------- */
+
+typedef enum {
+#define FI_ACTIVATION(name, NAME, threshold) FI_##NAME,
+#include "activations.def"
+    FI_ACTIVATIONS
+} fi_activation;
+
+/* The name of an activation; NULL from the first index past the end. */
+const char *fi_activation_name(size_t index);
+
+typedef struct {
+    double mean, variance, second_moment; /* population variance; NaN of an empty batch */
+} fi_moments;
+
+typedef struct {
+    fi_moments pre_activation, activation, gradient; /* gradient: with respect to the pre-activation */
+    double saturated; /* share of elements, see activations.def */
+    double dead;      /* share of units whose derivative is 0 in every sample */
+} fi_layer_statistics;
+
+/* One pass through a stack of layers a' = phi(a W + b). All matrices are row-major and of one dtype. */
+typedef struct {
+    size_t depth, batch;
+    const size_t *widths;            /* depth + 1, each >= 1 */
+    const int *activations;          /* depth */
+    const void *const *weights;      /* depth: (widths[l], widths[l + 1]) */
+    const void *const *biases;       /* depth: (widths[l + 1],), or NULL for none */
+    const void *x;                   /* (batch, widths[0]) */
+    const void *dy;                  /* (batch, widths[depth]), or NULL: forward only */
+    void *y;                         /* OUT (batch, widths[depth]), or NULL */
+    void *dx;                        /* OUT (batch, widths[0]), or NULL */
+    void *const *weight_gradients;   /* OUT depth, as weights; or NULL */
+    void *const *bias_gradients;     /* OUT depth; NULL where weight_gradients is */
+    fi_layer_statistics *statistics; /* OUT depth, or NULL; gradients are NaN without dy */
+} fi_stack_run;
+
+/* Runs on at most `threads` threads. Every output element is one sum in index order by fma: the bits depend on
+ * nothing but the inputs. dtype: FI_FLOAT32 or FI_FLOAT64. FI_ERR_MEMORY before anything is written. */
+fi_status fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads);
+
+/* y[i] = phi(x[i]), for tests of the stated errors. */
+void fi_activate(fi_activation activation, fi_dtype dtype, const void *x, void *y, size_t n);
+
 /* ---- Threads --------------------------------------------------------------------------- */
 
 /* How many threads a call over `bytes` bytes of output uses when at most `limit` are allowed. */

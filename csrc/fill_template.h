@@ -154,14 +154,3 @@ static uint32_t FI_NAME(words_xor)(fi_key key, uint64_t tiles) {
     for (int i = 0; i < FI_LANES; i++) result ^= lanes[i];
     return result;
 }
-
-/* The table of this instruction set. */
-const fi_kernels FI_NAME(fi_kernels) = {
-    .name = FI_ISA_NAME,
-    .fill =
-        {
-#define FI_FILL(law, LAW, dtype, DTYPE) [FI_##LAW][FI_##DTYPE] = FI_NAME(fill_##law##_##dtype),
-#include "kernels.def"
-        },
-    .words_xor = FI_NAME(words_xor),
-};

@@ -33,6 +33,7 @@
 #define FI_NOINLINE static __declspec(noinline)
 #define FI_RESTRICT __restrict
 #define FI_UNROLL
+#define FI_UNROLL_FOUR
 #define FI_LIKELY(x) (x)
 #define FI_UNLIKELY(x) (x)
 #else
@@ -40,6 +41,7 @@
 #define FI_NOINLINE static __attribute__((noinline, unused))
 #define FI_RESTRICT restrict
 #define FI_UNROLL _Pragma("GCC unroll 16")
+#define FI_UNROLL_FOUR _Pragma("GCC unroll 4")
 #define FI_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FI_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #endif
@@ -53,10 +55,13 @@
 
 typedef void (*fi_fill_fn)(const fi_plan *plan, void *out, uint64_t first, uint64_t count);
 
+typedef struct fi_stack_kernels fi_stack_kernels;
+
 typedef struct {
     const char *name;
     fi_fill_fn fill[FI_LAWS][FI_DTYPES];
     uint32_t (*words_xor)(fi_key key, uint64_t tiles);
+    const fi_stack_kernels *stack[2]; /* FI_FLOAT32, FI_FLOAT64 */
 } fi_kernels;
 
 extern const fi_kernels fi_kernels_scalar;

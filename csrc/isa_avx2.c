@@ -2,6 +2,7 @@
  *
  * AVX2 with FMA and F16C: the vocabulary on 256-bit vectors, eight lanes.
  */
+#include <math.h>
 #include <string.h>
 
 #include "internal.h"
@@ -10,13 +11,14 @@
 #include <immintrin.h>
 
 #include "ppnd16.h"
+#include "stack.h"
 #include "tables.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,popcnt"))), apply_to = function)
 #elif defined(__GNUC__)
 #pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
+#pragma GCC target("avx2,fma,f16c,popcnt")
 #endif
 
 #define FI_ISA avx2
@@ -157,10 +159,66 @@ FI_INLINE void vd_store_halves(double *p, const vd *halves) {
     _mm256_storeu_pd(p + 4, _mm256_permute2f128_pd(low, high, 0x31));
 }
 
+/* ---- stack vocabulary ------------------------------------------------------------------- */
+
+#define FI_DOUBLE_LANES 4
+#define FI_VECTORS 2
+#define FI_ROWS 4
+
+typedef __m256 vfm;
+
+FI_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+FI_INLINE vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
+FI_INLINE vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+FI_INLINE vf vf_copysign(vf a, vf sign) {
+    return _mm256_or_ps(vf_abs(a), _mm256_and_ps(sign, _mm256_set1_ps(-0.0f)));
+}
+FI_INLINE vfm vf_less(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+FI_INLINE vf vf_select(vfm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }
+FI_INLINE int vf_count(vfm m, int lanes) {
+    const unsigned valid = lanes >= 8 ? 0xFFu : (1u << lanes) - 1;
+    return _mm_popcnt_u32((unsigned)_mm256_movemask_ps(m) & valid);
+}
+FI_INLINE vf vf_shl_exponent(vf a) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 23));
+}
+#define vf_to_double(a, part) \
+    _mm256_cvtps_pd((part) == 0 ? _mm256_castps256_ps128(a) : _mm256_extractf128_ps(a, 1))
+
+FI_INLINE vd vd_load(const double *p) { return _mm256_loadu_pd(p); }
+FI_INLINE void vd_store(double *p, vd a) { _mm256_storeu_pd(p, a); }
+FI_INLINE vd vd_fma(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
+FI_INLINE vd vd_abs(vd a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
+FI_INLINE vd vd_copysign(vd a, vd sign) {
+    return _mm256_or_pd(vd_abs(a), _mm256_and_pd(sign, _mm256_set1_pd(-0.0)));
+}
+FI_INLINE int vd_count(vm m, int lanes) {
+    const unsigned valid = lanes >= 4 ? 0xFu : (1u << lanes) - 1;
+    return _mm_popcnt_u32((unsigned)_mm256_movemask_pd(m) & valid);
+}
+FI_INLINE vd vd_shl_exponent(vd a) {
+    return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a), 52));
+}
+#define vd_to_double(a, part) (a)
+
 #include "philox_template.h"
 #include "quantile_template.h"
 #include "dist_template.h"
 #include "fill_template.h"
+
+#include "real_f32.h"
+#include "gemm_template.h"
+#include "activation_template.h"
+#include "moments_template.h"
+#include "stack_template.h"
+
+#include "real_f64.h"
+#include "gemm_template.h"
+#include "activation_template.h"
+#include "moments_template.h"
+#include "stack_template.h"
+
+#include "table_template.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop

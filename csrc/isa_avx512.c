@@ -2,6 +2,7 @@
  *
  * AVX-512 (F, BW, DQ, VL): the vocabulary on 512-bit vectors, sixteen lanes.
  */
+#include <math.h>
 #include <string.h>
 
 #include "internal.h"
@@ -10,13 +11,14 @@
 #include <immintrin.h>
 
 #include "ppnd16.h"
+#include "stack.h"
 #include "tables.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c,popcnt"))), apply_to = function)
 #elif defined(__GNUC__)
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c,prefer-vector-width=512")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c,popcnt,prefer-vector-width=512")
 #endif
 
 #define FI_ISA avx512
@@ -132,10 +134,71 @@ FI_INLINE void vd_store_halves(double *p, const vd *halves) {
     _mm512_storeu_pd(p + 8, _mm512_permutex2var_pd(halves[0], high, halves[1]));
 }
 
+/* ---- stack vocabulary ------------------------------------------------------------------- */
+
+#define FI_DOUBLE_LANES 8
+#define FI_VECTORS 2
+#define FI_ROWS 8
+
+typedef __mmask16 vfm;
+
+FI_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+FI_INLINE vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+FI_INLINE vf vf_abs(vf a) { return _mm512_abs_ps(a); }
+FI_INLINE vf vf_copysign(vf a, vf sign) {
+    /* sign bits of the second, the rest of the first */
+    return _mm512_castsi512_ps(
+        _mm512_ternarylogic_epi32(_mm512_set1_epi32((int)0x80000000u), _mm512_castps_si512(sign),
+                                  _mm512_castps_si512(a), 0xCA));
+}
+FI_INLINE vfm vf_less(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+FI_INLINE vf vf_select(vfm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
+FI_INLINE int vf_count(vfm m, int lanes) {
+    const unsigned valid = lanes >= 16 ? 0xFFFFu : (1u << lanes) - 1;
+    return _mm_popcnt_u32(m & valid);
+}
+FI_INLINE vf vf_shl_exponent(vf a) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23));
+}
+#define vf_to_double(a, part) \
+    _mm512_cvtps_pd((part) == 0 ? _mm512_castps512_ps256(a) : _mm512_extractf32x8_ps(a, 1))
+
+FI_INLINE vd vd_load(const double *p) { return _mm512_loadu_pd(p); }
+FI_INLINE void vd_store(double *p, vd a) { _mm512_storeu_pd(p, a); }
+FI_INLINE vd vd_fma(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
+FI_INLINE vd vd_abs(vd a) { return _mm512_abs_pd(a); }
+FI_INLINE vd vd_copysign(vd a, vd sign) {
+    return _mm512_castsi512_pd(_mm512_ternarylogic_epi64(
+        _mm512_set1_epi64((long long)(UINT64_C(1) << 63)), _mm512_castpd_si512(sign),
+        _mm512_castpd_si512(a), 0xCA));
+}
+FI_INLINE int vd_count(vm m, int lanes) {
+    const unsigned valid = lanes >= 8 ? 0xFFu : (1u << lanes) - 1;
+    return _mm_popcnt_u32(m & valid);
+}
+FI_INLINE vd vd_shl_exponent(vd a) {
+    return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(a), 52));
+}
+#define vd_to_double(a, part) (a)
+
 #include "philox_template.h"
 #include "quantile_template.h"
 #include "dist_template.h"
 #include "fill_template.h"
+
+#include "real_f32.h"
+#include "gemm_template.h"
+#include "activation_template.h"
+#include "moments_template.h"
+#include "stack_template.h"
+
+#include "real_f64.h"
+#include "gemm_template.h"
+#include "activation_template.h"
+#include "moments_template.h"
+#include "stack_template.h"
+
+#include "table_template.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop

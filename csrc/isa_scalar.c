@@ -7,6 +7,7 @@
 
 #include "internal.h"
 #include "ppnd16.h"
+#include "stack.h"
 #include "tables.h"
 
 #define FI_ISA scalar
@@ -118,10 +119,56 @@ FI_INLINE vd vd_lookup(const double table[16], vd a) { return table[(vd_bits(a) 
 FI_INLINE vd vd_with_sign(vd a, vq sign) { return vd_of(vd_bits(a) ^ (sign & (UINT64_C(1) << 63))); }
 FI_INLINE void vd_store_halves(double *p, const vd *halves) { *p = halves[0]; }
 
+/* ---- stack vocabulary ------------------------------------------------------------------- */
+
+#define FI_DOUBLE_LANES 1
+#define FI_VECTORS 8
+#define FI_ROWS 2
+
+typedef int vfm;
+
+/* Without the instruction this is libm's, correctly rounded and slow. */
+FI_INLINE vf vf_fma(vf a, vf b, vf c) { return fmaf(a, b, c); }
+FI_INLINE vf vf_div(vf a, vf b) { return a / b; }
+FI_INLINE vf vf_abs(vf a) { return vf_of(vf_bits(a) & 0x7FFFFFFFu); }
+FI_INLINE vf vf_copysign(vf a, vf sign) {
+    return vf_of((vf_bits(a) & 0x7FFFFFFFu) | (vf_bits(sign) & 0x80000000u));
+}
+FI_INLINE vfm vf_less(vf a, vf b) { return a < b; }
+FI_INLINE vf vf_select(vfm m, vf a, vf b) { return m ? a : b; }
+FI_INLINE int vf_count(vfm m, int lanes) { return m && lanes > 0; }
+FI_INLINE vf vf_shl_exponent(vf a) { return vf_of(vf_bits(a) << 23); }
+#define vf_to_double(a, part) ((double)(a))
+
+FI_INLINE vd vd_load(const double *p) { return *p; }
+FI_INLINE void vd_store(double *p, vd a) { *p = a; }
+FI_INLINE vd vd_fma(vd a, vd b, vd c) { return fma(a, b, c); }
+FI_INLINE vd vd_abs(vd a) { return vd_of(vd_bits(a) & ~(UINT64_C(1) << 63)); }
+FI_INLINE vd vd_copysign(vd a, vd sign) {
+    return vd_of((vd_bits(a) & ~(UINT64_C(1) << 63)) | (vd_bits(sign) & (UINT64_C(1) << 63)));
+}
+FI_INLINE int vd_count(vm m, int lanes) { return m && lanes > 0; }
+FI_INLINE vd vd_shl_exponent(vd a) { return vd_of(vd_bits(a) << 52); }
+#define vd_to_double(a, part) (a)
+
 #include "philox_template.h"
 #include "quantile_template.h"
 #include "dist_template.h"
 #include "fill_template.h"
+
+#include "real_f32.h"
+#include "gemm_template.h"
+#include "activation_template.h"
+#include "moments_template.h"
+#include "stack_template.h"
+
+#include "real_f64.h"
+#include "gemm_template.h"
+#include "activation_template.h"
+#include "moments_template.h"
+#include "stack_template.h"
+
+#include "table_template.h"
 
 /* ---- single answers for the other sets -------------------------------------------------- */
 

@@ -246,3 +246,148 @@ def normal_tail(double z):
 def normal_quantile_tail(double p):
     """-Phi^-1(p) for 2^-1022 <= p <= 1/2, in double precision."""
     return fi_normal_quantile_tail(p)
+
+
+# ---- the deep stack -------------------------------------------------------------------------
+
+cdef extern from "fastinit.h" nogil:
+    ctypedef enum fi_activation:
+        pass
+    ctypedef struct fi_moments:
+        double mean, variance, second_moment
+    ctypedef struct fi_layer_statistics:
+        fi_moments pre_activation, activation, gradient
+        double saturated, dead
+    ctypedef struct fi_stack_run:
+        size_t depth, batch
+        const size_t *widths
+        const int *activations
+        const void *const *weights
+        const void *const *biases
+        const void *x
+        const void *dy
+        void *y
+        void *dx
+        void *const *weight_gradients
+        void *const *bias_gradients
+        fi_layer_statistics *statistics
+    const char *fi_activation_name(size_t index)
+    fi_status fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads)
+    void fi_activate(fi_activation activation, fi_dtype dtype, const void *x, void *y, size_t n)
+
+
+def _activations():
+    cdef list names = []
+    cdef size_t i = 0
+    while fi_activation_name(i) != NULL:
+        names.append(fi_activation_name(i).decode())
+        i += 1
+    return tuple(names)
+
+
+ACTIVATIONS = _activations()
+
+
+cdef class _Buffers:
+    """Buffers held open while the C code uses their memory."""
+
+    cdef Py_buffer *views
+    cdef size_t opened, limit
+
+    def __cinit__(self, size_t limit):
+        self.views = <Py_buffer *>PyMem_Malloc((limit + 1) * sizeof(Py_buffer))
+        if self.views == NULL:
+            raise MemoryError
+        self.limit = limit
+
+    def __dealloc__(self):
+        for i in range(self.opened):
+            PyBuffer_Release(&self.views[i])
+        PyMem_Free(self.views)
+
+    cdef void *open(self, array, size_t bytes, bint writable) except? NULL:
+        """The memory of a C-contiguous array of `bytes` bytes; NULL for None."""
+        if array is None:
+            return NULL
+        assert self.opened < self.limit
+        cdef Py_buffer *view = &self.views[self.opened]
+        PyObject_GetBuffer(array, view, PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if writable else 0))
+        self.opened += 1
+        if <size_t>view.len != bytes:
+            raise ValueError(f"expected an array of {bytes} bytes, got {view.len}")
+        return view.buf
+
+
+cdef object _moments(fi_moments *m):
+    return (m.mean, m.variance, m.second_moment)
+
+
+def stack_propagate(int dtype, tuple widths, tuple activations, list weights, list biases, size_t batch,
+                    x, dy, y, dx, weight_gradients, bias_gradients, bint statistics, unsigned threads):
+    """One pass through a stack; arrays are of one dtype, C-contiguous and of the widths' shapes.
+
+    Returns a list of (pre-activation, activation, gradient, saturated, dead) for each layer, the first three as
+    (mean, variance, second moment); None without `statistics`.
+    """
+    cdef size_t depth = <size_t>len(activations), size = <size_t>ITEMSIZE[dtype], i
+    cdef _Buffers buffers = _Buffers(4 * depth + 4)
+    cdef fi_stack_run run
+    cdef fi_status status
+    cdef size_t words = sizeof(size_t) + sizeof(int) + 4 * sizeof(void *) + sizeof(fi_layer_statistics)
+    cdef char *memory = <char *>PyMem_Malloc((depth + 1) * words)
+    if memory == NULL:
+        raise MemoryError
+    memset(&run, 0, sizeof(run))
+    cdef fi_layer_statistics *layers = <fi_layer_statistics *>memory
+    cdef void **pointers = <void **>(layers + depth + 1)
+    cdef size_t *sizes = <size_t *>(pointers + 4 * (depth + 1))
+    cdef int *codes = <int *>(sizes + depth + 1)
+    try:
+        for i in range(depth + 1):
+            sizes[i] = widths[i]
+        for i in range(depth):
+            codes[i] = activations[i]
+            pointers[i] = buffers.open(weights[i], sizes[i] * sizes[i + 1] * size, False)
+            pointers[depth + i] = buffers.open(biases[i], sizes[i + 1] * size, False)
+            if weight_gradients is not None:
+                pointers[2 * depth + i] = buffers.open(
+                    weight_gradients[i], sizes[i] * sizes[i + 1] * size, True)
+                pointers[3 * depth + i] = buffers.open(bias_gradients[i], sizes[i + 1] * size, True)
+        run.depth = depth
+        run.batch = batch
+        run.widths = sizes
+        run.activations = codes
+        run.weights = <const void *const *>pointers
+        run.biases = <const void *const *>(pointers + depth)
+        if weight_gradients is not None:
+            run.weight_gradients = <void *const *>(pointers + 2 * depth)
+            run.bias_gradients = <void *const *>(pointers + 3 * depth)
+        run.x = buffers.open(x, batch * sizes[0] * size, False)
+        run.dy = buffers.open(dy, batch * sizes[depth] * size, False)
+        run.y = buffers.open(y, batch * sizes[depth] * size, True)
+        run.dx = buffers.open(dx, batch * sizes[0] * size, True)
+        if statistics:
+            run.statistics = layers
+        with nogil:
+            status = fi_stack_propagate(&run, <fi_dtype>dtype, threads)
+        if status == FI_ERR_MEMORY:
+            raise MemoryError
+        if not statistics:
+            return None
+        return [
+            (_moments(&layers[i].pre_activation), _moments(&layers[i].activation),
+             _moments(&layers[i].gradient), layers[i].saturated, layers[i].dead)
+            for i in range(depth)
+        ]
+    finally:
+        PyMem_Free(memory)
+
+
+def activate(int activation, int dtype, x, y):
+    """phi of every element of the array x, into y; for tests of the stated errors."""
+    cdef _Buffers buffers = _Buffers(2)
+    cdef const void *source = buffers.open(x, x.nbytes, False)
+    cdef void *target = buffers.open(y, x.nbytes, True)
+    cdef size_t n = <size_t>x.size
+    with nogil:
+        fi_activate(<fi_activation>activation, <fi_dtype>dtype, source, target, n)

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The matrix product's inner part: one tile of FI_ROWS x FI_COLUMNS results in registers, each with one
+ * accumulator that starts at 0 and takes its terms in index order by fma. Nothing about blocking, lanes or threads
+ * can therefore show in a result.
+ *
+ * Matrices of the stack lie in column panels: FI_COLUMNS neighbouring columns of all rows, row after
+ * row. Such a panel is what the tile wants as right-hand side (rows are the summation index) and, read by
+ * broadcast, as left-hand side too, plain or transposed: activations are never repacked.
+ *
+ * Parameters: a real type, its vocabulary, FI_VECTORS (vectors a row), FI_ROWS (dividing the columns and 8).
+ */
+#undef FI_COLUMNS
+#define FI_COLUMNS (FI_VECTORS * FI_REAL_LANES)
+
+typedef struct {
+    vr v[FI_ROWS][FI_VECTORS];
+} FI_REAL(tile);
+
+/* tile[i][:] += sum over k < count of left[i * row_step + k * sum_step] * right[k][:] */
+FI_INLINE void FI_REAL(tile_multiply)(FI_REAL(tile) * tile, const real *FI_RESTRICT left, size_t row_step,
+                                      size_t sum_step, const real *FI_RESTRICT right, size_t count) {
+    FI_UNROLL_FOUR
+    for (size_t k = 0; k < count; k++) {
+        vr b[FI_VECTORS];
+        for (int v = 0; v < FI_VECTORS; v++) b[v] = VR(load)(right + v * FI_REAL_LANES);
+        for (int i = 0; i < FI_ROWS; i++) {
+            const vr a = VR(set1)(left[(size_t)i * row_step]);
+            for (int v = 0; v < FI_VECTORS; v++) tile->v[i][v] = VR(fma)(a, b[v], tile->v[i][v]);
+        }
+        left += sum_step;
+        right += FI_COLUMNS;
+    }
+}
+
+/* A tile of (left panels, rows from `row` on) x (packed right panel): the sum runs through the panels.
+ * left: ceil(count / FI_COLUMNS) panels of `rows` rows each. */
+FI_INLINE void FI_REAL(tile_product)(FI_REAL(tile) * tile, const real *left, size_t rows, size_t row,
+                                     const real *right, size_t count) {
+    FI_REAL(tile) sum; /* a local: registers, where the pointer's target would be memory */
+    for (int i = 0; i < FI_ROWS; i++)
+        for (int v = 0; v < FI_VECTORS; v++) sum.v[i][v] = VR(set1)(0);
+    const real *a = left + row * FI_COLUMNS;
+    for (; count > FI_COLUMNS; count -= FI_COLUMNS) {
+        FI_REAL(tile_multiply)(&sum, a, FI_COLUMNS, 1, right, FI_COLUMNS);
+        a += rows * FI_COLUMNS;
+        right += FI_COLUMNS * FI_COLUMNS;
+    }
+    FI_REAL(tile_multiply)(&sum, a, FI_COLUMNS, 1, right, count);
+    *tile = sum;
+}
+
+/* A tile of left^T x right, left's columns from `column` on (a multiple of FI_ROWS), summed over `count` rows:
+ * left and right are single panels. */
+FI_INLINE void FI_REAL(tile_product_transposed)(FI_REAL(tile) * tile, const real *left, size_t column,
+                                                const real *right, size_t count) {
+    FI_REAL(tile) sum;
+    for (int i = 0; i < FI_ROWS; i++)
+        for (int v = 0; v < FI_VECTORS; v++) sum.v[i][v] = VR(set1)(0);
+    FI_REAL(tile_multiply)(&sum, left + column, 1, FI_COLUMNS, right, count);
+    *tile = sum;
+}
+
+/* OUT panel[k][c] = w[k][column + c], zero beyond the last column; w is (rows, columns) row-major. */
+FI_NOINLINE void FI_REAL(pack_columns)(real *FI_RESTRICT panel, const real *FI_RESTRICT w, size_t rows,
+                                       size_t columns, size_t column) {
+    const size_t width = columns - column < FI_COLUMNS ? columns - column : FI_COLUMNS;
+    for (size_t k = 0; k < rows; k++) {
+        const real *source = w + k * columns + column;
+        real *target = panel + k * FI_COLUMNS;
+        if (width == FI_COLUMNS) {
+            for (int v = 0; v < FI_VECTORS; v++)
+                VR(store)(target + v * FI_REAL_LANES, VR(load)(source + v * FI_REAL_LANES));
+        } else {
+            for (size_t c = 0; c < FI_COLUMNS; c++) target[c] = c < width ? source[c] : 0;
+        }
+    }
+}
+
+/* OUT panel[k][c] = w[row + c][k], zero beyond the last row: a column panel of the transpose. */
+FI_NOINLINE void FI_REAL(pack_rows)(real *FI_RESTRICT panel, const real *FI_RESTRICT w, size_t rows,
+                                    size_t columns, size_t row) {
+    const size_t height = rows - row < FI_COLUMNS ? rows - row : FI_COLUMNS;
+    /* Eight by eight, so that a row's cache line is used up while it is near. */
+    for (size_t k0 = 0; k0 < columns; k0 += 8) {
+        const size_t k1 = columns - k0 < 8 ? columns : k0 + 8;
+        for (size_t c0 = 0; c0 < FI_COLUMNS; c0 += 8)
+            for (size_t k = k0; k < k1; k++)
+                for (size_t c = c0; c < c0 + 8 && c < FI_COLUMNS; c++)
+                    panel[k * FI_COLUMNS + c] = c < height ? w[(row + c) * columns + k] : 0;
+    }
+}

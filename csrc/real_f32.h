@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * float32 as the real type of the stack's templates. No include guard: each template set is compiled once
+ * for each real type, and this file undefines the other's names. */
+#undef real
+#undef vr
+#undef vrm
+#undef VR
+#undef FI_REAL
+#undef FI_REAL_LANES
+#undef FI_EXP_TERMS
+#undef FI_EXP_MAGIC
+#undef FI_EXP_BIAS
+#undef FI_EXP_LOWEST
+#undef FI_TANH_LOWEST
+#undef FI_LN2_HIGH
+#undef FI_LN2_LOW
+#define real float
+#define vr vf
+#define vrm vfm
+#define VR(name) FI_CONCAT(vf, name)
+#define FI_REAL(name) FI_NAME(FI_CONCAT(name, f32))
+#define FI_REAL_LANES FI_LANES
+#define FI_EXP_TERMS 7             /* Taylor terms of e^r, |r| <= ln 2 / 2: remainder 1.5e-8 r */
+#define FI_EXP_MAGIC 12582912.0f   /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
+#define FI_EXP_BIAS 127.0f
+#define FI_EXP_LOWEST -104.0f      /* e^x is 0 in float32 from here down */
+#define FI_TANH_LOWEST -40.0f      /* 1 - e^x is 1 long before */
+#define FI_LN2_HIGH 0x1.62e4p-1f   /* 15 bits: its products with exponents are exact */
+#define FI_LN2_LOW 0x1.7f7d1cp-20f

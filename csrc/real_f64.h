@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * float64 as the real type of the stack's templates; see real_f32.h. */
+#undef real
+#undef vr
+#undef vrm
+#undef VR
+#undef FI_REAL
+#undef FI_REAL_LANES
+#undef FI_EXP_TERMS
+#undef FI_EXP_MAGIC
+#undef FI_EXP_BIAS
+#undef FI_EXP_LOWEST
+#undef FI_TANH_LOWEST
+#undef FI_LN2_HIGH
+#undef FI_LN2_LOW
+#define real double
+#define vr vd
+#define vrm vm
+#define VR(name) FI_CONCAT(vd, name)
+#define FI_REAL(name) FI_NAME(FI_CONCAT(name, f64))
+#define FI_REAL_LANES FI_DOUBLE_LANES
+#define FI_EXP_TERMS 13             /* remainder 1.2e-17 r */
+#define FI_EXP_MAGIC 6755399441055744.0 /* 1.5 * 2^52 */
+#define FI_EXP_BIAS 1023.0
+#define FI_EXP_LOWEST -746.0
+#define FI_TANH_LOWEST -80.0
+#define FI_LN2_HIGH 0x1.62e42fefap-1
+#define FI_LN2_LOW 0x1.cf79abc9e3b3ap-40
