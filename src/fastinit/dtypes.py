@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import _core
 
-__all__ = ["check_out", "check_shape", "new_array", "raw_view", "resolve"]
+__all__ = ["check_out", "check_shape", "new_array", "raw_view", "resolve", "store"]
 
 _NUMPY = {
     "float32": np.dtype(np.float32),
@@ -147,3 +147,22 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
 def raw_view(array: NDArray[Any]) -> Any:
     """An array as something that exports a buffer: bfloat16 does not, its bits as uint16 do."""
     return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+
+
+def store(values: NDArray[Any], dtype: str, out: Any = None) -> Any:
+    """`values`, an array of float64, rounded to `dtype`: a new array, or written to `out`.
+
+    The 16-bit dtypes are the roundings of the float32 values.
+    """
+    if out is None:
+        out = new_array(values.shape, dtype)
+        memory = raw_view(out)
+    else:
+        memory = check_out(out, values.shape, dtype)
+    with np.errstate(over="ignore"):
+        if dtype in ("float16", "bfloat16"):
+            values = values.astype(np.float32)
+        rounded = values.astype(bfloat16() if dtype == "bfloat16" else _NUMPY[dtype])
+    rounded = raw_view(rounded)
+    np.frombuffer(memory, dtype=rounded.dtype).reshape(values.shape)[...] = rounded
+    return out

@@ -11,12 +11,12 @@ import operator
 import secrets
 from dataclasses import dataclass
 
-__all__ = ["Key"]
+__all__ = ["Key", "check_word"]
 
 _LIMIT = 1 << 64
 
 
-def _word(value: object, what: str) -> int:
+def check_word(value: object, what: str) -> int:
     """A whole number in [0, 2^64); bool is refused, NumPy integers are taken."""
     try:
         number = operator.index(value)  # type: ignore[arg-type]
@@ -61,15 +61,15 @@ class Key:
     stream: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seed", _word(self.seed, "seed"))
-        object.__setattr__(self, "stream", _word(self.stream, "stream"))
+        object.__setattr__(self, "seed", check_word(self.seed, "seed"))
+        object.__setattr__(self, "stream", check_word(self.stream, "stream"))
 
     def __truediv__(self, name: str | int) -> Key:
         """The key of the child called `name`: a str, or an int in [0, 2**64)."""
         if isinstance(name, str):
             payload = b"s" + name.encode()
         else:
-            payload = b"i" + _word(name, "key / name").to_bytes(8, "little")
+            payload = b"i" + check_word(name, "key / name").to_bytes(8, "little")
         digest = hashlib.blake2b(
             self.stream.to_bytes(8, "little") + payload, digest_size=8, person=b"fastinit-v1"
         ).digest()
