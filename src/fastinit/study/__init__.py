@@ -1,0 +1,43 @@
+"""The study: the claims of a text on weight initialisation, each measured and answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .claims_rules import RULES
+from .claims_scale import SCALE
+from .claims_symmetry import SYMMETRY
+from .rows import Check, Claim, Measurement, Plot, Result, run_claim
+from .settings import Settings
+
+__all__ = ["CLAIMS", "Check", "Claim", "Measurement", "Plot", "Result", "Settings", "run", "run_claim"]
+
+CLAIMS: tuple[Claim, ...] = tuple(
+    sorted((*SYMMETRY, *SCALE, *RULES), key=lambda claim: claim.number)
+)
+
+
+def run(
+    settings: Settings,
+    claims: Sequence[Claim] | None = None,
+    progress: Callable[[Claim, Result | None], None] | None = None,
+) -> list[Result]:
+    """Measure claims in order.
+
+    Parameters
+    ----------
+    settings : Settings
+    claims : sequence of Claim, optional
+        All of them by default.
+    progress : function, optional
+        ``progress(claim, None)`` before a row and ``progress(claim, result)`` after it.
+    """
+    results = []
+    for claim in CLAIMS if claims is None else claims:
+        if progress is not None:
+            progress(claim, None)
+        result = run_claim(claim, settings)
+        results.append(result)
+        if progress is not None:
+            progress(claim, result)
+    return results

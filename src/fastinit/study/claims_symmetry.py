@@ -1,0 +1,206 @@
+"""Claims 1 to 3 and 14: equal weights, and random weights that break the symmetry."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..initializers import Constant, RandomNormal
+from ..stack import Stack
+from ..theory import chi_1
+from ..training import SGD, fit, mean_squared_error, softmax_cross_entropy
+from .measure import factor, images, near, relative, seeds_of, width_of
+from .rows import Check, Claim, Measurement, Plot
+from .settings import Settings
+
+__all__ = ["SYMMETRY"]
+
+
+def _numbers(values: list[float]) -> tuple[float, ...]:
+    return tuple(float(v) for v in values)
+
+
+def zeros_do_not_learn(settings: Settings) -> Measurement:
+    digits = settings.digits
+    shares = np.bincount(digits.y, minlength=10) / len(digits.y)
+    prior = float(-(shares * np.log(shares)).sum())
+    steps = 500
+    checks, series, ends = [], [], []
+    for activation in ("tanh", "relu"):
+        stack = Stack(
+            (64, 32, 32, 10), activation, output_activation="linear",
+            weights="zeros", biases="zeros", key=settings.key,
+        )  # fmt: skip
+        largest, losses = 0.0, []
+        for _ in range(steps):
+            loss, dy = softmax_cross_entropy(stack.forward(digits.x), digits.y)
+            gradients = stack.backward(digits.x, dy)
+            largest = max(largest, *(float(np.abs(g).max()) for g in gradients.weights))
+            for w, g in zip(
+                [*stack.weights, *stack.biases], [*gradients.weights, *gradients.biases], strict=True
+            ):
+                w -= g
+            losses.append(loss)
+        end = softmax_cross_entropy(stack.forward(digits.x), digits.y)[0]
+        ends.append(end)
+        checks += [
+            Check(f"{activation}: largest weight gradient in {steps} steps", largest, 0, 0),
+            # The loss starts at ln 10 and ends at the entropy of the classes, which is just below.
+            Check(f"{activation}: loss above the class prior's", end - prior, -1e-6, 1e-5),
+            Check(f"{activation}: loss at the start above the prior's", losses[0] - prior, 1e-4, 1.0),
+        ]
+        series.append((activation, tuple(range(steps)), _numbers([v - prior for v in losses])))
+    return Measurement(
+        f"every weight gradient exactly 0 in {steps} steps; loss falls from {math.log(10):.5f} to "
+        f"{ends[0]:.5f}, the class prior's entropy {prior:.5f}",
+        tuple(checks),
+        (Plot("Loss above the class prior's entropy, all weights zero", "step", "nats", tuple(series), True),),
+    )
+
+
+def zeros_sigmoid_perceptron(settings: Settings) -> Measurement:
+    digits = settings.digits
+    odd = (digits.y % 2).astype(np.float32)[:, None]
+    widths = (64, 16, 16, 16, 1)
+    depth = len(widths) - 1
+    stack = Stack(widths, "sigmoid", weights="zeros", biases="zeros", key=settings.key)
+    first = [math.nan] * depth
+    steps = 200
+    for step in range(steps):
+        _, dy = mean_squared_error(stack.forward(digits.x), odd)
+        gradients = stack.backward(digits.x, dy)
+        for layer, g in enumerate(gradients.weights):
+            if math.isnan(first[layer]) and np.any(g):
+                first[layer] = step
+        for w, g in zip(
+            [*stack.weights, *stack.biases], [*gradients.weights, *gradients.biases], strict=True
+        ):
+            w -= np.float32(2.0) * g
+    unequal = max(float(np.abs(w - w[:, :1]).max()) for w in stack.weights)
+    # Of the ratio of singular values 2 and 1; a zero matrix has rank 0.
+    ratios = []
+    for w in stack.weights[:-1]:
+        s = np.linalg.svd(w.astype(np.float64), compute_uv=False)
+        ratios.append(s[1] / s[0] if s[0] else 0.0)
+    return Measurement(
+        f"hidden units differ by {unequal:g} after {steps} steps; weight matrices of rank 1; first gradient of "
+        f"layers 1 to {depth} at steps {', '.join(f'{f:g}' for f in first)}",
+        (
+            Check("largest difference between the units of a layer", unequal, 0, 0),
+            Check("second singular value over the first", max(ratios), 0, 1e-7),
+            *(
+                Check(f"step of layer {layer + 1}'s first gradient", first[layer], expected, expected)
+                for layer, expected in enumerate(range(depth - 1, -1, -1))
+            ),
+        ),
+    )
+
+
+def equal_stay_equal(settings: Settings) -> Measurement:
+    digits = settings.digits
+    checks = []
+    steps = 1000
+    for activation in ("tanh", "relu", "sigmoid"):
+        stack = Stack(
+            (64, 48, 48, 10), activation, output_activation="linear",
+            weights=Constant(0.02), biases="zeros", key=settings.key / activation,
+        )  # fmt: skip
+        start = stack.weights[0].copy()
+        batches = math.ceil(len(digits.x) / 32)
+        fit(
+            stack, digits.x, digits.y, optimizer=SGD(0.05), batch_size=32,
+            epochs=math.ceil(steps / batches),
+        )  # fmt: skip
+        unequal = max(
+            float(np.abs(stack.weights[0] - stack.weights[0][:, :1]).max()),
+            float(np.abs(stack.weights[1] - stack.weights[1][:1, :1]).max()),
+            float(np.abs(stack.weights[2] - stack.weights[2][:1]).max()),
+        )
+        moved = float(np.abs(stack.weights[0] - start).max())
+        checks += [
+            Check(f"{activation}: largest difference between units after {steps} steps", unequal, 0, 0),
+            Check(f"{activation}: largest move of a weight (it did train)", moved, 1e-4, 1e3),
+        ]
+    return Measurement(
+        f"48 units a layer stay equal bit for bit through {steps} updates, although their weights move by up to "
+        f"{max(c.value for c in checks):.2f}",
+        tuple(checks),
+    )
+
+
+def small_random_weights(settings: Settings) -> Measurement:
+    width, depth = width_of(settings), 20
+    x = images(settings)
+    margin = relative(settings, 0.06)
+    checks, series, factors = [], [], {}
+    distinct = math.inf
+    for activation, std in (("tanh", 0.01), ("relu", 0.01), ("relu", 0.1)):
+        runs = []
+        for i in range(seeds_of(settings)):
+            stack = Stack(
+                (64,) + (width,) * depth, activation, weights=RandomNormal(0.0, std),
+                biases="zeros", key=settings.key / f"small.{activation}.{std}.{i}",
+            )  # fmt: skip
+            ordered = np.sort(stack.weights[1], axis=1)
+            distinct = min(distinct, float(np.abs(ordered[:, -1] - ordered[:, 0]).min()))
+            runs.append(stack.propagate(x).layers)
+        # After the first layer every variance is sigma_w^2 = n std^2 times the last one's share.
+        weight_variance = width * std * std
+        expected = (
+            weight_variance / 2 if activation == "relu" else chi_1("tanh", 0.0, weight_variance)
+        )
+        measured = factor(runs)
+        factors[activation, std] = measured
+        checks.append(
+            near(f"{activation}, std {std}: gradient energy per layer", measured, expected, margin)
+        )
+        series.append((
+            f"{activation}, std {std}", tuple(range(1, depth + 1)),
+            _numbers([layer.gradient.second_moment for layer in runs[0]]),
+        ))  # fmt: skip
+    return Measurement(
+        f"units differ from the start; per layer the gradients' energy is multiplied by {factors['tanh', 0.01]:.3f} (tanh, "
+        f"std 0.01), {factors['relu', 0.01]:.3f} and {factors['relu', 0.1]:.2f} (ReLU, std 0.01 and 0.1)",
+        (Check("smallest spread of one input's weights over the units", distinct, 1e-3, math.inf), *checks),
+        (Plot("Gradient energy by layer, weights of a fixed standard deviation", "layer",
+              "mean square of dL/dz", tuple(series), True),),
+    )  # fmt: skip
+
+
+SYMMETRY = (
+    Claim(
+        1,
+        "With all weights zero, tanh and ReLU networks do not learn.",
+        "64-32-32-10, digits, softmax cross-entropy, 500 steps of gradient descent at rate 1",
+        zeros_do_not_learn,
+        "half true",
+        "The weights never move, but the output bias still learns: the loss falls to the entropy of the class prior.",
+    ),
+    Claim(
+        2,
+        "With all weights zero, a sigmoid network behaves like a perceptron.",
+        "64-16-16-16-1, odd against even digits, squared error, 200 steps of gradient descent at rate 2",
+        zeros_sigmoid_perceptron,
+        "half true",
+        "True for one output: all hidden units stay equal and every matrix has rank 1; layer L-k gets its first "
+        "gradient at step k (counted from 0). With several outputs all of them share that one number.",
+    ),
+    Claim(
+        3,
+        "With equal weights the neurons of a layer stay identical.",
+        "64-48-48-10, weights 0.02, digits, 1000 steps of gradient descent, batches of 32",
+        equal_stay_equal,
+        "true",
+        "The difference is exactly 0 for ever, provided that every unit's sum runs in the same order, as it does here.",
+    ),
+    Claim(
+        14,
+        "Small random weights break the symmetry but vanish or explode with depth.",
+        "20 layers, weights of standard deviation 0.01 and 0.1 whatever the fan, digits",
+        small_random_weights,
+        "true",
+        "Units differ at once; the signal changes by n std^2 (tanh) or n std^2 / 2 (ReLU) per layer, and only one std holds it.",
+    ),
+)
+
