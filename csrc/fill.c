@@ -61,6 +61,9 @@ void fi_fill(const fi_plan *plan, void *out, uint64_t first, uint64_t count, uns
     fi_fill_many(&piece, 1, threads);
 }
 
+/* A kernel makes elements by whole units, of at most this many. */
+#define FI_STRETCH 128
+
 typedef struct {
     const fi_plan *plan;
     const fi_block *block;
@@ -87,24 +90,24 @@ static void block_share(void *context, unsigned worker, unsigned workers) {
     const uint64_t stride = (uint64_t)all->block->strides[all->block->dimensions - 1];
     const uint64_t end = share_cut(all->elements, worker + 1, workers);
     uint64_t position = share_cut(all->elements, worker, workers);
-    double tile[FI_TILE]; /* of any dtype: the last tile that a strided row picked from */
-    uint64_t tile_index = UINT64_MAX;
+    double stretch[FI_STRETCH]; /* of any dtype: the last elements that a strided row picked from */
+    uint64_t stretch_index = UINT64_MAX;
     while (position < end) {
         const uint64_t column = position % row_length;
         uint64_t n = row_length - column;
         if (n > end - position) n = end - position;
         const uint64_t index = row_start(all->block, position / row_length) + stride * column;
         char *out = all->out + position * size;
-        if (stride == 1 && n >= FI_TILE / 4) {
+        if (stride == 1 && n >= FI_STRETCH / 4) {
             fill(plan, out, index, n);
         } else {
             for (uint64_t i = 0; i < n; i++) {
                 const uint64_t element = index + stride * i;
-                if (element / FI_TILE != tile_index) {
-                    tile_index = element / FI_TILE;
-                    fill(plan, tile, tile_index * FI_TILE, FI_TILE);
+                if (element / FI_STRETCH != stretch_index) {
+                    stretch_index = element / FI_STRETCH;
+                    fill(plan, stretch, stretch_index * FI_STRETCH, FI_STRETCH);
                 }
-                memcpy(out + i * size, (char *)tile + element % FI_TILE * size, size);
+                memcpy(out + i * size, (char *)stretch + element % FI_STRETCH * size, size);
             }
         }
         position += n;

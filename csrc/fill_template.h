@@ -7,115 +7,132 @@
  *   vu_pack (FI_HALVES x vq -> vu), vq_join, vf_store_f16, vf_store_bf16, vd_store_halves
  */
 
-/* One tile in a law's float32 values; `store` rounds them to the dtype. */
-#define FI_TILE_FROM_F32(law, dtype, type, store)                                                \
-    FI_INLINE void FI_NAME(tile_##law##_##dtype)(const fi_plan *plan, const FI_NAME(philox) * p, \
-                                                 uint64_t tile, type *out) {                     \
-        for (int lane = 0; lane < 16; lane += FI_LANES) {                                        \
-            vq halves[4][FI_HALVES];                                                             \
-            vu w[4];                                                                             \
-            vf x[4];                                                                             \
-            FI_NAME(philox_words)(&p[0], (uint32_t)(tile * 16) + (uint32_t)lane, halves);        \
-            for (int j = 0; j < 4; j++) w[j] = vu_pack(halves[j]);                               \
-            FI_NAME(law##_f32)(plan, tile * FI_TILE + (unsigned)lane, w, x);                     \
-            for (int j = 0; j < 4; j++) store(out + lane + 16 * j, x[j]);                        \
+/* The loops work on units: as many tiles as one call of Philox needs for its chains, at least one. A unit
+ * begins at a multiple of its length, so that no carry of the block number falls inside one. */
+#define FI_UNIT_BLOCKS (FI_STREAMS * FI_LANES < 16 ? 16 : FI_STREAMS * FI_LANES)
+#define FI_UNIT (4 * FI_UNIT_BLOCKS)
+/* Where in a unit the first lane of a block's row 0 lies. */
+#define FI_AT(block) ((block) / 16 * FI_TILE + (block) % 16)
+
+/* A unit in a law's float32 values; `store` rounds them to the dtype. */
+#define FI_UNIT_FROM_F32(law, dtype, type, store)                                                \
+    FI_INLINE void FI_NAME(unit_##law##_##dtype)(const fi_plan *plan, const FI_NAME(philox) * p, \
+                                                 uint64_t unit, type *out) {                     \
+        for (unsigned b = 0; b < FI_UNIT_BLOCKS; b += FI_STREAMS * FI_LANES) {                   \
+            vq halves[4][FI_CHAINS];                                                             \
+            FI_NAME(philox_words)(&p[0], (uint32_t)(unit * FI_UNIT_BLOCKS) + b, halves);         \
+            FI_UNROLL                                                                            \
+            for (unsigned s = 0; s < FI_STREAMS; s++) {                                          \
+                vu w[4];                                                                         \
+                vf x[4];                                                                         \
+                const unsigned at = FI_AT(b + s * FI_LANES);                                     \
+                for (int j = 0; j < 4; j++) w[j] = vu_pack(&halves[j][s * FI_HALVES]);           \
+                FI_NAME(law##_f32)(plan, unit * FI_UNIT + at, w, x);                             \
+                for (int j = 0; j < 4; j++) store(out + at + 16 * j, x[j]);                      \
+            }                                                                                    \
         }                                                                                        \
     }
 
-#define FI_TILE_FROM_F64(law)                                                                       \
-    FI_INLINE void FI_NAME(tile_##law##_float64)(const fi_plan *plan, const FI_NAME(philox) * p,    \
-                                                 uint64_t tile, double *out) {                      \
-        for (int lane = 0; lane < 16; lane += FI_LANES) {                                           \
-            vq high[4][FI_HALVES], low[4][FI_HALVES];                                               \
-            FI_NAME(philox_words)(&p[0], (uint32_t)(tile * 16) + (uint32_t)lane, high);             \
-            FI_NAME(philox_words)(&p[1], (uint32_t)(tile * 16) + (uint32_t)lane, low);              \
-            for (int j = 0; j < 4; j++) {                                                           \
-                vd x[FI_HALVES];                                                                    \
-                for (int h = 0; h < FI_HALVES; h++)                                                 \
-                    x[h] = FI_NAME(law##_f64)(plan, vq_join(high[j][h], low[j][h]));                \
-                vd_store_halves(out + lane + 16 * j, x);                                            \
-            }                                                                                       \
-        }                                                                                           \
+#define FI_UNIT_FROM_F64(law)                                                                     \
+    FI_INLINE void FI_NAME(unit_##law##_float64)(const fi_plan *plan, const FI_NAME(philox) * p,  \
+                                                 uint64_t unit, double *out) {                    \
+        for (unsigned b = 0; b < FI_UNIT_BLOCKS; b += FI_STREAMS * FI_LANES) {                    \
+            vq high[4][FI_CHAINS], low[4][FI_CHAINS];                                             \
+            FI_NAME(philox_words)(&p[0], (uint32_t)(unit * FI_UNIT_BLOCKS) + b, high);            \
+            FI_NAME(philox_words)(&p[1], (uint32_t)(unit * FI_UNIT_BLOCKS) + b, low);             \
+            for (unsigned s = 0; s < FI_STREAMS; s++) {                                           \
+                for (int j = 0; j < 4; j++) {                                                     \
+                    vd x[FI_HALVES];                                                              \
+                    for (int h = 0; h < FI_HALVES; h++) {                                         \
+                        const unsigned i = s * FI_HALVES + (unsigned)h;                           \
+                        x[h] = FI_NAME(law##_f64)(plan, vq_join(high[j][i], low[j][i]));          \
+                    }                                                                             \
+                    vd_store_halves(out + FI_AT(b + s * FI_LANES) + 16 * j, x);                   \
+                }                                                                                 \
+            }                                                                                     \
+        }                                                                                         \
     }
 
-FI_TILE_FROM_F32(uniform, float32, float, vf_store)
-FI_TILE_FROM_F32(uniform, float16, uint16_t, vf_store_f16)
-FI_TILE_FROM_F32(uniform, bfloat16, uint16_t, vf_store_bf16)
-FI_TILE_FROM_F64(uniform)
-FI_TILE_FROM_F32(normal, float32, float, vf_store)
-FI_TILE_FROM_F32(normal, float16, uint16_t, vf_store_f16)
-FI_TILE_FROM_F32(normal, bfloat16, uint16_t, vf_store_bf16)
-FI_TILE_FROM_F64(normal)
-FI_TILE_FROM_F32(truncated_normal, float16, uint16_t, vf_store_f16)
-FI_TILE_FROM_F32(truncated_normal, bfloat16, uint16_t, vf_store_bf16)
-FI_TILE_FROM_F32(truncated_normal, float32, float, vf_store)
-FI_TILE_FROM_F64(truncated_normal)
+FI_UNIT_FROM_F32(uniform, float32, float, vf_store)
+FI_UNIT_FROM_F32(uniform, float16, uint16_t, vf_store_f16)
+FI_UNIT_FROM_F32(uniform, bfloat16, uint16_t, vf_store_bf16)
+FI_UNIT_FROM_F64(uniform)
+FI_UNIT_FROM_F32(normal, float32, float, vf_store)
+FI_UNIT_FROM_F32(normal, float16, uint16_t, vf_store_f16)
+FI_UNIT_FROM_F32(normal, bfloat16, uint16_t, vf_store_bf16)
+FI_UNIT_FROM_F64(normal)
+FI_UNIT_FROM_F32(truncated_normal, float16, uint16_t, vf_store_f16)
+FI_UNIT_FROM_F32(truncated_normal, bfloat16, uint16_t, vf_store_bf16)
+FI_UNIT_FROM_F32(truncated_normal, float32, float, vf_store)
+FI_UNIT_FROM_F64(truncated_normal)
 
 /* Where much of a truncated normal lies in tails that the float32 path would refine one by one,
- * the whole tile goes through double precision (the plan's doubles then give z itself). */
-#define FI_TILE_WIDE(dtype, type, store)                                                            \
-    FI_INLINE void FI_NAME(tile_truncated_normal_wide_##dtype)(                                     \
-        const fi_plan *plan, const FI_NAME(philox) * p, uint64_t tile, type *out) {                 \
-        double z[FI_TILE];                                                                          \
-        float x[FI_TILE];                                                                           \
-        FI_NAME(tile_truncated_normal_float64)(plan, p, tile, z);                                   \
-        for (unsigned i = 0; i < FI_TILE; i++) {                                                    \
+ * the whole unit goes through double precision (the plan's doubles then give z itself). */
+#define FI_UNIT_WIDE(dtype, type, store)                                                            \
+    FI_INLINE void FI_NAME(unit_truncated_normal_wide_##dtype)(                                     \
+        const fi_plan *plan, const FI_NAME(philox) * p, uint64_t unit, type *out) {                 \
+        double z[FI_UNIT];                                                                          \
+        float x[FI_UNIT];                                                                           \
+        FI_NAME(unit_truncated_normal_float64)(plan, p, unit, z);                                   \
+        for (unsigned i = 0; i < FI_UNIT; i++) {                                                    \
             float y = plan->shift_f + plan->scale_f * (float)z[i];                                  \
             y = y > plan->clamp_low_f ? y : plan->clamp_low_f;                                      \
             x[i] = y < plan->clamp_high_f ? y : plan->clamp_high_f;                                 \
         }                                                                                           \
-        for (unsigned i = 0; i < FI_TILE; i += FI_LANES) store(out + i, vf_load(x + i));            \
+        for (unsigned i = 0; i < FI_UNIT; i += FI_LANES) store(out + i, vf_load(x + i));            \
     }
-FI_TILE_WIDE(float32, float, vf_store)
-FI_TILE_WIDE(float16, uint16_t, vf_store_f16)
-FI_TILE_WIDE(bfloat16, uint16_t, vf_store_bf16)
+FI_UNIT_WIDE(float32, float, vf_store)
+FI_UNIT_WIDE(float16, uint16_t, vf_store_f16)
+FI_UNIT_WIDE(bfloat16, uint16_t, vf_store_bf16)
 
-FI_INLINE void FI_NAME(tile_words_float32)(const fi_plan *plan, const FI_NAME(philox) * p,
-                                           uint64_t tile, uint32_t *out) {
+FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(philox) * p,
+                                           uint64_t unit, uint32_t *out) {
     (void)plan;
-    for (int lane = 0; lane < 16; lane += FI_LANES) {
-        vq halves[4][FI_HALVES];
-        FI_NAME(philox_words)(&p[0], (uint32_t)(tile * 16) + (uint32_t)lane, halves);
-        for (int j = 0; j < 4; j++) vu_store(out + lane + 16 * j, vu_pack(halves[j]));
+    for (unsigned b = 0; b < FI_UNIT_BLOCKS; b += FI_STREAMS * FI_LANES) {
+        vq halves[4][FI_CHAINS];
+        FI_NAME(philox_words)(&p[0], (uint32_t)(unit * FI_UNIT_BLOCKS) + b, halves);
+        for (unsigned s = 0; s < FI_STREAMS; s++)
+            for (int j = 0; j < 4; j++)
+                vu_store(out + FI_AT(b + s * FI_LANES) + 16 * j, vu_pack(&halves[j][s * FI_HALVES]));
     }
 }
 
-/* Counter word 1 changes every 2^28 tiles: the loop begins anew there. */
-#define FI_TILES_PER_BEGIN (UINT64_C(1) << 28)
+/* Counter word 1 changes every 2^32 blocks: the loop begins anew there. */
+#define FI_UNITS_PER_BEGIN ((UINT64_C(1) << 32) / FI_UNIT_BLOCKS)
 
 /* Inlined twice below, with the clamp known to be on and known to be off: the copy of the plan lets the
  * compiler see the flag, and hoist the constants that a store to `out` might otherwise change. */
-#define FI_FILL_LOOP(tile_function, type, clamps)                                             \
-    do {                                                                                      \
-        fi_plan copy = *plan;                                                                 \
-        copy.clamp = (clamps);                                                                \
-        const fi_plan *const loop_plan = &copy;                                               \
-        type *dst = out;                                                                      \
-        uint64_t tile = first / FI_TILE;                                                      \
-        unsigned skip = (unsigned)(first % FI_TILE);                                          \
-        FI_NAME(philox) planes[2];                                                            \
-        type buffer[FI_TILE];                                                                 \
-        int begin = 1;                                                                        \
-        while (count) {                                                                       \
-            if (begin || tile % FI_TILES_PER_BEGIN == 0) {                                    \
-                for (unsigned i = 0; i < 2; i++)                                              \
-                    FI_NAME(philox_begin)(&planes[i], loop_plan->key, loop_plan->dist.plane + i, \
-                                          tile * 16);                                         \
-                begin = 0;                                                                    \
-            }                                                                                 \
-            /* One call for whole and cut tiles: the tile's code is inlined, and large. */    \
-            const int whole = skip == 0 && count >= FI_TILE;                                  \
-            tile_function(loop_plan, planes, tile, whole ? dst : buffer);                     \
-            uint64_t n = FI_TILE;                                                             \
-            if (FI_UNLIKELY(!whole)) {                                                        \
-                n = count < FI_TILE - skip ? count : FI_TILE - skip;                          \
-                memcpy(dst, buffer + skip, n * sizeof(type));                                 \
-                skip = 0;                                                                     \
-            }                                                                                 \
-            dst += n;                                                                         \
-            count -= n;                                                                       \
-            tile++;                                                                           \
-        }                                                                                     \
+#define FI_FILL_LOOP(unit_function, type, clamps)                                               \
+    do {                                                                                        \
+        fi_plan copy = *plan;                                                                   \
+        copy.clamp = (clamps);                                                                  \
+        const fi_plan *const loop_plan = &copy;                                                 \
+        type *dst = out;                                                                        \
+        uint64_t unit = first / FI_UNIT;                                                        \
+        unsigned skip = (unsigned)(first % FI_UNIT);                                            \
+        FI_NAME(philox) planes[2];                                                              \
+        type buffer[FI_UNIT];                                                                   \
+        int begin = 1;                                                                          \
+        while (count) {                                                                         \
+            if (begin || unit % FI_UNITS_PER_BEGIN == 0) {                                      \
+                for (unsigned i = 0; i < 2; i++)                                                \
+                    FI_NAME(philox_begin)(&planes[i], loop_plan->key, loop_plan->dist.plane + i,\
+                                          unit * FI_UNIT_BLOCKS);                               \
+                begin = 0;                                                                      \
+            }                                                                                   \
+            /* One call for whole and cut units: the unit's code is inlined, and large. */      \
+            const int whole = skip == 0 && count >= FI_UNIT;                                    \
+            unit_function(loop_plan, planes, unit, whole ? dst : buffer);                       \
+            uint64_t n = FI_UNIT;                                                               \
+            if (FI_UNLIKELY(!whole)) {                                                          \
+                n = count < FI_UNIT - skip ? count : FI_UNIT - skip;                            \
+                memcpy(dst, buffer + skip, n * sizeof(type));                                   \
+                skip = 0;                                                                       \
+            }                                                                                   \
+            dst += n;                                                                           \
+            count -= n;                                                                         \
+            unit++;                                                                             \
+        }                                                                                       \
     } while (0)
 
 #define FI_TYPE_float32(law) FI_FLOAT_OR_WORD_##law
@@ -132,9 +149,9 @@ FI_INLINE void FI_NAME(tile_words_float32)(const fi_plan *plan, const FI_NAME(ph
     static void FI_NAME(fill_##law##_##dtype)(const fi_plan *plan, void *out, uint64_t first,     \
                                               uint64_t count) {                                   \
         if (plan->clamp)                                                                          \
-            FI_FILL_LOOP(FI_NAME(tile_##law##_##dtype), FI_TYPE_##dtype(law), 1);                 \
+            FI_FILL_LOOP(FI_NAME(unit_##law##_##dtype), FI_TYPE_##dtype(law), 1);                 \
         else                                                                                      \
-            FI_FILL_LOOP(FI_NAME(tile_##law##_##dtype), FI_TYPE_##dtype(law), 0);                 \
+            FI_FILL_LOOP(FI_NAME(unit_##law##_##dtype), FI_TYPE_##dtype(law), 0);                 \
     }
 #include "kernels.def"
 
@@ -142,12 +159,11 @@ static uint32_t FI_NAME(words_xor)(fi_key key, uint64_t tiles) {
     FI_NAME(philox) p;
     vu sum = vu_set1(0);
     FI_NAME(philox_begin)(&p, key, 0, 0);
-    for (uint64_t tile = 0; tile < tiles; tile++) {
-        for (int lane = 0; lane < 16; lane += FI_LANES) {
-            vq halves[4][FI_HALVES];
-            FI_NAME(philox_words)(&p, (uint32_t)(tile * 16) + (uint32_t)lane, halves);
-            for (int j = 0; j < 4; j++) sum = vu_xor(sum, vu_pack(halves[j]));
-        }
+    for (uint64_t block = 0; block < tiles * 16; block += FI_STREAMS * FI_LANES) {
+        vq halves[4][FI_CHAINS];
+        FI_NAME(philox_words)(&p, (uint32_t)block, halves);
+        for (unsigned s = 0; s < FI_STREAMS; s++)
+            for (int j = 0; j < 4; j++) sum = vu_xor(sum, vu_pack(&halves[j][s * FI_HALVES]));
     }
     uint32_t lanes[FI_LANES], result = 0;
     vu_store(lanes, sum);

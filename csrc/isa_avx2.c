@@ -25,6 +25,7 @@
 #define FI_ISA_NAME "avx2"
 #define FI_LANES 8
 #define FI_HALVES 2
+#define FI_STREAMS 1
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
 

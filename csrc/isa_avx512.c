@@ -25,6 +25,7 @@
 #define FI_ISA_NAME "avx512"
 #define FI_LANES 16
 #define FI_HALVES 2
+#define FI_STREAMS 2
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
 

@@ -14,6 +14,7 @@
 #define FI_ISA_NAME "scalar"
 #define FI_LANES 1
 #define FI_HALVES 1
+#define FI_STREAMS 1
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
 
@@ -174,7 +175,7 @@ FI_INLINE vd vd_shl_exponent(vd a) { return vd_of(vd_bits(a) << 52); }
 
 uint32_t fi_word(fi_key key, unsigned plane, uint64_t element) {
     const uint64_t block = element / FI_TILE * 16 + element % 16;
-    vq w[4][FI_HALVES];
+    vq w[4][FI_CHAINS];
     FI_NAME(philox) p;
     FI_NAME(philox_begin)(&p, key, plane, block);
     FI_NAME(philox_words)(&p, (uint32_t)block, w);

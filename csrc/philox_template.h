@@ -45,39 +45,48 @@ FI_INLINE void FI_NAME(philox_begin)(FI_NAME(philox) * p, fi_key key, unsigned p
     p->constant[3] = (uint32_t)product0 ^ p->k1[2];
 }
 
-/* OUT w[j][h]: word j of the FI_LANES blocks from `block` on (its high part as in philox_begin),
- * in half h. The halves are walked together, round by round: two chains hide each other's latency. */
-FI_INLINE void FI_NAME(philox_words)(const FI_NAME(philox) * p, uint32_t block, vq w[4][FI_HALVES]) {
+/* FI_STREAMS groups of FI_LANES blocks are walked together, round by round: one chain of ten rounds
+ * waits some 70 cycles for its own products, and the scheduler is too small to reach the next one. */
+#define FI_CHAINS (FI_STREAMS * FI_HALVES)
+
+/* OUT w[j][s * FI_HALVES + h]: word j of the FI_LANES blocks from block + s * FI_LANES on, half h. No carry out of
+ * the low 32 bits of the block may fall inside. */
+FI_INLINE void FI_NAME(philox_words)(const FI_NAME(philox) * p, uint32_t block, vq w[4][FI_CHAINS]) {
     const vq m0 = vq_set1(FI_PHILOX_M0), m1 = vq_set1(FI_PHILOX_M1);
-    vq c0[FI_HALVES], c1[FI_HALVES], c2[FI_HALVES], c3[FI_HALVES];
-    for (int h = 0; h < FI_HALVES; h++) {
-        const vq round1 = vq_mul(vq_counter(block, h), m0);
+    vq c0[FI_CHAINS], c1[FI_CHAINS], c2[FI_CHAINS], c3[FI_CHAINS];
+    FI_UNROLL
+    for (int i = 0; i < FI_CHAINS; i++) {
+        const vq counter = vq_counter(block + (uint32_t)(i / FI_HALVES) * FI_LANES, i % FI_HALVES);
+        const vq round1 = vq_mul(counter, m0);
         const vq round2 = vq_mul(vq_xor(vq_high(round1), vq_set1(p->constant[0])), m1);
-        c0[h] = vq_xor(vq_high(round2), vq_set1(p->constant[1]));
-        c1[h] = round2;
-        c2[h] = vq_xor(round1, vq_set1(p->constant[2]));
+        c0[i] = vq_xor(vq_high(round2), vq_set1(p->constant[1]));
+        c1[i] = round2;
+        c2[i] = vq_xor(round1, vq_set1(p->constant[2]));
     }
-    for (int h = 0; h < FI_HALVES; h++) {
-        const vq product0 = vq_mul(c0[h], m0), product1 = vq_mul(c2[h], m1);
-        c0[h] = vq_xor3(vq_high(product1), c1[h], vq_set1(p->k0[2]));
-        c1[h] = product1;
-        c2[h] = vq_xor(vq_high(product0), vq_set1(p->constant[3]));
-        c3[h] = product0;
+    FI_UNROLL
+    for (int i = 0; i < FI_CHAINS; i++) {
+        const vq product0 = vq_mul(c0[i], m0), product1 = vq_mul(c2[i], m1);
+        c0[i] = vq_xor3(vq_high(product1), c1[i], vq_set1(p->k0[2]));
+        c1[i] = product1;
+        c2[i] = vq_xor(vq_high(product0), vq_set1(p->constant[3]));
+        c3[i] = product0;
     }
     FI_UNROLL
     for (int r = 3; r < FI_PHILOX_ROUNDS; r++) {
-        for (int h = 0; h < FI_HALVES; h++) {
-            const vq product0 = vq_mul(c0[h], m0), product1 = vq_mul(c2[h], m1);
-            c0[h] = vq_xor3(vq_high(product1), c1[h], vq_set1(p->k0[r]));
-            c1[h] = product1;
-            c2[h] = vq_xor3(vq_high(product0), c3[h], vq_set1(p->k1[r]));
-            c3[h] = product0;
+        FI_UNROLL
+        for (int i = 0; i < FI_CHAINS; i++) {
+            const vq product0 = vq_mul(c0[i], m0), product1 = vq_mul(c2[i], m1);
+            c0[i] = vq_xor3(vq_high(product1), c1[i], vq_set1(p->k0[r]));
+            c1[i] = product1;
+            c2[i] = vq_xor3(vq_high(product0), c3[i], vq_set1(p->k1[r]));
+            c3[i] = product0;
         }
     }
-    for (int h = 0; h < FI_HALVES; h++) {
-        w[0][h] = c0[h];
-        w[1][h] = c1[h];
-        w[2][h] = c2[h];
-        w[3][h] = c3[h];
+    FI_UNROLL
+    for (int i = 0; i < FI_CHAINS; i++) {
+        w[0][i] = c0[i];
+        w[1][i] = c1[i];
+        w[2][i] = c2[i];
+        w[3][i] = c3[i];
     }
 }

@@ -208,8 +208,9 @@ def he_relu(settings: Settings) -> Measurement:
         f"second moment per layer × {kept:.3f}, gradient × {back:.3f}; mean {means:.3f} σ; cosine of two inputs 0 → "
         + ", ".join(f"{v:.2f}" for v in cosines[[0, 1, 2, 9]]),
         (
-            near("second moment of z per layer", kept, 1.0, relative(settings, 0.03)),
-            near("gradient energy per layer", back, 1.0, relative(settings, 0.03)),
+            # ReLU's energy walks by sqrt(5 / n) = 0.1 a layer: over 13 layers and 8 networks the slope scatters by 0.011.
+            near("second moment of z per layer", kept, 1.0, margin),
+            near("gradient energy per layer", back, 1.0, margin),
             near("mean of the activations over sigma", means, 1 / math.sqrt(2 * math.pi), margin),
             *(
                 near(f"cosine after layer {layer + 1}", float(cosines[layer]), expected[layer], margin)
