@@ -77,7 +77,8 @@ typedef struct {
     double clamp_low, clamp_high;
     double tail_low, tail_high; /* Phi(c) and 1 - Phi(d) */
     double mass;                /* Phi(d) - Phi(c) */
-    /* The same for float32 kernels; tails in units of 2^-32, unit_scale for integers of 2^-24. */
+    /* The same for float32 kernels; tails as quantile_f32 and whole words want them, unit_scale for
+     * integers of 2^-24. */
     float scale_f, unit_scale_f, shift_f, clamp_low_f, clamp_high_f;
     float tail_low_f, tail_high_f, mass_f;
 } fi_plan;

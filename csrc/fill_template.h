@@ -21,15 +21,13 @@
         for (unsigned b = 0; b < FI_UNIT_BLOCKS; b += FI_STREAMS * FI_LANES) {                   \
             vq halves[4][FI_CHAINS];                                                             \
             FI_NAME(philox_words)(&p[0], (uint32_t)(unit * FI_UNIT_BLOCKS) + b, halves);         \
-            FI_UNROLL                                                                            \
-            for (unsigned s = 0; s < FI_STREAMS; s++) {                                          \
-                vu w[4];                                                                         \
-                vf x[4];                                                                         \
-                const unsigned at = FI_AT(b + s * FI_LANES);                                     \
-                for (int j = 0; j < 4; j++) w[j] = vu_pack(&halves[j][s * FI_HALVES]);           \
-                FI_NAME(law##_f32)(plan, unit * FI_UNIT + at, w, x);                             \
-                for (int j = 0; j < 4; j++) store(out + at + 16 * j, x[j]);                      \
-            }                                                                                    \
+            vu w[FI_GROUP_F32];                                                                  \
+            vf x[FI_GROUP_F32];                                                                  \
+            for (int v = 0; v < FI_GROUP_F32; v++)                                               \
+                w[v] = vu_pack(&halves[v % 4][v / 4 * FI_HALVES]);                               \
+            FI_NAME(law##_f32)(plan, unit * FI_UNIT_BLOCKS + b, w, x);                           \
+            for (unsigned v = 0; v < FI_GROUP_F32; v++)                                          \
+                store(out + FI_AT(b + v / 4 * FI_LANES) + 16 * (v % 4), x[v]);                   \
         }                                                                                        \
     }
 

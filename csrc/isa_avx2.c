@@ -26,6 +26,7 @@
 #define FI_LANES 8
 #define FI_HALVES 2
 #define FI_STREAMS 1
+#define FI_GROUP_F32 (4 * FI_STREAMS)
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
 
@@ -92,8 +93,8 @@ FI_INLINE vf vf_lookup(const float table[32], vu i) {
     const vf d = _mm256_permutevar8x32_ps(_mm256_load_ps(table + 24), i);
     return _mm256_blendv_ps(_mm256_blendv_ps(a, b, bit3), _mm256_blendv_ps(c, d, bit3), bit4);
 }
-FI_INLINE vf vf_with_sign(vf a, vu sign) {
-    return _mm256_xor_ps(a, _mm256_and_ps(_mm256_castsi256_ps(sign), _mm256_set1_ps(-0.0f)));
+FI_INLINE vf vf_negated_unless(vf a, vu bits) {
+    return _mm256_xor_ps(a, _mm256_andnot_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(-0.0f)));
 }
 FI_INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 FI_INLINE void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
@@ -150,8 +151,8 @@ FI_INLINE vd vd_lookup(const double table[16], vd a) {
     const __m256i i = _mm256_and_si256(_mm256_srli_epi64(_mm256_castpd_si256(a), 48), vq_set1(15));
     return _mm256_i64gather_pd(table, i, 8);
 }
-FI_INLINE vd vd_with_sign(vd a, vq sign) {
-    return _mm256_xor_pd(a, _mm256_and_pd(_mm256_castsi256_pd(sign), _mm256_set1_pd(-0.0)));
+FI_INLINE vd vd_negated_unless(vd a, vq bits) {
+    return _mm256_xor_pd(a, _mm256_andnot_pd(_mm256_castsi256_pd(bits), _mm256_set1_pd(-0.0)));
 }
 FI_INLINE void vd_store_halves(double *p, const vd *halves) {
     const vd low = _mm256_unpacklo_pd(halves[0], halves[1]);

@@ -26,6 +26,7 @@
 #define FI_LANES 16
 #define FI_HALVES 2
 #define FI_STREAMS 2
+#define FI_GROUP_F32 (4 * FI_STREAMS)
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
 
@@ -77,9 +78,9 @@ FI_INLINE vf vf_mantissa(vu bits) {
 FI_INLINE vf vf_lookup(const float table[32], vu i) {
     return _mm512_permutex2var_ps(_mm512_load_ps(table), i, _mm512_load_ps(table + 16));
 }
-FI_INLINE vf vf_with_sign(vf a, vu sign) {
+FI_INLINE vf vf_negated_unless(vf a, vu bits) {
     return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(
-        _mm512_castps_si512(a), sign, _mm512_set1_epi32((int)0x80000000u), 0x78));
+        _mm512_castps_si512(a), bits, _mm512_set1_epi32((int)0x80000000u), 0xD2));
 }
 FI_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 FI_INLINE void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
@@ -124,9 +125,9 @@ FI_INLINE vd vd_lookup(const double table[16], vd a) {
                                   _mm512_srli_epi64(_mm512_castpd_si512(a), 48),
                                   _mm512_load_pd(table + 8));
 }
-FI_INLINE vd vd_with_sign(vd a, vq sign) {
+FI_INLINE vd vd_negated_unless(vd a, vq bits) {
     return _mm512_castsi512_pd(_mm512_ternarylogic_epi64(
-        _mm512_castpd_si512(a), sign, _mm512_set1_epi64((long long)(UINT64_C(1) << 63)), 0x78));
+        _mm512_castpd_si512(a), bits, _mm512_set1_epi64((long long)(UINT64_C(1) << 63)), 0xD2));
 }
 FI_INLINE void vd_store_halves(double *p, const vd *halves) {
     const __m512i low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);

@@ -15,6 +15,7 @@
 #define FI_LANES 1
 #define FI_HALVES 1
 #define FI_STREAMS 1
+#define FI_GROUP_F32 (4 * FI_STREAMS)
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
 
@@ -66,7 +67,7 @@ FI_INLINE vf vf_from_i32(vu a) { return (float)(int32_t)a; }
 FI_INLINE vf vf_from_u32(vu a) { return (float)a; }
 FI_INLINE vf vf_mantissa(vu bits) { return vf_of((bits & 0x7FFFFFu) | 0x3F800000u); }
 FI_INLINE vf vf_lookup(const float table[32], vu i) { return table[i & 31]; }
-FI_INLINE vf vf_with_sign(vf a, vu sign) { return vf_of(vf_bits(a) ^ (sign & 0x80000000u)); }
+FI_INLINE vf vf_negated_unless(vf a, vu bits) { return vf_of(vf_bits(a) ^ (~bits & 0x80000000u)); }
 FI_INLINE vf vf_load(const float *p) { return *p; }
 FI_INLINE void vf_store(float *p, vf a) { *p = a; }
 FI_INLINE void vf_store_bf16(uint16_t *p, vf a) {
@@ -117,7 +118,7 @@ FI_INLINE vd vd_mantissa(vd a) {
 FI_INLINE vd vd_exponent(vd a) { return (double)((int)(vd_bits(a) >> 52) - 1023); }
 /* table[leading four bits of the mantissa] */
 FI_INLINE vd vd_lookup(const double table[16], vd a) { return table[(vd_bits(a) >> 48) & 15]; }
-FI_INLINE vd vd_with_sign(vd a, vq sign) { return vd_of(vd_bits(a) ^ (sign & (UINT64_C(1) << 63))); }
+FI_INLINE vd vd_negated_unless(vd a, vq bits) { return vd_of(vd_bits(a) ^ (~bits & (UINT64_C(1) << 63))); }
 FI_INLINE void vd_store_halves(double *p, const vd *halves) { *p = halves[0]; }
 
 /* ---- stack vocabulary ------------------------------------------------------------------- */

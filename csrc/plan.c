@@ -115,8 +115,9 @@ static fi_status plan_truncated(fi_plan *plan) {
         const float low = plan->clamp_low_f, high = plan->clamp_high_f;
         inside16(low, high, 0, plan->dtype, &plan->clamp_low_f, &plan->clamp_high_f);
     }
-    plan->tail_low_f = (float)(plan->tail_low * 0x1p32);
-    plan->tail_high_f = (float)(plan->tail_high * 0x1p32);
+    /* The quantile's argument is 1/2 less than the tail in units of 2^-32, the word 1/2 less than its middle. */
+    plan->tail_low_f = (float)(plan->tail_low * 0x1p32 + 0.5 * plan->mass - 0.5);
+    plan->tail_high_f = (float)(plan->tail_high * 0x1p32 + 0.5 * plan->mass - 0.5);
     plan->mass_f = (float)plan->mass;
 
     /* The float32 path refines, one by one, the elements whose tail is below 2^-15. Where those are more than

@@ -70,7 +70,7 @@ def array(name, values, ctype, comment):
 
 
 def float32_quantile():
-    """-Phi^-1(f * 2^-32) for f in [2^17, 2^31], one polynomial a half octave.
+    """-Phi^-1((f + 1/2) * 2^-32) for f in [2^17, 2^31], one polynomial a half octave.
 
     Interval i covers the float32 numbers whose lowest four exponent bits and leading mantissa bit are i; the variable is the
     mantissa in [1, 2) minus 3/2.
@@ -83,13 +83,14 @@ def float32_quantile():
         low, high = (mp.mpf(-1) / 2, mp.mpf(0)) if half == 0 else (mp.mpf(0), mp.mpf(1) / 2)
 
         def f(t, octave=octave):
-            return tail_quantile(min((t + mp.mpf(3) / 2) * octave, mp.mpf(1) / 2))
+            p = (t + mp.mpf(3) / 2) * octave + mp.mpf(2) ** -33
+            return tail_quantile(min(p, mp.mpf(1) / 2))
 
         tolerance = lambda t, f=f: max(1, f(t))  # noqa: E731
         c, error = minimax(f, low, high, degree, tolerance)
         worst = max(worst, error)
         table[:, i] = [np.float32(float(v)) for v in c]
-    # Interval 28 holds 2^31 alone, which the folded word 2^31 - 1/2 rounds to: z = 0 there.
+    # Interval 28 holds 2^31 alone, which the largest folded words round to: z = 0 there.
     for k in range(degree + 1):
         array(
             f"fi_quantile32_c{k}",

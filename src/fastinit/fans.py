@@ -38,6 +38,8 @@ def compute_fans(shape: Any) -> Fans:
     Fans(fan_in=144, fan_out=288)
     """
     sizes = check_shape(shape)
+    if len(sizes) == 2:
+        return Fans(*sizes)
     if len(sizes) < 2:
         raise ValueError(
             "shape: expected at least two axes, (fan_in, fan_out) or (*receptive field, in, out), "

@@ -390,7 +390,8 @@ def _scaled_law(
     shape: tuple[int, ...], scale: float, mode: str, distribution: str
 ) -> tuple[str, tuple[float, ...]]:
     """The law of variance scale / fan; an empty tensor has any."""
-    variance = scale / max(1.0, _MODES[mode](*compute_fans(shape)))
+    fan_in, fan_out = compute_fans(shape)
+    variance = scale / max(1.0, _MODES[mode](fan_in, fan_out))
     if distribution == "uniform":
         limit = math.sqrt(3 * variance)
         return "uniform", (-limit, limit)

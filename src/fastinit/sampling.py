@@ -33,6 +33,8 @@ _LARGEST = {
 
 def _number(value: Any, what: str, dtype: str, *, infinite: bool = False) -> float:
     """A parameter as a float that the dtype can hold."""
+    if type(value) is float and -3e38 < value < 3e38 and dtype != "float16":
+        return value
     if isinstance(value, (str, bytes)) or np.ndim(value) != 0 or isinstance(value, complex):
         raise TypeError(f"{what}: expected a real number, got {value!r}")
     try:
