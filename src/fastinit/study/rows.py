@@ -26,7 +26,7 @@ class Check:
     @property
     def holds(self) -> bool:
         """Whether the value lies in the interval; a NaN lies in none."""
-        return self.low <= self.value <= self.high
+        return bool(self.low <= self.value <= self.high)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Result:
             "setting": self.claim.setting,
             "measured": self.measurement.summary,
             "checks": [
-                {"name": c.name, "value": c.value, "low": c.low, "high": c.high, "holds": c.holds}
+                {"name": c.name, "value": float(c.value), "low": float(c.low), "high": float(c.high), "holds": c.holds}
                 for c in self.measurement.checks
             ],
             "verdict": self.claim.verdict,

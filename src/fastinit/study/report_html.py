@@ -1,0 +1,154 @@
+"""The study as one HTML file: no script, no font, no picture from elsewhere."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from html import escape
+
+from .. import _core
+from .._version import __version__
+from .report_text import outcome, summary
+from .rows import Check, Plot, Result
+from .settings import Settings
+
+__all__ = ["html"]
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1a1d21; --paper: #fdfdfc; --faint: #667; --line: #d9dce1;
+  --card: #ffffff; --true: #1a7f4b; --half: #a35c00; --false: #c0262d; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --paper: #14171b; --faint: #9aa3ad; --line: #333a43;
+  --card: #1b2026; --true: #4cc38a; --half: #f0a63a; --false: #ff7b80; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
+main { max-width: 60rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; }
+h2 { font-size: 1.15rem; line-height: 1.35; margin: 0 0 .6rem; }
+.meta, .setting, figcaption { color: var(--faint); font-size: .9rem; }
+.overview { width: 100%; border-collapse: collapse; margin: 1.5rem 0 2rem; }
+.overview td, .overview th { border-bottom: 1px solid var(--line); padding: .4rem .5rem; text-align: left;
+  vertical-align: top; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: .7rem; padding: 1.1rem 1.2rem;
+  margin: 0 0 1.2rem; }
+.badge { display: inline-block; border: 1px solid currentColor; border-radius: 1rem; padding: 0 .65rem;
+  font-size: .85rem; font-weight: 600; white-space: nowrap; }
+.true, .as { color: var(--true); } .half { color: var(--half); } .false, .not { color: var(--false); }
+.none { color: var(--faint); }
+.scroll { overflow-x: auto; }
+.checks { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; width: 100%; }
+.checks td, .checks th { padding: .15rem .8rem .15rem 0; text-align: left; border-bottom: 1px solid var(--line); }
+.checks .number { text-align: right; white-space: nowrap; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 1rem; }
+figure { margin: .8rem 0 0; } figure svg { width: 100%; height: auto; color: var(--ink); }
+details > summary { cursor: pointer; margin: .6rem 0; color: var(--faint); }
+a { color: inherit; }
+"""
+
+# Colours that tell lines apart on white and on black, and for the colour-blind.
+_COLOURS = ("#2f7fd0", "#e0702a", "#2fa37c", "#c65a9e", "#9a7b1f", "#7d6ad6")
+
+
+def _figure(plot: Plot) -> str:
+    """A plot as inline SVG whose ink is the page's own colour."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    # A fixed salt makes the identifiers, and with them the file, the same on every run.
+    with matplotlib.rc_context({"svg.hashsalt": plot.title, "svg.fonttype": "none", "font.size": 10}):
+        figure = Figure(figsize=(6.0, 3.5), layout="constrained")
+        axes = figure.add_subplot()
+        for (label, x, y), colour in zip(plot.series, _COLOURS, strict=False):
+            points = [
+                (a, b) for a, b in zip(x, y, strict=True) if math.isfinite(b) and (b > 0 or not plot.log_y)
+            ]
+            axes.plot(
+                [p[0] for p in points], [p[1] for p in points], label=label, color=colour,
+                marker="o" if len(points) <= 40 else None, markersize=3, linewidth=1.6,
+            )  # fmt: skip
+        if plot.log_y:
+            axes.set_yscale("log")
+        axes.set_xlabel(plot.x_label)
+        axes.set_ylabel(plot.y_label)
+        axes.grid(alpha=0.25)
+        if len(plot.series) > 1:
+            axes.legend(fontsize=9, framealpha=0)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    # Links inside one document must be unique among all figures of the page.
+    prefix = "f" + re.sub(r"\W", "", plot.title)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
+    svg = re.sub(r'(xlink:href="|href=")#([^"]+)"', rf'\1#{prefix}-\2"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
+    svg = re.sub(r"#000000\b", "currentColor", svg)
+    svg = svg.replace("<text ", '<text fill="currentColor" ')
+    # Namespaces need no declaration inside HTML, and would be the page's only addresses.
+    svg = re.sub(r'\s(?:xmlns(?::\w+)?)="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    title = escape(plot.title)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    return f"<figure>{svg}<figcaption>{title}</figcaption></figure>"
+
+
+def _state(result: Result) -> str:
+    css = {True: "as", False: "not", None: "none"}[result.matches]
+    return f'<span class="{css}">{escape(outcome(result))}</span>'
+
+
+def _badge(verdict: str) -> str:
+    return f'<span class="badge {verdict.split()[0]}">{escape(verdict)}</span>'
+
+
+def _check(check: Check) -> str:
+    css, mark = ("as", "yes") if check.holds else ("not", "no")
+    return (
+        f'<tr><td>{escape(check.name)}</td><td class="number">{check.value:.6g}</td>'
+        f'<td class="number">[{check.low:.6g}, {check.high:.6g}]</td><td class="{css}">{mark}</td></tr>'
+    )
+
+
+def _section(result: Result) -> str:
+    claim, measurement = result.claim, result.measurement
+    checks = "".join(map(_check, measurement.checks))
+    table = (
+        f'<details><summary>{len(measurement.checks)} numbers checked</summary><div class="scroll">'
+        '<table class="checks"><thead><tr><th>Number</th><th class="number">Measured</th>'
+        f'<th class="number">Allowed</th><th>Holds</th></tr></thead><tbody>{checks}</tbody></table></div></details>'
+        if checks
+        else ""
+    )
+    plots = "".join(map(_figure, measurement.plots))
+    return (
+        f'<section id="claim-{claim.number}"><h2>{claim.number}. {escape(claim.text)}</h2>'
+        f"<p>{_badge(claim.verdict)} {escape(claim.truth)}</p>"
+        f"<p><strong>Measured:</strong> {escape(measurement.summary or measurement.skipped)} — {_state(result)}</p>"
+        f'<p class="setting">{escape(claim.setting)}</p>{table}'
+        f'<div class="plots">{plots}</div></section>'
+    )
+
+
+def html(results: Sequence[Result], settings: Settings) -> str:
+    """The whole page; the same bytes for the same results."""
+    rows = "".join(
+        f'<tr><td><a href="#claim-{r.claim.number}">{r.claim.number}</a></td><td>{escape(r.claim.text)}</td>'
+        f"<td>{_badge(r.claim.verdict)}</td><td>{_state(r)}</td></tr>"
+        for r in results
+    )
+    size = "quick" if settings.quick else "full"
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>fastinit study</title><style>{_STYLE}</style></head><body><main>"
+        "<h1>What initialisation does, measured</h1>"
+        f"<p>{escape(summary(results))}</p>"
+        f'<p class="meta">fastinit {__version__}, stream version {_core.STREAM_VERSION}, seed {settings.seed}, {size} study. '
+        "Every number was measured on this machine by fastinit’s own kernels, on the handwritten digits of scikit-learn; "
+        "the bits of the networks are the same on every machine.</p>"
+        '<div class="scroll"><table class="overview"><thead><tr><th></th><th>The text says</th><th>Verdict</th>'
+        f"<th>Measurement</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        + "".join(map(_section, results))
+        + "</main></body></html>\n"
+    )
