@@ -1,0 +1,195 @@
+"""What every benchmark shares: a timed case, a comparison with its target, and the table of both.
+
+A ``bench_*.py`` has a function ``sections(quick)`` that yields `Section` objects. A section's cases are
+run in interleaved rounds, so that a slow minute of the machine falls on all of them alike, and a
+comparison is the median of its ratios, one a round. Every result is checked before it is timed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastinit
+from fastinit import _core
+
+__all__ = [
+    "Case", "Comparison", "Section", "configured", "environment", "markdown", "measure", "optional",
+]  # fmt: skip
+
+SHORTEST = 0.004  # seconds of one timing: a faster case is repeated
+ROUNDS = 7
+PATIENCE = 12.0  # seconds for the rounds of one section, after three of them
+
+
+def optional(name: str) -> Any:
+    """The module `name`, or None where it is not installed: a peer that is absent is left out."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operation.
+
+    `check` raises unless the state that a `run` leaves behind is right. `values` and `nbytes` are what
+    one run makes; of a single value the table gives the time, of more the rate. `isa` forces an
+    instruction set.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    values: int
+    nbytes: int = 0
+    check: Callable[[], None] = _nothing
+    threads: int = 1
+    isa: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How many times as fast `what` is as `than`, or, with `at_most`, how many times as long it takes."""
+
+    what: str
+    than: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def ratio(self, seconds: dict[str, float]) -> float:
+        times = seconds[self.than] / seconds[self.what]
+        return 1 / times if self.at_most is not None else times
+
+    def met(self, ratio: float) -> bool:
+        return (self.at_least is None or ratio >= self.at_least) and (
+            self.at_most is None or ratio <= self.at_most
+        )
+
+    @property
+    def target(self) -> str:
+        if self.at_most is not None:
+            return f"at most {self.at_most:g} × its time"
+        return f"{self.at_least:g} ×" if self.at_least is not None else ""
+
+
+@dataclass
+class Section:
+    """Cases that are timed together, and their comparisons (dropped where a peer is missing)."""
+
+    title: str
+    cases: list[Case]
+    comparisons: list[Comparison] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    ratios: list[tuple[Comparison, float]] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def configured(case: Case) -> Iterator[None]:
+    """The case's instruction set, and its number of threads here and in PyTorch."""
+    chosen = _core.isa()
+    torch = optional("torch")
+    if case.isa:
+        _core.set_isa(case.isa)
+    if torch and torch.get_num_threads() != case.threads:
+        torch.set_num_threads(case.threads)
+    try:
+        with fastinit.num_threads(case.threads):
+            yield
+    finally:
+        _core.set_isa(chosen)
+
+
+def _timed(case: Case, repeat: int) -> float:
+    with configured(case):
+        begin = time.perf_counter()
+        for _ in range(repeat):
+            case.run()
+        return (time.perf_counter() - begin) / repeat
+
+
+def measure(section: Section, rounds: int = ROUNDS) -> None:
+    """Check every case, then fill `section.seconds` and `section.ratios`, medians over rounds."""
+    names = {case.name for case in section.cases}
+    comparisons = [c for c in section.comparisons if {c.what, c.than} <= names]
+    for case in section.cases:
+        with configured(case):
+            case.run()
+            case.check()
+    repeats = {c.name: max(1, int(SHORTEST / max(_timed(c, 1), 1e-7))) for c in section.cases}
+    table: list[dict[str, float]] = []
+    begin = time.perf_counter()
+    while len(table) < rounds and (len(table) < 3 or time.perf_counter() - begin < PATIENCE):
+        table.append({c.name: _timed(c, repeats[c.name]) for c in section.cases})
+    section.seconds = {name: statistics.median(row[name] for row in table) for name in table[0]}
+    section.ratios = [(c, statistics.median(c.ratio(row) for row in table)) for c in comparisons]
+    # Only the figures are wanted from here on, not the arrays that the functions hold.
+    section.cases = [replace(case, run=_nothing, check=_nothing) for case in section.cases]
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, for the table and for ``extra_info``."""
+    versions = {
+        "fastinit": fastinit.__version__,
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+    }
+    torch = optional("torch")
+    if torch:
+        versions["PyTorch"] = torch.__version__
+    return {
+        **versions,
+        "compiler": _core.COMPILER,
+        "CPU": _cpu_name(),
+        "instruction set": _core.isa(),
+        "CPUs": str(os.cpu_count()),
+    }
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _rate(case: Case, seconds: float) -> str:
+    if case.values == 1:
+        return f"{seconds * 1e6:,.1f} µs"
+    return f"{case.values / seconds / 1e6:,.0f} M/s"
+
+
+def markdown(sections: list[Section]) -> str:
+    """One table of comparisons with their targets, one of the rates behind them."""
+    lines = [", ".join(f"{name} {value}" for name, value in environment().items()) + ".", ""]
+    lines += ["| | compared with | target | measured | met |", "|---|---|---|---|---|"]
+    for section in sections:
+        for comparison, ratio in section.ratios:
+            verdict = "" if not comparison.target else "yes" if comparison.met(ratio) else "**no**"
+            lines.append(
+                f"| {comparison.what}, {section.title} | {comparison.than} | {comparison.target} "
+                f"| {ratio:.2f} × | {verdict} |"
+            )
+    lines += ["", "| | size | threads | rate |", "|---|---|---|---|"]
+    lines += [
+        f"| {c.name} | {section.title} | {c.threads} | {_rate(c, section.seconds[c.name])} |"
+        for section in sections
+        for c in section.cases
+    ]
+    return "\n".join(lines) + "\n"
