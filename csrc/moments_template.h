@@ -60,7 +60,8 @@ FI_INLINE double FI_REAL(lanes_sum)(const double *s) {
 FI_INLINE fi_partial_moments FI_REAL(row_moments_end)(const FI_REAL(row_moments) * m, size_t width) {
     const double n = (double)width;
     const double sum = FI_REAL(lanes_sum)(m->sum), squares = FI_REAL(lanes_sum)(m->squares);
-    const double deviations = squares - sum * sum / n;
+    /* Squares that overflow beside a sum that does not are an infinite variance, not inf - inf. */
+    const double deviations = isinf(squares) && isfinite(sum) ? squares : squares - sum * sum / n;
     /* Rounding may leave a tiny negative; a NaN stays one. */
     return (fi_partial_moments){n, m->pivot + sum / n, deviations < 0 ? 0 : deviations};
 }

@@ -166,29 +166,29 @@ class Stack:
         )
         self.activations = (inner,) * (depth - 1) + (last,) * (depth > 0)
         pairs = list(zip(self.widths, self.widths[1:], strict=False))
-        self.weights = self._parameters("weight", weights, pairs)
-        self.biases = self._parameters("bias", biases, [(out,) for _, out in pairs])
+        self.weights = self._parameters("weights", "weight", weights, pairs)
+        self.biases = self._parameters("biases", "bias", biases, [(out,) for _, out in pairs])
 
     def _parameters(
-        self, what: str, source: Any, shapes: Sequence[tuple[int, ...]]
+        self, what: str, name: str, source: Any, shapes: Sequence[tuple[int, ...]]
     ) -> list[NDArray[Any]]:
         if isinstance(source, (list, tuple)):
             if len(source) != len(shapes):
                 raise ValueError(
-                    f"{what}s: expected {len(shapes)} arrays, one a layer, got {len(source)}"
+                    f"{what}: expected {len(shapes)} arrays, one a layer, got {len(source)}"
                 )
             return [
-                _check_array(f"{what}s[{i}]", array, shape, self.dtype).copy()
+                _check_array(f"{what}[{i}]", array, shape, self.dtype).copy()
                 for i, (array, shape) in enumerate(zip(source, shapes, strict=True))
             ]
         initializer = get(source)
         arrays = [
-            np.asarray(initializer(shape, dtype=self.dtype, key=self.key / f"{i}.{what}"))
+            np.asarray(initializer(shape, dtype=self.dtype, key=self.key / f"{i}.{name}"))
             for i, shape in enumerate(shapes)
         ]
         # An initializer of the user's own may return anything.
         return [
-            _check_array(f"{what}s[{i}]", array, shape, self.dtype)
+            _check_array(f"{what}[{i}]", array, shape, self.dtype)
             for i, (array, shape) in enumerate(zip(arrays, shapes, strict=True))
         ]
 

@@ -1,0 +1,561 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The deep stack against an independent reference, and its bits on every path through it."""
+
+import hashlib
+import importlib.util
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import stack_reference as reference
+
+from fastinit import Key, Stack, _core, normal, num_threads, uniform
+
+ISAS = _core.available_isas()
+DTYPES = ("float32", "float64")
+VECTORS = Path(__file__).parent / "vectors" / "stack.txt"
+
+
+@pytest.fixture(params=ISAS)
+def each_isa(request):
+    before = _core.isa()
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(before)
+
+
+@pytest.fixture
+def restored_isa():
+    before = _core.isa()
+    yield
+    _core.set_isa(before)
+
+
+def network(widths, activation, dtype, *, name="", scale="he_normal", **options):
+    """A stack with biases, a batch and a cotangent, all from one key."""
+    key = Key(7) / f"{name}{widths}{activation}{dtype}"
+    stack = Stack(
+        widths, activation, weights=scale, key=key, dtype=dtype,
+        biases=[0.3 * normal(n, key=key / f"b{i}", dtype=dtype) for i, n in enumerate(widths[1:])],
+        **options,
+    )  # fmt: skip
+    return stack, key
+
+
+def batch_of(stack, key, batch):
+    x = normal((batch, stack.widths[0]), key=key / "x", dtype=stack.dtype)
+    dy = normal((batch, stack.widths[-1]), key=key / "dy", dtype=stack.dtype)
+    return x, dy
+
+
+def everything(found):
+    """All numbers of a Propagation with gradients, as bytes."""
+    arrays = [found.output, found.input_gradient, *found.weight_gradients, *found.bias_gradients]
+    return b"".join(a.tobytes() for a in arrays) + statistics_bytes(found.layers)
+
+
+def statistics_bytes(layers):
+    numbers = []
+    for layer in layers:
+        for m in (layer.pre_activation, layer.activation, layer.gradient):
+            numbers += [m.mean, m.variance, m.second_moment]
+        numbers += [layer.saturated, layer.dead]
+    return struct.pack(f"<{len(numbers)}d", *numbers)
+
+
+def scaled_error(found, expected):
+    """Largest error relative to the largest entry."""
+    if expected.size == 0:
+        return 0.0
+    return float(np.abs(found.astype(float) - expected).max() / (np.abs(expected).max() + 1e-300))
+
+
+# ---- the sums themselves --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_element_is_one_fma_sum_in_index_order(dtype, each_isa):
+    """In exact rational arithmetic: forward over inputs, input gradient over outputs, weight gradient over samples."""
+    stack, key = network((35, 34), "linear", dtype, name="sums")
+    x, dy = batch_of(stack, key, 9)
+    stack.biases[0][:] = 0
+    w = stack.weights[0]
+    y = stack.forward(x)
+    found = stack.backward(x, dy)
+    for r, c in ((0, 0), (8, 33), (3, 32), (5, 7)):
+        assert y[r, c] == reference.fma_sum(x[r], w[:, c], dtype)
+    for r, i in ((0, 0), (8, 34), (4, 32)):
+        assert found.input[r, i] == reference.fma_sum(dy[r], w[i], dtype)
+    for i, c in ((0, 0), (34, 33), (32, 5), (7, 32)):
+        assert found.weights[0][i, c] == reference.fma_sum(x[:, i], dy[:, c], dtype)
+    total = dy[0]
+    for row in dy[1:]:
+        total = total + row
+    np.testing.assert_array_equal(found.biases[0], total)
+
+
+# ---- against the reference ------------------------------------------------------------------------
+
+SHAPES = [
+    ((5, 4), 3),
+    ((33, 65, 31, 7), 19),
+    ((1, 1, 1), 1),
+    ((16, 32, 64, 32), 8),
+    ((2, 100, 3), 17),
+]
+
+
+@pytest.mark.parametrize(("widths", "batch"), SHAPES, ids=str)
+@pytest.mark.parametrize("activation", _core.ACTIVATIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_against_the_reference(dtype, activation, widths, batch, each_isa):
+    stack, key = network(widths, activation, dtype)
+    x, dy = batch_of(stack, key, batch)
+    found = stack.propagate(x, dy, gradients=True)
+    y, dw, db, dx, layers = reference.propagate(
+        stack.weights, stack.biases, stack.activations, x, dy
+    )
+    limit = 3e-6 if dtype == "float32" else 1e-14  # of three layers, seen: 1.3e-6 and 3e-15
+    assert scaled_error(found.output, y) < limit
+    assert scaled_error(found.input_gradient, dx) < limit
+    for g, expected in zip(found.weight_gradients, dw, strict=True):
+        assert scaled_error(g, expected) < limit
+    for g, expected in zip(found.bias_gradients, db, strict=True):
+        assert scaled_error(g, expected) < limit
+    for layer, (z, a, d, saturated, dead) in zip(found.layers, layers, strict=True):
+        for m, (mean, variance, second) in (
+            (layer.pre_activation, z), (layer.activation, a), (layer.gradient, d),
+        ):  # fmt: skip
+            root = math.sqrt(second)
+            assert m.mean == pytest.approx(mean, abs=limit * root)
+            assert m.variance == pytest.approx(variance, rel=4 * limit, abs=4 * limit * second)
+            assert m.second_moment == pytest.approx(second, rel=4 * limit)
+        assert layer.saturated == pytest.approx(saturated, abs=1e-12)
+        assert layer.dead == pytest.approx(dead, abs=1e-12)
+
+
+@pytest.mark.parametrize("activation", _core.ACTIVATIONS)
+def test_gradients_are_the_slopes_of_the_loss(activation):
+    """Central differences in float64, for every parameter and input of a small network."""
+    stack, key = network((4, 5, 3), activation, "float64", name="differences")
+    x, dy = batch_of(stack, key, 6)
+    x = x.copy()
+    found = stack.backward(x, dy)
+    step = 2.0**-17
+
+    def slope(array, index):
+        kept = array[index]
+        values = []
+        for sign in (1, -1):
+            array[index] = kept + sign * step
+            values.append(float((stack.forward(x) * dy).sum()))
+        array[index] = kept
+        return (values[0] - values[1]) / (2 * step)
+
+    pairs = [
+        *zip(stack.weights, found.weights, strict=True),
+        *zip(stack.biases, found.biases, strict=True),
+    ]
+    for array, gradient in [*pairs, (x, found.input)]:
+        for index in np.ndindex(array.shape):
+            assert gradient[index] == pytest.approx(slope(array, index), rel=2e-8, abs=2e-8)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+@pytest.mark.parametrize("activation", _core.ACTIVATIONS)
+def test_against_the_autograd_of_torch(activation):
+    import torch
+
+    functions = {
+        "linear": lambda z: z, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu,
+    }  # fmt: skip
+    stack, key = network((12, 33, 17, 5), activation, "float64", name="torch")
+    x, dy = batch_of(stack, key, 21)
+    inputs = torch.tensor(x, requires_grad=True)
+    weights = [torch.tensor(w, requires_grad=True) for w in stack.weights]
+    biases = [torch.tensor(b, requires_grad=True) for b in stack.biases]
+    a = inputs
+    for w, b in zip(weights, biases, strict=True):
+        a = functions[activation](a @ w + b)
+    a.backward(torch.tensor(dy))
+    found = stack.propagate(x, dy, gradients=True)
+    assert scaled_error(found.output, a.detach().numpy()) < 1e-14
+    assert scaled_error(found.input_gradient, inputs.grad.numpy()) < 1e-14
+    for g, t in zip(found.weight_gradients, weights, strict=True):
+        assert scaled_error(g, t.grad.numpy()) < 1e-14
+    for g, t in zip(found.bias_gradients, biases, strict=True):
+        assert scaled_error(g, t.grad.numpy()) < 1e-14
+
+
+# ---- the same bits --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", _core.ACTIVATIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bits_depend_on_no_instruction_set_and_no_threads(dtype, activation, restored_isa):
+    stack, key = network((70, 257, 130, 97, 10), activation, dtype, name="bits")
+    x, dy = batch_of(stack, key, 131)  # 10 million multiply-adds: up to five workers
+    seen = {}
+    for isa in ISAS:
+        _core.set_isa(isa)
+        for threads in (1, 2, 3, 7):
+            with num_threads(threads):
+                found = stack.propagate(x, dy, gradients=True)
+                seen[isa, threads] = hashlib.sha256(everything(found)).hexdigest()
+    assert set(seen.values()) == {seen[ISAS[0], 1]}, seen
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_sample_does_not_depend_on_its_batch(dtype, each_isa):
+    stack, key = network((20, 65, 33), "tanh", dtype, name="split")
+    x, dy = batch_of(stack, key, 37)
+    whole = stack.propagate(x, dy, gradients=True)
+    for begin, end in ((0, 1), (0, 8), (5, 20), (36, 37), (8, 37)):
+        part = stack.propagate(x[begin:end], dy[begin:end], gradients=True)
+        np.testing.assert_array_equal(part.output, whole.output[begin:end])
+        np.testing.assert_array_equal(part.input_gradient, whole.input_gradient[begin:end])
+    # samples without a gradient add exact zeros to the sums over the batch
+    dy = dy.copy()
+    dy[20:] = 0
+    first, all_of_them = stack.backward(x[:20], dy[:20]), stack.backward(x, dy)
+    for a, b in zip(
+        first.weights + first.biases, all_of_them.weights + all_of_them.biases, strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_modes_give_the_same_bits(each_isa):
+    """What is asked for beside a result does not change it."""
+    stack, key = network((20, 65, 33), "sigmoid", "float32", name="modes")
+    x, dy = batch_of(stack, key, 37)
+    full = stack.propagate(x, dy, gradients=True)
+    diagnosis = stack.propagate(x, dy)
+    gradients = stack.backward(x, dy)
+    np.testing.assert_array_equal(full.output, stack.forward(x))
+    np.testing.assert_array_equal(full.output, stack(x))
+    assert full.layers == diagnosis.layers
+    assert diagnosis.weight_gradients is None
+    assert diagnosis.input_gradient is None
+    np.testing.assert_array_equal(full.input_gradient, gradients.input)
+    for a, b in zip(full.weight_gradients, gradients.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(full.bias_gradients, gradients.biases, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def golden_lines():
+    """name and hash of each golden result; tests/vectors/stack.txt holds them."""
+    for dtype in DTYPES:
+        for activation in _core.ACTIVATIONS:
+            stack, key = network(
+                (13, 70, 40, 9), activation, dtype, name="golden", scale="glorot_normal"
+            )
+            x, dy = batch_of(stack, key, 21)
+            found = stack.propagate(x, dy, gradients=True)
+            gradients = [*found.weight_gradients, *found.bias_gradients, found.input_gradient]
+            for what, data in (
+                ("forward", found.output.tobytes()),
+                ("gradients", b"".join(g.tobytes() for g in gradients)),
+                ("statistics", statistics_bytes(found.layers)),
+            ):
+                yield f"{what} {activation} {dtype} {hashlib.sha256(data).hexdigest()[:32]}"
+
+
+def test_golden_hashes(each_isa):
+    expected = [line for line in VECTORS.read_text().splitlines() if not line.startswith("#")]
+    assert list(golden_lines()) == expected
+
+
+# ---- the edges ------------------------------------------------------------------------------------
+
+
+def test_depth_zero_is_the_identity():
+    stack = Stack((3,), "tanh", key=Key(0))
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(stack.forward(x), x)
+    np.testing.assert_array_equal(stack.backward(x, x).input, x)
+    found = stack.propagate(x, gradients=True)
+    assert found.layers == ()
+    assert found.weight_gradients == []
+    np.testing.assert_array_equal(found.output, x)
+    assert stack.depth == 0
+
+
+def test_an_empty_batch():
+    stack, _ = network((3, 40, 2), "relu", "float32")
+    x, dy = np.zeros((0, 3), np.float32), np.zeros((0, 2), np.float32)
+    found = stack.propagate(x, dy, gradients=True)
+    assert found.output.shape == (0, 2)
+    assert found.input_gradient.shape == (0, 3)
+    for g, w in zip(found.weight_gradients, stack.weights, strict=True):
+        assert g.shape == w.shape
+        assert not g.any()
+    assert not any(g.any() for g in found.bias_gradients)
+    for layer in found.layers:
+        for m in (layer.pre_activation, layer.activation, layer.gradient):
+            assert math.isnan(m.mean)
+            assert math.isnan(m.variance)
+        assert math.isnan(layer.saturated)
+        assert math.isnan(layer.dead)
+
+
+def test_a_hundred_thousand_layers():
+    depth = 100_000
+    stack = Stack(
+        (1,) * (depth + 1), "linear", weights=[np.ones((1, 1))] * depth, biases=[np.zeros(1)] * depth,
+        key=Key(0),
+    )  # fmt: skip
+    stack.weights[70_000][0, 0] = 0.5
+    x = np.array([[3.0], [-5.0]])
+    found = stack.propagate(x, np.ones_like(x), gradients=True)
+    np.testing.assert_array_equal(found.output, x / 2)
+    np.testing.assert_array_equal(found.input_gradient, [[0.5], [0.5]])
+    assert found.weight_gradients[70_000][0, 0] == -2
+    assert found.layers[69_999].activation.second_moment == 17
+    assert found.layers[70_000].activation.second_moment == 17 / 4
+    assert found.layers[0].gradient.mean == 0.5
+
+
+def test_constant_data_has_no_variance():
+    stack = Stack((1, 70), "linear", weights=[np.full((1, 70), 0.1)], key=Key(0))
+    layer = stack.propagate(np.full((19, 1), 3e7), np.ones((19, 70))).layers[0]
+    assert layer.pre_activation.variance == 0
+    assert layer.activation.variance == 0
+    assert layer.gradient.variance == 0
+    assert layer.pre_activation.mean == float(np.float32(0.1) * np.float32(3e7))
+
+
+def test_a_small_variance_beside_a_large_mean():
+    """One pass, and yet no cancellation: a mean of 10^4 and deviations of 1e-3, read to four digits."""
+    deviations = 1e-3 * normal((50, 90), key=Key(3), dtype="float64")
+    stack = Stack(
+        (90, 90),
+        "linear",
+        weights=[np.eye(90)],
+        biases=[np.full(90, 1e4)],
+        key=Key(0),
+        dtype="float64",
+    )
+    layer = stack.propagate(deviations, np.ones((50, 90))).layers[0]
+    assert layer.pre_activation.variance == pytest.approx((deviations + 1e4).var(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "large"), [("float32", 3e38), ("float64", 1e300)])
+def test_overflow_is_seen_in_the_statistics_and_is_no_exception(dtype, large):
+    stack = Stack((40,) * 5, "linear", weights=[np.eye(40) * 1e10] * 4, key=Key(0), dtype=dtype)
+    found = stack.propagate(np.full((9, 40), large), gradients=True)
+    assert math.isnan(found.layers[0].pre_activation.variance)
+    assert not np.isfinite(found.output).any()
+    # and in the statistics alone: float64 numbers whose squares overflow
+    if dtype == "float64":
+        stack = Stack((2, 2), "linear", weights=[np.eye(2)], key=Key(0), dtype=dtype)
+        layer = stack.propagate(np.array([[large, -large]]), np.ones((1, 2))).layers[0]
+        assert layer.pre_activation.mean == 0
+        assert layer.pre_activation.second_moment == math.inf
+
+
+def test_infinities_pass_through():
+    x = np.array([[np.inf], [-np.inf], [1.0], [0.0]], dtype=np.float32)
+    expected = {
+        "linear": [np.inf, -np.inf, 1, 0], "tanh": [1, -1, np.tanh(1), 0],
+        "sigmoid": [1, 0, 1 / (1 + np.exp(-1)), 0.5], "relu": [np.inf, 0, 1, 0],
+    }  # fmt: skip
+    for activation in _core.ACTIVATIONS:
+        stack = Stack((1, 1), activation, weights=[np.ones((1, 1))], key=Key(0))
+        np.testing.assert_allclose(stack.forward(x)[:, 0], expected[activation], rtol=3e-7)
+
+
+@pytest.mark.parametrize("activation", _core.ACTIVATIONS)
+def test_a_nan_stays_in_its_own_row_and_column(activation, each_isa):
+    stack, key = network((6, 40, 3), activation, "float32", name="nan")
+    x, dy = batch_of(stack, key, 11)
+    clean = stack.forward(x)
+    stack.weights[1][5, 1] = np.nan
+    found = stack.propagate(x, dy, gradients=True)
+    np.testing.assert_array_equal(found.output[:, [0, 2]], clean[:, [0, 2]])
+    assert np.isnan(found.output[:, 1]).all()
+    assert math.isnan(found.layers[1].activation.mean)
+    assert math.isfinite(found.layers[0].activation.mean)
+
+
+@pytest.mark.parametrize(("dtype", "tiny"), [("float32", 1e-42), ("float64", 1e-320)])
+def test_subnormals_are_kept(dtype, tiny, each_isa):
+    stack = Stack((40, 40, 40), "linear", weights=[np.eye(40)] * 2, key=Key(0), dtype=dtype)
+    x = np.full((3, 40), tiny, dtype=dtype)
+    found = stack.propagate(x, x, gradients=True)
+    np.testing.assert_array_equal(found.output, x)
+    np.testing.assert_array_equal(found.input_gradient, x)
+    assert found.layers[0].activation.mean == float(x[0, 0])
+
+
+# ---- activations: the stated errors ---------------------------------------------------------------
+
+
+def sample_points(dtype):
+    """All scales, both signs, the neighbours of 0 and 1, and the ordinary range densely."""
+    tiny = np.finfo(dtype).tiny
+    scales = np.geomspace(float(tiny), 1e4, 3000)
+    dense = np.concatenate([np.linspace(-12, 12, 6001), 0.02 * np.arange(-6000, 6000)])
+    odd = np.array([0.0, tiny / 8, tiny, 0.5, 1, 88.5, 103.9, 104, 708, 745.1, 746, 1e30])
+    near = np.concatenate([np.nextafter(odd, np.inf), np.nextafter(odd, -np.inf)])
+    points = np.concatenate([scales, -scales, dense, odd, -odd, near, -near]).astype(dtype)
+    return np.unique(points)
+
+
+def exact(name):
+    import mpmath
+
+    return {
+        "linear": lambda x: x,
+        "tanh": mpmath.tanh,
+        "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
+        "relu": lambda x: x if x > 0 else mpmath.mpf(0),
+    }[name]
+
+
+# name: largest error of phi in units in the last place
+VALUE_ULP = {"linear": 0, "relu": 0, "tanh": 3, "sigmoid": 4}
+
+
+@pytest.mark.parametrize("activation", _core.ACTIVATIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_stated_error_of_the_activations(dtype, activation):
+    mpmath = pytest.importorskip("mpmath")
+    x = sample_points(dtype)
+    y = np.empty_like(x)
+    _core.activate(_core.ACTIVATIONS.index(activation), DTYPES.index(dtype), x, y)
+    assert np.isfinite(y).all()
+    f = exact(activation)
+    worst = 0.0
+    with mpmath.workdps(40):
+        for point, value in zip(x.tolist(), y.tolist(), strict=True):
+            expected = f(mpmath.mpf(point))
+            spacing = float(np.spacing(np.abs(np.array(float(expected), dtype=dtype))))
+            if spacing:
+                worst = max(worst, float(abs(value - expected)) / spacing)
+            else:
+                assert value == expected
+    assert worst <= VALUE_ULP[activation]
+
+
+# ---- bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        (((), "tanh"), {}, ValueError, "widths: expected at least one int, each >= 1, got"),
+        (((3, 0), "tanh"), {}, ValueError, "each >= 1"),
+        (((3, 2.5), "tanh"), {}, TypeError, "widths: expected a sequence of ints"),
+        ((3, "tanh"), {}, TypeError, "widths: expected a sequence of ints"),
+        (((3, 2), "tanj"), {}, ValueError, "activation: expected one of linear, tanh.*got 'tanj'"),
+        (((3, 2), None), {}, TypeError, "activation: expected a str, got NoneType"),
+        (((3, 2), "tanh"), {"output_activation": "none"}, ValueError, "output_activation: expected one of"),
+        (((3, 2), "tanh"), {"dtype": "float16"}, ValueError, "dtype: expected float32 or float64, got float16"),
+        (((3, 2), "tanh"), {"dtype": "int8"}, ValueError, "dtype: expected one of"),
+        (((3, 2), "tanh"), {"weights": []}, ValueError, "weights: expected 1 arrays, one a layer, got 0"),
+        (((3, 2), "tanh"), {"weights": [np.ones((2, 3))]}, ValueError, r"weights\[0\]: expected shape \(3, 2\), got \(2, 3\)"),
+        (((3, 2), "tanh"), {"weights": [np.full((3, 2), np.nan)]}, ValueError, r"weights\[0\]: expected no NaN, got 6"),
+        (((3, 2), "tanh"), {"weights": [np.ones((3, 2), complex)]}, TypeError, r"weights\[0\]: expected an array of real numbers"),
+        (((3, 2), "tanh"), {"biases": [np.ones(3)]}, ValueError, r"biases\[0\]: expected shape \(2,\), got \(3,\)"),
+        (((3, 2), "tanh"), {"weights": "glorot"}, ValueError, "glorot"),
+        (((3, 2), "tanh"), {"key": 5}, TypeError, "key"),
+    ],
+)  # fmt: skip
+def test_bad_networks(arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        Stack(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("x", "dy", "error", "message"),
+    [
+        (np.ones(3), None, ValueError, r"x: expected shape \(batch, 3\), got \(3,\)"),
+        (np.ones((2, 4)), None, ValueError, r"x: expected shape \(batch, 3\), got \(2, 4\)"),
+        (np.full((2, 3), np.nan), None, ValueError, "x: expected no NaN, got 6"),
+        (np.ones((2, 3), complex), None, TypeError, "x: expected an array of real numbers, got dtype complex128"),
+        (np.array([["a"] * 3]), None, TypeError, "x: expected an array of real numbers"),
+        (np.ones((2, 3)), np.ones((2, 3)), ValueError, r"dy: expected shape \(2, 2\), got \(2, 3\)"),
+        (np.ones((2, 3)), np.ones((3, 2)), ValueError, r"dy: expected shape \(2, 2\), got \(3, 2\)"),
+        (np.ones((2, 3)), np.full((2, 2), np.nan), ValueError, "dy: expected no NaN, got 4"),
+    ],
+)  # fmt: skip
+def test_bad_batches(x, dy, error, message):
+    stack = Stack((3, 2), "tanh", key=Key(0))
+    with pytest.raises(error, match=message):
+        stack.propagate(x, dy)
+    if dy is None:
+        with pytest.raises(error, match=message):
+            stack.forward(x)
+    else:
+        with pytest.raises(error, match=message):
+            stack.backward(x, dy)
+
+
+def test_parameters_replaced_by_what_does_not_fit_are_refused():
+    stack = Stack((3, 2), "tanh", key=Key(0))
+    stack.weights[0] = np.ones((4, 2), np.float32)
+    with pytest.raises(ValueError, match=r"weights\[0\]: expected shape \(3, 2\), got \(4, 2\)"):
+        stack.forward(np.ones((1, 3)))
+    stack.weights[0] = np.ones((3, 2), np.float32)
+    stack.biases[0] = np.ones(1, np.float32)
+    with pytest.raises(ValueError, match=r"biases\[0\]: expected shape \(2,\), got \(1,\)"):
+        stack.forward(np.ones((1, 3)))
+
+
+# ---- the object -----------------------------------------------------------------------------------
+
+
+def test_a_key_names_the_network():
+    one, two = (Stack((9, 8, 7), "relu", weights="he_normal", key=Key(5)) for _ in range(2))
+    for a, b in zip(one.weights, two.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    deeper = Stack((9, 8, 7, 6), "relu", weights="he_normal", key=Key(5))
+    np.testing.assert_array_equal(deeper.weights[1], one.weights[1])
+    x = uniform((4, 9), key=Key(1))
+    assert one.propagate(x).layers == two.propagate(x).layers
+    free = Stack((9, 8), "relu"), Stack((9, 8), "relu")
+    assert free[0].key != free[1].key
+
+
+def test_arrays_given_are_copied_and_parameters_are_the_users():
+    given = np.ones((3, 2), np.float32)
+    stack = Stack((3, 2), "linear", weights=[given], key=Key(0))
+    given[:] = 7
+    x = np.ones((1, 3), np.float32)
+    np.testing.assert_array_equal(stack.forward(x), [[3, 3]])
+    stack.weights[0][0, 0] = 2
+    stack.biases[0][1] = 10
+    np.testing.assert_array_equal(stack.forward(x), [[4, 13]])
+
+
+def test_inputs_of_other_dtypes_and_strides():
+    stack, key = network((5, 6, 2), "tanh", "float32", name="strides")
+    x, _ = batch_of(stack, key, 8)
+    expected = stack.forward(x)
+    np.testing.assert_array_equal(stack.forward(np.asfortranarray(x)), expected)
+    np.testing.assert_array_equal(stack.forward(np.repeat(x, 2, axis=0)[::2]), expected)
+    np.testing.assert_array_equal(stack.forward(x.astype(np.float64)), expected)
+    np.testing.assert_array_equal(stack.forward(x.tolist()), expected)
+    before = x.copy()
+    stack.propagate(x, gradients=True)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_output_activation_and_repr():
+    stack = Stack((3, 4, 2), "tanh", output_activation="linear", key=Key(0))
+    assert stack.activations == ("tanh", "linear")
+    assert repr(stack) == f"Stack((3, 4, 2), 'tanh', dtype='float32', key={Key(0)!r})"
+    assert repr(Stack((1,) * 10, "relu", key=Key(0))).startswith("Stack(<9 layers>, 'relu'")
+    table = str(stack.propagate(np.ones((2, 3))))
+    assert len(table.splitlines()) == 2 + 2
+
+
+def test_a_stack_of_infinite_squares_merges_to_an_infinite_variance():
+    """Rows whose own squares stay finite, but not the step between them."""
+    stack = Stack((1, 1), "linear", weights=[np.ones((1, 1))], key=Key(0), dtype="float64")
+    layer = stack.propagate(np.array([[1e300], [-1e300]]), np.ones((2, 1))).layers[0]
+    assert layer.activation.mean == 0
+    assert layer.activation.variance == math.inf
