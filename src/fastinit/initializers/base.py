@@ -1,0 +1,182 @@
+"""What every initializer is: a frozen object that makes a weight tensor of a shape."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dtypes import check_shape, resolve, store
+from ..keys import Key, check_word
+from ..sampling import check_key, resolve_index
+
+__all__ = ["Initializer", "choice", "finite", "positive", "whole"]
+
+
+def finite(owner: Any, *names: str) -> None:
+    """Check that options are finite real numbers, and make them floats."""
+    for name in names:
+        value = getattr(owner, name)
+        if isinstance(value, (bool, complex)) or not isinstance(value, (int, float, np.number)):
+            raise TypeError(f"{name}: expected a real number, got {type(value).__name__} {value!r}")
+        if not math.isfinite(value):
+            raise ValueError(f"{name}: expected a finite number, got {value}")
+        object.__setattr__(owner, name, float(value))
+
+
+def positive(owner: Any, *names: str) -> None:
+    """Check that options are finite numbers greater than 0, and make them floats."""
+    finite(owner, *names)
+    for name in names:
+        if getattr(owner, name) <= 0:
+            raise ValueError(f"{name}: expected a number > 0, got {getattr(owner, name)}")
+
+
+def whole(owner: Any, *names: str, least: int = 1) -> None:
+    """Check that options are whole numbers not below `least`, and make them ints."""
+    for name in names:
+        value = getattr(owner, name)
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+            raise TypeError(f"{name}: expected an int, got {type(value).__name__} {value!r}")
+        if value < least:
+            raise ValueError(f"{name}: expected an int >= {least}, got {value}")
+        object.__setattr__(owner, name, int(value))
+
+
+def choice(owner: Any, name: str, choices: Any) -> None:
+    """Check that an option is one of a few names."""
+    value = getattr(owner, name)
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """What every initializer can do; not one itself.
+
+    Parameters
+    ----------
+    seed : int, optional
+        In [0, 2**64). Fixes the values: every call of the same shape gives the same tensor. Without
+        one, every call draws a new seed from the operating system.
+
+    Raises
+    ------
+    ValueError, TypeError
+        At construction, if an option is of the wrong kind or out of range.
+    """
+
+    seed: int | None = dataclasses.field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.seed is not None:
+            object.__setattr__(self, "seed", check_word(self.seed, "seed"))
+
+    def _plain(self, name: str) -> Any:
+        """An option as a value that JSON has."""
+        return getattr(self, name)
+
+    def __repr__(self) -> str:
+        # Options that are not at their defaults, so that eval(repr(x)) == x.
+        options = []
+        for field in dataclasses.fields(self):
+            value = self._plain(field.name)
+            if type(value) is not type(field.default) or value != field.default:
+                options.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(options)})"
+
+    def _key(self, key: Key | None) -> Key:
+        if key is not None:
+            return check_key(key)
+        return Key.from_entropy() if self.seed is None else Key(self.seed)
+
+    def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
+        """The tensor in `dtype`, float32 or float64, or in anything wider; it is rounded once after that."""
+        raise TypeError(f"{type(self).__name__}: expected a subclass that makes values")
+
+    def __call__(
+        self, shape: Any, dtype: Any = "float32", *, key: Key | None = None, out: Any = None
+    ) -> Any:
+        """A tensor of `shape`.
+
+        Parameters
+        ----------
+        shape : tuple of int
+        dtype : str or dtype, default "float32"
+            float32, float64, float16 or bfloat16; 16-bit values are the roundings of float32 ones.
+        key : Key, optional
+            Overrides the seed.
+        out : writable C-contiguous buffer, optional
+            Filled and returned instead of a new array.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the shape has no meaning here, or an argument is of the wrong kind; nothing has been
+            written then.
+        """
+        name, sizes = resolve(dtype), check_shape(shape)
+        return store(self._values(sizes, _working(name), self._key(key)), name, out)
+
+    def shard(
+        self,
+        shape: Any,
+        index: Any,
+        *,
+        key: Key | None = None,
+        dtype: Any = "float32",
+        out: Any = None,
+    ) -> Any:
+        """Exactly ``self(shape, dtype, key=key)[index]``, and where elements are drawn alone without the rest.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of the **whole** tensor: fans come from it.
+        index : int, slice, Ellipsis or a tuple of them
+            Steps may be negative.
+        key, dtype, out
+            As in a call; `out` has the shape of the piece.
+
+        Raises
+        ------
+        IndexError
+            If an index is out of range.
+        ValueError, TypeError
+            As in a call.
+        """
+        name, sizes = resolve(dtype), check_shape(shape)
+        picks = tuple(
+            slice(start, None if start + step * count < 0 else start + step * count, step)
+            if stays
+            else start
+            for start, step, count, stays in resolve_index(sizes, index)
+        )
+        whole_tensor = self._values(sizes, _working(name), self._key(key))
+        return store(np.asarray(whole_tensor[picks], order="C"), name, out)
+
+    def get_config(self) -> dict[str, Any]:
+        """The options as a dict of values that JSON has; `from_config` takes it back."""
+        return {field.name: self._plain(field.name) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Initializer:
+        """The initializer of a `get_config`."""
+        return cls(**config)
+
+    def variance(self, shape: Any) -> float:
+        """Variance of the elements that a call draws; for a fixed tensor, of its elements (NaN if it has none)."""
+        raise TypeError(f"{type(self).__name__}: its variance is not known")
+
+    def bounds(self, shape: Any) -> tuple[float, float]:
+        """The closed interval that all elements lie in (infinite for a normal)."""
+        raise TypeError(f"{type(self).__name__}: its bounds are not known")
+
+
+def _working(dtype: str) -> str:
+    """The dtype that values are computed in before the one rounding to `dtype`."""
+    return "float64" if dtype == "float64" else "float32"

@@ -1,0 +1,76 @@
+"""Initializers whose elements are drawn independently from one law."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..dtypes import check_shape
+from ..keys import Key
+from ..sampling import draw, fill_piece
+from .base import Initializer
+
+__all__ = ["Drawn", "truncated_variance"]
+
+
+class Drawn(Initializer):
+    """Elements drawn independently from one law, which may depend on the shape."""
+
+    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
+        """The name of the law and its parameters, see `fastinit.sampling.check_law`."""
+        raise NotImplementedError
+
+    def __call__(
+        self, shape: Any, dtype: Any = "float32", *, key: Key | None = None, out: Any = None
+    ) -> Any:
+        sizes = check_shape(shape)
+        law, parameters = self._law(sizes)
+        return draw(law, parameters, sizes, self._key(key), dtype, out)
+
+    def shard(
+        self,
+        shape: Any,
+        index: Any,
+        *,
+        key: Key | None = None,
+        dtype: Any = "float32",
+        out: Any = None,
+    ) -> Any:
+        sizes = check_shape(shape)
+        law, parameters = self._law(sizes)
+        return fill_piece(law, parameters, sizes, index, self._key(key), dtype, out)
+
+    shard.__doc__ = Initializer.shard.__doc__
+
+    def variance(self, shape: Any) -> float:
+        law, parameters = self._law(check_shape(shape))
+        if law == "uniform":
+            return (parameters[1] - parameters[0]) ** 2 / 12
+        if law == "normal":
+            return parameters[1] ** 2
+        return parameters[1] ** 2 * truncated_variance(*parameters[2:])
+
+    def bounds(self, shape: Any) -> tuple[float, float]:
+        law, parameters = self._law(check_shape(shape))
+        if law == "uniform":
+            return parameters[0], parameters[1]
+        mean, std, *cut = parameters
+        low, high = cut or (-math.inf, math.inf)
+        return (mean + std * low, mean + std * high) if std else (mean, mean)
+
+
+def truncated_variance(lower: float, upper: float) -> float:
+    """Variance of a standard normal truncated to [lower, upper]."""
+
+    def density(z: float) -> float:
+        return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+    def times(z: float) -> float:
+        return z * density(z) if math.isfinite(z) else 0.0
+
+    if lower >= 0:
+        mass = (math.erfc(lower / math.sqrt(2)) - math.erfc(upper / math.sqrt(2))) / 2
+    else:
+        mass = (math.erfc(-upper / math.sqrt(2)) - math.erfc(-lower / math.sqrt(2))) / 2
+    mean = (density(lower) - density(upper)) / mass
+    return 1 + (times(lower) - times(upper)) / mass - mean * mean

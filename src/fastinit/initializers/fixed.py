@@ -1,0 +1,127 @@
+"""Initializers whose values are fixed by the shape: nothing is drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dtypes import check_shape
+from ..keys import Key
+from .base import Initializer, finite
+
+__all__ = ["Constant", "Fixed", "Identity", "Ones", "Zeros"]
+
+
+class Fixed(Initializer):
+    """A tensor that depends on its shape alone: variance and bounds are those of its elements."""
+
+    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
+        return self._tensor(shape)
+
+    def variance(self, shape: Any) -> float:
+        values = self._tensor(check_shape(shape))
+        return float(np.var(values)) if values.size else math.nan
+
+    def bounds(self, shape: Any) -> tuple[float, float]:
+        values = self._tensor(check_shape(shape))
+        return (float(values.min()), float(values.max())) if values.size else (math.nan, math.nan)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Constant(Fixed):
+    """One value everywhere, or the values of an array.
+
+    Equal weights keep the units of a layer equal for ever (the symmetry that random weights break).
+
+    Parameters
+    ----------
+    value : float or array, default 0.0
+        An array is copied, and broadcast to the shape as NumPy does it.
+    """
+
+    value: Any = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if np.ndim(self.value) == 0 and not isinstance(self.value, np.ndarray):
+            finite(self, "value")
+            return
+        values = np.asarray(self.value)
+        if values.dtype.kind not in "iuf" and values.dtype.name != "bfloat16":
+            raise TypeError(f"value: expected real numbers, got an array of {values.dtype}")
+        values = values.astype(np.float64)
+        values.flags.writeable = False
+        object.__setattr__(self, "value", values)
+
+    def _plain(self, name: str) -> Any:
+        value = getattr(self, name)
+        return value.tolist() if isinstance(value, np.ndarray) else value
+
+    def _identity(self) -> tuple[Any, ...]:
+        if isinstance(self.value, np.ndarray):
+            return self.value.shape, self.value.tobytes(), self.seed
+        return (), self.value, self.seed
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._identity()))
+
+    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        try:
+            return np.broadcast_to(np.asarray(self.value), shape)
+        except ValueError:
+            raise ValueError(
+                f"shape: expected one that an array of shape {self.value.shape} broadcasts to, got {shape}"
+            ) from None
+
+
+@dataclass(frozen=True, repr=False)
+class Zeros(Fixed):
+    """Zeros: right for biases; weights of zero never move in tanh and ReLU networks."""
+
+    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        return np.broadcast_to(np.float64(0), shape)
+
+
+@dataclass(frozen=True, repr=False)
+class Ones(Fixed):
+    """Ones."""
+
+    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        return np.broadcast_to(np.float64(1), shape)
+
+
+@dataclass(frozen=True, repr=False)
+class Identity(Fixed):
+    """``gain`` on the main diagonal of a matrix, square or not, zero elsewhere; axes before the last two are a batch.
+
+    As the recurrent weight of ReLU units it makes the "IRNN"; a gain below 1 forgets.
+
+    Parameters
+    ----------
+    gain : float, default 1.0
+
+    References
+    ----------
+    Le, Jaitly & Hinton, "A simple way to initialize recurrent networks of rectified linear units" (2015).
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        finite(self, "gain")
+
+    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        if len(shape) < 2:
+            raise ValueError(f"shape: expected at least two axes for an identity matrix, got {shape}")
+        return np.broadcast_to(self.gain * np.eye(shape[-2], shape[-1]), shape)
