@@ -5,36 +5,40 @@
  * the same bits everywhere.
  *
  * Parameters: the vocabulary of quantile_template.h and
- *   vu_set1 vu_xor vu_xor_or vu_sar vu_shr, vf_from_i32 vf_from_u32 vf_min vf_max vf_any_less
+ *   vu_set1 vu_xor vu_and_xor vu_and3 vu_any_lacks vu_sar, vf_from_i32 vf_from_u32 vf_min vf_max
  *   vf_negated_unless vf_load vf_store, vq_sar63 vq_xor vq_low63, vd_from_i64, vd_min vd_max
  */
 
-/* ---- float32: IN w, OUT x, FI_GROUP_F32 vectors each. Vector v holds row v % 4 of stream v / 4 of one call
- * of Philox; `block` is the first block of that call. ------------------------------------- */
+/* ---- float32: IN w, OUT x, four vectors each: vector j holds word j of FI_LANES blocks, of which `block` is
+ * the first. ------------------------------------------------------------------------------ */
 
 /* The element in a lane of a vector. */
 FI_INLINE uint64_t FI_NAME(element_of)(uint64_t block, int vector, int lane) {
-    block += (unsigned)(vector / 4 * FI_LANES + lane);
-    return block / 16 * FI_TILE + (unsigned)(16 * (vector % 4)) + block % 16;
+    block += (unsigned)lane;
+    return block / 16 * FI_TILE + (unsigned)(16 * vector) + block % 16;
 }
 
 FI_INLINE vf FI_NAME(clamped)(const fi_plan *plan, vf x) {
     return vf_min(vf_max(x, vf_set1(plan->clamp_low_f)), vf_set1(plan->clamp_high_f));
 }
 
+FI_INLINE vf FI_NAME(shifted)(const fi_plan *plan, vf x) {
+    return plan->shifted ? vf_add(vf_set1(plan->shift_f), x) : x;
+}
+
 FI_INLINE void FI_NAME(uniform_f32)(const fi_plan *plan, uint64_t block, const vu *w, vf *x) {
     (void)block;
-    const vf shift = vf_set1(plan->shift_f);
     FI_UNROLL
-    for (int v = 0; v < FI_GROUP_F32; v++) {
-        /* 2 (w >> 8) + 1 - 2^24, as the arithmetic shift of w with its leading bit flipped. */
+    for (int v = 0; v < 4; v++) {
+        /* 2^7 (2 (w >> 8) + 1 - 2^24) as an integer: w with its leading bit flipped, its last byte 0x80. Exact in
+         * float32, and one operation less than shifting it down. */
         const vf u = vf_from_i32(
-            vu_xor_or(vu_sar(w[v], 7), vu_set1(UINT32_C(0xFF000000)), vu_set1(1)));
+            vu_and_xor(w[v], vu_set1(UINT32_C(0xFFFFFF00)), vu_set1(UINT32_C(0x80000080))));
         if (plan->clamp) {
-            const vf y = vf_mul(vf_set1(plan->scale_f), vf_mul(u, vf_set1(0x1p-24f)));
-            x[v] = FI_NAME(clamped)(plan, vf_add(shift, y));
+            const vf y = vf_mul(vf_set1(plan->scale_f), vf_mul(u, vf_set1(0x1p-31f)));
+            x[v] = FI_NAME(clamped)(plan, vf_add(vf_set1(plan->shift_f), y));
         } else {
-            x[v] = vf_add(shift, vf_mul(u, vf_set1(plan->unit_scale_f)));
+            x[v] = FI_NAME(shifted)(plan, vf_mul(u, vf_set1(plan->unit_scale_f)));
         }
     }
 }
@@ -42,7 +46,7 @@ FI_INLINE void FI_NAME(uniform_f32)(const fi_plan *plan, uint64_t block, const v
 /* The rare elements (6 in 100,000) whose tail word is too coarse: both words, in double precision. */
 FI_NOINLINE void FI_NAME(refine)(const fi_plan *plan, uint64_t block, const uint32_t *w, const float *f,
                                  float *x) {
-    for (int i = 0; i < FI_GROUP_F32 * FI_LANES; i++) {
+    for (int i = 0; i < 4 * FI_LANES; i++) {
         if (f[i] >= 0x1p17f) continue;
         const uint64_t element = FI_NAME(element_of)(block, i / FI_LANES, i % FI_LANES);
         const uint64_t word =
@@ -53,8 +57,9 @@ FI_NOINLINE void FI_NAME(refine)(const fi_plan *plan, uint64_t block, const uint
             above = plan->tail_high + plan->mass * above;
         }
         const float z = (float)fi_normal_quantile_tail(below < above ? below : above);
-        float y = plan->shift_f + plan->scale_f * (below < above ? -z : z);
-        if (plan->clamp) {
+        float y = plan->scale_f * (below < above ? -z : z);
+        if (plan->shifted) y = plan->shift_f + y;
+        if (plan->dist.law == FI_TRUNCATED_NORMAL) {
             y = y > plan->clamp_low_f ? y : plan->clamp_low_f;
             y = y < plan->clamp_high_f ? y : plan->clamp_high_f;
         }
@@ -62,48 +67,63 @@ FI_NOINLINE void FI_NAME(refine)(const fi_plan *plan, uint64_t block, const uint
     }
 }
 
-/* Folded tail words f to values, the shared second half of both normal laws: positive where the leading bit
+/* Folded tail words f to values, the shared second half of the normal laws: positive where the leading bit
  * of `upper` is set. */
 FI_INLINE void FI_NAME(from_tails)(const fi_plan *plan, uint64_t block, const vu *w, const vf *f,
-                                   const vu *upper, vf *x) {
-    vf z[FI_GROUP_F32], least = f[0];
+                                   const vu *upper, float limit, vf *x) {
+    vf z[4];
     FI_NAME(quantile_f32)(f, z);
     FI_UNROLL
-    for (int v = 0; v < FI_GROUP_F32; v++) {
-        x[v] = vf_add(vf_set1(plan->shift_f),
-                      vf_mul(vf_set1(plan->scale_f), vf_negated_unless(z[v], upper[v])));
+    for (int v = 0; v < 4; v++) {
+        if (limit > 0) z[v] = vf_min(z[v], vf_set1(limit));
+        x[v] = vf_mul(vf_set1(plan->scale_f), vf_negated_unless(z[v], upper[v]));
+        x[v] = FI_NAME(shifted)(plan, x[v]);
         if (plan->clamp) x[v] = FI_NAME(clamped)(plan, x[v]);
-        least = vf_min(least, f[v]);
     }
-    if (FI_UNLIKELY(vf_any_less(least, vf_set1(0x1p17f)))) {
-        uint32_t words[FI_GROUP_F32 * FI_LANES];
-        float tails[FI_GROUP_F32 * FI_LANES], values[FI_GROUP_F32 * FI_LANES];
-        for (int v = 0; v < FI_GROUP_F32; v++) {
+    /* f >= 2^17 is exponent bits 1001xxxx, which no smaller f shares in both ones: one AND for two vectors,
+     * where minima would be one for each. */
+    const vu common = vu_and3(vu_and3(vf_bits(f[0]), vf_bits(f[1]), vf_bits(f[2])), vf_bits(f[3]), vf_bits(f[3]));
+    if (FI_UNLIKELY(vu_any_lacks(common, UINT32_C(0x48000000)))) {
+        uint32_t words[4 * FI_LANES];
+        float tails[4 * FI_LANES], values[4 * FI_LANES];
+        for (int v = 0; v < 4; v++) {
             vu_store(words + v * FI_LANES, w[v]);
             vf_store(tails + v * FI_LANES, f[v]);
             vf_store(values + v * FI_LANES, x[v]);
         }
         FI_NAME(refine)(plan, block, words, tails, values);
-        for (int v = 0; v < FI_GROUP_F32; v++) x[v] = vf_load(values + v * FI_LANES);
+        for (int v = 0; v < 4; v++) x[v] = vf_load(values + v * FI_LANES);
     }
 }
 
+/* The smaller of w and ~w: the lower half of the words is the negative half of the values. */
+FI_INLINE vf FI_NAME(folded)(vu w) { return vf_from_i32(vu_xor(w, vu_sar(w, 31))); }
+
 FI_INLINE void FI_NAME(normal_f32)(const fi_plan *plan, uint64_t block, const vu *w, vf *x) {
-    vf f[FI_GROUP_F32];
+    vf f[4];
     FI_UNROLL
-    for (int v = 0; v < FI_GROUP_F32; v++)
-        /* The smaller of w and ~w: the lower half of the words is the negative half of the values. */
-        f[v] = vf_from_i32(vu_xor(w[v], vu_sar(w[v], 31)));
-    FI_NAME(from_tails)(plan, block, w, f, w, x);
+    for (int v = 0; v < 4; v++) f[v] = FI_NAME(folded)(w[v]);
+    FI_NAME(from_tails)(plan, block, w, f, w, 0, x);
+}
+
+/* Bounds -c and c: the interval folds like the whole line. A float32 is clamped before it is scaled, once;
+ * a 16-bit number (plan->clamp) as the dtype represents the bounds. */
+FI_INLINE void FI_NAME(truncated_normal_symmetric_f32)(const fi_plan *plan, uint64_t block, const vu *w,
+                                                       vf *x) {
+    vf f[4];
+    FI_UNROLL
+    for (int v = 0; v < 4; v++)
+        f[v] = vf_add(vf_set1(plan->tail_low_f), vf_mul(vf_set1(plan->mass_f), FI_NAME(folded)(w[v])));
+    FI_NAME(from_tails)(plan, block, w, f, w, plan->limit_f, x);
 }
 
 /* Both tails of U' = Phi(lower) + U * mass, each by additions of what is small on its side. */
 FI_INLINE void FI_NAME(truncated_normal_f32)(const fi_plan *plan, uint64_t block, const vu *w, vf *x) {
-    vf f[FI_GROUP_F32];
-    vu upper[FI_GROUP_F32];
+    vf f[4];
+    vu upper[4];
     const vf mass = vf_set1(plan->mass_f);
     FI_UNROLL
-    for (int v = 0; v < FI_GROUP_F32; v++) {
+    for (int v = 0; v < 4; v++) {
         const vf u = vf_from_u32(w[v]);
         const vf rest = vf_from_u32(vu_xor(w[v], vu_set1(UINT32_C(0xFFFFFFFF))));
         const vf below = vf_add(vf_set1(plan->tail_low_f), vf_mul(mass, u));
@@ -111,7 +131,7 @@ FI_INLINE void FI_NAME(truncated_normal_f32)(const fi_plan *plan, uint64_t block
         f[v] = vf_min(vf_min(below, above), vf_set1(0x1p31f));
         upper[v] = vf_bits(vf_sub(above, below));
     }
-    FI_NAME(from_tails)(plan, block, w, f, upper, x);
+    FI_NAME(from_tails)(plan, block, w, f, upper, 0, x);
 }
 
 /* ---- float64: IN w, the 64 bits of each element, OUT the value -------------------------- */

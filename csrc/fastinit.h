@@ -39,12 +39,13 @@ const char *fi_compiler(void);
 /* ---- Sampling -------------------------------------------------------------------------- */
 
 typedef enum { FI_FLOAT32, FI_FLOAT64, FI_FLOAT16, FI_BFLOAT16, FI_DTYPES } fi_dtype;
-/* The last law is a plan's own choice (see plan.c), never a caller's. */
+/* The last two laws are a plan's own choice (see plan.c), never a caller's. */
 typedef enum {
     FI_WORDS,
     FI_UNIFORM,
     FI_NORMAL,
     FI_TRUNCATED_NORMAL,
+    FI_TRUNCATED_NORMAL_SYMMETRIC,
     FI_TRUNCATED_NORMAL_WIDE,
     FI_LAWS
 } fi_law;
@@ -70,17 +71,18 @@ typedef struct {
 typedef struct {
     fi_dist dist;
     fi_dtype dtype;
-    fi_law kernel; /* the law, or its variant in double precision */
+    fi_law kernel; /* the law, or its variant for symmetric bounds or in double precision */
     fi_key key;
     int clamp;           /* some element may round out of the bounds */
+    int shifted;         /* shift is not 0, whose addition changes at most the sign of a zero */
     double scale, shift; /* x = shift + scale * (u or z) */
     double clamp_low, clamp_high;
     double tail_low, tail_high; /* Phi(c) and 1 - Phi(d) */
     double mass;                /* Phi(d) - Phi(c) */
     /* The same for float32 kernels; tails as quantile_f32 and whole words want them, unit_scale for
-     * integers of 2^-24. */
+     * integers of 2^-31, limit for |z|. */
     float scale_f, unit_scale_f, shift_f, clamp_low_f, clamp_high_f;
-    float tail_low_f, tail_high_f, mass_f;
+    float tail_low_f, tail_high_f, mass_f, limit_f;
 } fi_plan;
 
 /* IN dist, dtype, key; OUT plan. FI_ERR_NO_MASS as above. */

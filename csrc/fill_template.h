@@ -21,13 +21,17 @@
         for (unsigned b = 0; b < FI_UNIT_BLOCKS; b += FI_STREAMS * FI_LANES) {                   \
             vq halves[4][FI_CHAINS];                                                             \
             FI_NAME(philox_words)(&p[0], (uint32_t)(unit * FI_UNIT_BLOCKS) + b, halves);         \
-            vu w[FI_GROUP_F32];                                                                  \
-            vf x[FI_GROUP_F32];                                                                  \
-            for (int v = 0; v < FI_GROUP_F32; v++)                                               \
-                w[v] = vu_pack(&halves[v % 4][v / 4 * FI_HALVES]);                               \
-            FI_NAME(law##_f32)(plan, unit * FI_UNIT_BLOCKS + b, w, x);                           \
-            for (unsigned v = 0; v < FI_GROUP_F32; v++)                                          \
-                store(out + FI_AT(b + v / 4 * FI_LANES) + 16 * (v % 4), x[v]);                   \
+            vu w[FI_STREAMS][4];                                                                 \
+            FI_UNROLL                                                                            \
+            for (int s = 0; s < FI_STREAMS; s++)                                                 \
+                for (int j = 0; j < 4; j++) w[s][j] = vu_pack(&halves[j][s * FI_HALVES]);        \
+            FI_UNROLL                                                                            \
+            for (unsigned s = 0; s < FI_STREAMS; s++) {                                          \
+                const unsigned at = b + s * FI_LANES;                                            \
+                vf x[4];                                                                         \
+                FI_NAME(law##_f32)(plan, unit * FI_UNIT_BLOCKS + at, w[s], x);                   \
+                for (unsigned j = 0; j < 4; j++) store(out + FI_AT(at) + 16 * j, x[j]);          \
+            }                                                                                    \
         }                                                                                        \
     }
 
@@ -63,6 +67,9 @@ FI_UNIT_FROM_F32(truncated_normal, float16, uint16_t, vf_store_f16)
 FI_UNIT_FROM_F32(truncated_normal, bfloat16, uint16_t, vf_store_bf16)
 FI_UNIT_FROM_F32(truncated_normal, float32, float, vf_store)
 FI_UNIT_FROM_F64(truncated_normal)
+FI_UNIT_FROM_F32(truncated_normal_symmetric, float16, uint16_t, vf_store_f16)
+FI_UNIT_FROM_F32(truncated_normal_symmetric, bfloat16, uint16_t, vf_store_bf16)
+FI_UNIT_FROM_F32(truncated_normal_symmetric, float32, float, vf_store)
 
 /* Where much of a truncated normal lies in tails that the float32 path would refine one by one,
  * the whole unit goes through double precision (the plan's doubles then give z itself). */
@@ -98,12 +105,13 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
 /* Counter word 1 changes every 2^32 blocks: the loop begins anew there. */
 #define FI_UNITS_PER_BEGIN ((UINT64_C(1) << 32) / FI_UNIT_BLOCKS)
 
-/* Inlined twice below, with the clamp known to be on and known to be off: the copy of the plan lets the
- * compiler see the flag, and hoist the constants that a store to `out` might otherwise change. */
-#define FI_FILL_LOOP(unit_function, type, clamps)                                               \
+/* Inlined for each state of the plan's flags: the copy of the plan lets the compiler see them, and hoist
+ * the constants that a store to `out` might otherwise change. */
+#define FI_FILL_LOOP(unit_function, type, clamps, shifts)                                       \
     do {                                                                                        \
         fi_plan copy = *plan;                                                                   \
         copy.clamp = (clamps);                                                                  \
+        copy.shifted = (shifts);                                                                \
         const fi_plan *const loop_plan = &copy;                                                 \
         type *dst = out;                                                                        \
         uint64_t unit = first / FI_UNIT;                                                        \
@@ -138,6 +146,7 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
 #define FI_FLOAT_OR_WORD_uniform float
 #define FI_FLOAT_OR_WORD_normal float
 #define FI_FLOAT_OR_WORD_truncated_normal float
+#define FI_FLOAT_OR_WORD_truncated_normal_symmetric float
 #define FI_FLOAT_OR_WORD_truncated_normal_wide float
 #define FI_TYPE_float64(law) double
 #define FI_TYPE_float16(law) uint16_t
@@ -147,9 +156,11 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
     static void FI_NAME(fill_##law##_##dtype)(const fi_plan *plan, void *out, uint64_t first,     \
                                               uint64_t count) {                                   \
         if (plan->clamp)                                                                          \
-            FI_FILL_LOOP(FI_NAME(unit_##law##_##dtype), FI_TYPE_##dtype(law), 1);                 \
+            FI_FILL_LOOP(FI_NAME(unit_##law##_##dtype), FI_TYPE_##dtype(law), 1, 1);              \
+        else if (plan->shifted)                                                                   \
+            FI_FILL_LOOP(FI_NAME(unit_##law##_##dtype), FI_TYPE_##dtype(law), 0, 1);              \
         else                                                                                      \
-            FI_FILL_LOOP(FI_NAME(unit_##law##_##dtype), FI_TYPE_##dtype(law), 0);                 \
+            FI_FILL_LOOP(FI_NAME(unit_##law##_##dtype), FI_TYPE_##dtype(law), 0, 0);              \
     }
 #include "kernels.def"
 

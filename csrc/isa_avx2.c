@@ -26,7 +26,6 @@
 #define FI_LANES 8
 #define FI_HALVES 2
 #define FI_STREAMS 1
-#define FI_GROUP_F32 (4 * FI_STREAMS)
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
 
@@ -56,7 +55,11 @@ FI_INLINE vq vq_sar63(vq a) { return _mm256_cmpgt_epi64(_mm256_setzero_si256(), 
 FI_INLINE vu vu_set1(uint32_t a) { return _mm256_set1_epi32((int)a); }
 FI_INLINE vu vu_pack(const vq *halves) { return vq_join(halves[1], halves[0]); }
 FI_INLINE vu vu_xor(vu a, vu b) { return _mm256_xor_si256(a, b); }
-FI_INLINE vu vu_xor_or(vu a, vu b, vu c) { return _mm256_or_si256(_mm256_xor_si256(a, b), c); }
+FI_INLINE vu vu_and_xor(vu a, vu b, vu c) { return _mm256_xor_si256(_mm256_and_si256(a, b), c); }
+FI_INLINE vu vu_and3(vu a, vu b, vu c) { return _mm256_and_si256(_mm256_and_si256(a, b), c); }
+FI_INLINE int vu_any_lacks(vu a, uint32_t bits) {
+    return !_mm256_testc_si256(a, _mm256_set1_epi32((int)bits));
+}
 FI_INLINE void vu_store(uint32_t *p, vu a) { _mm256_storeu_si256((__m256i *)p, a); }
 #define vu_shr(a, n) _mm256_srli_epi32(a, n)
 #define vu_sar(a, n) _mm256_srai_epi32(a, n)
@@ -68,9 +71,6 @@ FI_INLINE vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
 FI_INLINE vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 FI_INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 FI_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
-FI_INLINE int vf_any_less(vf a, vf b) {
-    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ)) != 0;
-}
 FI_INLINE vf vf_from_i32(vu a) { return _mm256_cvtepi32_ps(a); }
 /* Both halves and the product are exact, so the sum is rounded once. */
 FI_INLINE vf vf_from_u32(vu a) {
@@ -96,6 +96,11 @@ FI_INLINE vf vf_lookup(const float table[32], vu i) {
 FI_INLINE vf vf_negated_unless(vf a, vu bits) {
     return _mm256_xor_ps(a, _mm256_andnot_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(-0.0f)));
 }
+#if FI_MSVC
+#define vf_settle(a)
+#else
+#define vf_settle(a) __asm__("" : "+x"(a))
+#endif
 FI_INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 FI_INLINE void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 FI_INLINE void vf_store_bf16(uint16_t *p, vf a) {

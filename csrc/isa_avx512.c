@@ -26,7 +26,6 @@
 #define FI_LANES 16
 #define FI_HALVES 2
 #define FI_STREAMS 2
-#define FI_GROUP_F32 (4 * FI_STREAMS)
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
 
@@ -56,7 +55,12 @@ FI_INLINE vq vq_sar63(vq a) { return _mm512_srai_epi64(a, 63); }
 FI_INLINE vu vu_set1(uint32_t a) { return _mm512_set1_epi32((int)a); }
 FI_INLINE vu vu_pack(const vq *halves) { return vq_join(halves[1], halves[0]); }
 FI_INLINE vu vu_xor(vu a, vu b) { return _mm512_xor_si512(a, b); }
-FI_INLINE vu vu_xor_or(vu a, vu b, vu c) { return _mm512_ternarylogic_epi32(a, b, c, 0xBE); }
+FI_INLINE vu vu_and_xor(vu a, vu b, vu c) { return _mm512_ternarylogic_epi32(a, b, c, 0x6A); }
+FI_INLINE vu vu_and3(vu a, vu b, vu c) { return _mm512_ternarylogic_epi32(a, b, c, 0x80); }
+FI_INLINE int vu_any_lacks(vu a, uint32_t bits) {
+    const __m512i wanted = _mm512_set1_epi32((int)bits);
+    return _mm512_cmpneq_epi32_mask(_mm512_and_si512(a, wanted), wanted) != 0;
+}
 FI_INLINE void vu_store(uint32_t *p, vu a) { _mm512_storeu_si512(p, a); }
 #define vu_shr(a, n) _mm512_srli_epi32(a, n)
 #define vu_sar(a, n) _mm512_srai_epi32(a, n)
@@ -68,7 +72,6 @@ FI_INLINE vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
 FI_INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 FI_INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 FI_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
-FI_INLINE int vf_any_less(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ) != 0; }
 FI_INLINE vf vf_from_i32(vu a) { return _mm512_cvtepi32_ps(a); }
 FI_INLINE vf vf_from_u32(vu a) { return _mm512_cvtepu32_ps(a); }
 FI_INLINE vf vf_mantissa(vu bits) {
@@ -82,6 +85,11 @@ FI_INLINE vf vf_negated_unless(vf a, vu bits) {
     return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(
         _mm512_castps_si512(a), bits, _mm512_set1_epi32((int)0x80000000u), 0xD2));
 }
+#if FI_MSVC
+#define vf_settle(a)
+#else
+#define vf_settle(a) __asm__("" : "+v"(a))
+#endif
 FI_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 FI_INLINE void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 /* By integers: the CPU's own bfloat16 conversion flushes subnormals. */

@@ -15,7 +15,6 @@
 #define FI_LANES 1
 #define FI_HALVES 1
 #define FI_STREAMS 1
-#define FI_GROUP_F32 (4 * FI_STREAMS)
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
 
@@ -40,7 +39,9 @@ FI_INLINE vq vq_sar63(vq a) { return 0 - (a >> 63); }
 FI_INLINE vu vu_set1(uint32_t a) { return a; }
 FI_INLINE vu vu_pack(const vq *halves) { return (uint32_t)halves[0]; }
 FI_INLINE vu vu_xor(vu a, vu b) { return a ^ b; }
-FI_INLINE vu vu_xor_or(vu a, vu b, vu c) { return (a ^ b) | c; }
+FI_INLINE vu vu_and_xor(vu a, vu b, vu c) { return (a & b) ^ c; }
+FI_INLINE vu vu_and3(vu a, vu b, vu c) { return a & b & c; }
+FI_INLINE int vu_any_lacks(vu a, uint32_t bits) { return (a & bits) != bits; }
 FI_INLINE void vu_store(uint32_t *p, vu a) { *p = a; }
 #define vu_shr(a, n) ((a) >> (n))
 /* Right shifts of negative numbers are left to the implementation by C11, so shift the sign in. */
@@ -62,12 +63,12 @@ FI_INLINE vf vf_sub(vf a, vf b) { return a - b; }
 FI_INLINE vf vf_mul(vf a, vf b) { return a * b; }
 FI_INLINE vf vf_min(vf a, vf b) { return a < b ? a : b; }
 FI_INLINE vf vf_max(vf a, vf b) { return a > b ? a : b; }
-FI_INLINE int vf_any_less(vf a, vf b) { return a < b; }
 FI_INLINE vf vf_from_i32(vu a) { return (float)(int32_t)a; }
 FI_INLINE vf vf_from_u32(vu a) { return (float)a; }
 FI_INLINE vf vf_mantissa(vu bits) { return vf_of((bits & 0x7FFFFFu) | 0x3F800000u); }
 FI_INLINE vf vf_lookup(const float table[32], vu i) { return table[i & 31]; }
 FI_INLINE vf vf_negated_unless(vf a, vu bits) { return vf_of(vf_bits(a) ^ (~bits & 0x80000000u)); }
+#define vf_settle(a) /* one lane has no registers to lose, and GCC vectorises some of it */
 FI_INLINE vf vf_load(const float *p) { return *p; }
 FI_INLINE void vf_store(float *p, vf a) { *p = a; }
 FI_INLINE void vf_store_bf16(uint16_t *p, vf a) {

@@ -65,7 +65,7 @@ static fi_status plan_uniform(fi_plan *plan) {
     if (!(low_f < high_f)) return FI_ERR_NO_MASS;
     plan->shift_f = (float)plan->shift;
     plan->scale_f = (float)plan->scale;
-    plan->unit_scale_f = plan->scale_f * 0x1p-24f;
+    plan->unit_scale_f = plan->scale_f * 0x1p-31f;
     plan->clamp_low_f = low_f;
     plan->clamp_high_f = nextafterf(high_f, -INFINITY);
     if (is16(plan->dtype)) {
@@ -74,10 +74,11 @@ static fi_status plan_uniform(fi_plan *plan) {
         return FI_OK;
     }
     /* x is monotone in u, so the two outermost values of u tell whether any x leaves the bounds; and the
-     * scale may swallow the 2^-24 only where that is exact. */
+     * scale may swallow the 2^-31 only where that is exact. */
     const float u = 1.0f - 0x1p-24f;
     const float least = plan->shift_f - plan->scale_f * u, most = plan->shift_f + plan->scale_f * u;
-    plan->clamp = least < plan->clamp_low_f || most > plan->clamp_high_f || plan->scale_f < 0x1p-100f;
+    plan->clamp = least < plan->clamp_low_f || most > plan->clamp_high_f || plan->scale_f < 0x1p-90f;
+    plan->shifted = plan->clamp || plan->shift_f != 0;
     return FI_OK;
 }
 
@@ -119,6 +120,11 @@ static fi_status plan_truncated(fi_plan *plan) {
     plan->tail_low_f = (float)(plan->tail_low * 0x1p32 + 0.5 * plan->mass - 0.5);
     plan->tail_high_f = (float)(plan->tail_high * 0x1p32 + 0.5 * plan->mass - 0.5);
     plan->mass_f = (float)plan->mass;
+    if (lower == -upper) {
+        plan->kernel = FI_TRUNCATED_NORMAL_SYMMETRIC;
+        plan->limit_f = high_f;
+        plan->clamp = is16(plan->dtype);
+    }
 
     /* The float32 path refines, one by one, the elements whose tail is below 2^-15. Where those are more than
      * one in a thousand it would be slow: the whole fill then goes through double precision. */
@@ -126,6 +132,7 @@ static fi_status plan_truncated(fi_plan *plan) {
     const double refined = (below > 0 ? below : 0) + (above > 0 ? above : 0);
     if (refined > plan->mass * 0x1p-10 || plan->mass < 0x1p-100) {
         plan->kernel = FI_TRUNCATED_NORMAL_WIDE;
+        plan->clamp = 1;
         plan->scale = 1;
         plan->shift = 0;
         plan->clamp_low = lower;
@@ -141,6 +148,7 @@ static fi_status plan_parameters(fi_plan *plan) {
     plan->scale = plan->dist.b;
     plan->shift_f = (float)plan->shift;
     plan->scale_f = (float)plan->scale;
+    plan->shifted = plan->shift_f != 0;
     return plan->dist.law == FI_NORMAL ? FI_OK : plan_truncated(plan);
 }
 

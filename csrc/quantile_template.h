@@ -2,35 +2,38 @@
  *
  * The standard normal quantile, folded to the upper half: z = -Phi^-1(p) for 0 < p <= 1/2.
  *
- * Parameters: FI_GROUP_F32, how many float vectors are worked on together, and the vocabulary of the
- * including isa_*.c:
- *   vf vu   FI_LANES floats / 32-bit words: vf_set1 vf_add vf_sub vf_mul vf_mantissa vf_lookup
+ * Parameters: the vocabulary of the including isa_*.c:
+ *   vf vu   FI_LANES floats / 32-bit words: vf_set1 vf_add vf_sub vf_mul vf_mantissa vf_lookup vf_settle
  *   vd vq   doubles / 64-bit words in as many lanes: vd_set1 vd_add vd_sub vd_mul vd_div vd_sqrt
  *           vd_mantissa vd_exponent vd_lookup, vm vd_less vm_any vm_all vd_select
  * and the constants of tables.h and ppnd16.h.
  */
 
-/* float32. z[v] = -Phi^-1((f[v] + 1/2) 2^-32), of FI_GROUP_F32 vectors at once.
+/* float32. z[v] = -Phi^-1((f[v] + 1/2) 2^-32), of four vectors at once.
  * Max Error: 3e-7 * max(1, z). Valid Range: f in [2^17, 2^31]; at 2^31 z is 0.
  *
  * No logarithm: the four lowest exponent bits and the leading mantissa bit of f choose one of 29 half
  * octaves, and the mantissa is the variable of a polynomial of degree 5, whose tables have absorbed the 1/2.
- * All vectors take one coefficient before the next, so that its table is loaded once.
+ * All vectors take one coefficient before the next, so that its table is loaded once. vf_settle makes the compiler
+ * do the arithmetic in that order: GCC 12 delays a chain to its last use and spills all table entries meanwhile.
  *
  * Tried and lost: degree 8 on 16 whole octaves (a permute of one register, but three more terms);
  * one vector after the other (the tables are reloaded or spilled). */
-FI_INLINE void FI_NAME(quantile_f32)(const vf f[FI_GROUP_F32], vf z[FI_GROUP_F32]) {
-    vu i[FI_GROUP_F32];
-    vf t[FI_GROUP_F32];
+FI_INLINE void FI_NAME(quantile_f32)(const vf f[4], vf z[4]) {
+    vu i[4];
+    vf t[4];
     FI_UNROLL
-    for (int v = 0; v < FI_GROUP_F32; v++) {
+    for (int v = 0; v < 4; v++) {
         i[v] = vu_shr(vf_bits(f[v]), 22);
         t[v] = vf_sub(vf_mantissa(vf_bits(f[v])), vf_set1(1.5f));
         z[v] = vf_lookup(fi_quantile32_c5, i[v]);
     }
-#define FI_TERM(table) \
-    FI_UNROLL          \
-    for (int v = 0; v < FI_GROUP_F32; v++) z[v] = vf_add(vf_mul(z[v], t[v]), vf_lookup(table, i[v]));
+#define FI_TERM(table)                                               \
+    FI_UNROLL                                                        \
+    for (int v = 0; v < 4; v++) {                                    \
+        z[v] = vf_add(vf_mul(z[v], t[v]), vf_lookup(table, i[v])); \
+        vf_settle(z[v]);                                             \
+    }
     FI_TERM(fi_quantile32_c4)
     FI_TERM(fi_quantile32_c3)
     FI_TERM(fi_quantile32_c2)
