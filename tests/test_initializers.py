@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastinit
-from fastinit import Key
+from fastinit import FanRule, Key
 from fastinit.initializers import (
     Constant,
     GlorotNormal,
@@ -27,6 +27,8 @@ from fastinit.initializers import (
     Orthogonal,
     RandomNormal,
     RandomUniform,
+    SeluNormal,
+    TorchLinear,
     TruncatedNormal,
     VarianceScaling,
     Zeros,
@@ -53,6 +55,12 @@ DRAWN = [
     (HeNormal(0.2), math.sqrt(2 / 1.04 / 400), math.inf),
     (HeUniform(negative_slope=1.0), math.sqrt(1 / 400), math.sqrt(3)),
     (LeCunNormal(), math.sqrt(1 / 400), math.inf),
+    (SeluNormal(), math.sqrt(1 / 400), math.inf),
+    (TorchLinear(), math.sqrt(1 / 1200), math.sqrt(3)),
+    (GlorotNormal(2.0), 2 * math.sqrt(2 / 700), math.inf),
+    (HeNormal(mode="fan_out"), math.sqrt(2 / 300), math.inf),
+    (HeNormal(fans=FanRule(layout="oi")), math.sqrt(2 / 300), math.inf),
+    (LeCunUniform(fans=(64, 3)), math.sqrt(1 / 64), math.sqrt(3)),
     (LeCunUniform(), math.sqrt(1 / 400), math.sqrt(3)),
 ]  # fmt: skip
 
@@ -122,7 +130,7 @@ def test_get():
     assert np.array_equal(called.shard((4, 2), slice(1, 3)), np.full((2, 2), 3.0, np.float32))
     with pytest.raises(ValueError, match=r"shape \(2, 2\), got \(3,\)"):
         fastinit.get(lambda shape, dtype: np.zeros(3))((2, 2))
-    with pytest.raises(ValueError, match="expected one of constant, .*; got 'he'"):
+    with pytest.raises(ValueError, match=r"expected one of constant, .*; got 'he'"):
         fastinit.get("he")
     with pytest.raises(ValueError, match="class_name"):
         fastinit.get({"config": {}})

@@ -3,7 +3,7 @@
 from ._core import STREAM_VERSION
 from ._version import __version__
 from .config import show_config
-from .fans import Fans, compute_fans
+from .fans import FanRule, Fans, compute_fans
 from .initializers import (
     Constant,
     GlorotNormal,
@@ -20,6 +20,8 @@ from .initializers import (
     Orthogonal,
     RandomNormal,
     RandomUniform,
+    SeluNormal,
+    TorchLinear,
     TruncatedNormal,
     VarianceScaling,
     XavierNormal,
@@ -47,6 +49,7 @@ __all__ = [
     "STREAM_VERSION",
     "Adam",
     "Constant",
+    "FanRule",
     "Fans",
     "GlorotNormal",
     "GlorotUniform",
@@ -69,7 +72,9 @@ __all__ = [
     "Propagation",
     "RandomNormal",
     "RandomUniform",
+    "SeluNormal",
     "Stack",
+    "TorchLinear",
     "TruncatedNormal",
     "VarianceScaling",
     "XavierNormal",

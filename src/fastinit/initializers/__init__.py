@@ -18,6 +18,9 @@ from .scaling import (
     KaimingUniform,
     LeCunNormal,
     LeCunUniform,
+    Scaled,
+    SeluNormal,
+    TorchLinear,
     VarianceScaling,
     XavierNormal,
     XavierUniform,
@@ -26,6 +29,6 @@ from .scaling import (
 __all__ = [
     "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity", "Initializer",
     "KaimingNormal", "KaimingUniform", "LeCunNormal", "LeCunUniform", "Ones", "Orthogonal",
-    "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling", "XavierNormal",
+    "RandomNormal", "RandomUniform", "Scaled", "SeluNormal", "TorchLinear", "TruncatedNormal", "VarianceScaling", "XavierNormal",
     "XavierUniform", "Zeros", "get",
 ]  # fmt: skip

@@ -80,11 +80,15 @@ class Initializer:
         """An option as a value that JSON has."""
         return getattr(self, name)
 
+    def _shown(self, name: str) -> Any:
+        """An option as a value whose repr evaluates back."""
+        return getattr(self, name)
+
     def __repr__(self) -> str:
         # Options that are not at their defaults, so that eval(repr(x)) == x.
         options = []
         for field in dataclasses.fields(self):
-            value = self._plain(field.name)
+            value = self._shown(field.name)
             if type(value) is not type(field.default) or value != field.default:
                 options.append(f"{field.name}={value!r}")
         return f"{type(self).__name__}({', '.join(options)})"

@@ -64,6 +64,8 @@ class Constant(Fixed):
         value = getattr(self, name)
         return value.tolist() if isinstance(value, np.ndarray) else value
 
+    _shown = _plain
+
     def _identity(self) -> tuple[Any, ...]:
         if isinstance(self.value, np.ndarray):
             return self.value.shape, self.value.tobytes(), self.seed

@@ -15,7 +15,15 @@ from .fixed import Constant, Identity, Ones, Zeros
 from .orthogonal import Orthogonal
 from .plain import RandomNormal, RandomUniform, TruncatedNormal
 from .scaling import (
-    GlorotNormal, GlorotUniform, HeNormal, HeUniform, LeCunNormal, LeCunUniform, VarianceScaling,
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    LeCunNormal,
+    LeCunUniform,
+    SeluNormal,
+    TorchLinear,
+    VarianceScaling,
 )  # fmt: skip
 
 __all__ = ["get"]
@@ -30,6 +38,7 @@ _BY_NAME: dict[str, type[Initializer]] = {
     "he_normal": HeNormal, "he_uniform": HeUniform,
     "kaiming_normal": HeNormal, "kaiming_uniform": HeUniform,
     "lecun_normal": LeCunNormal, "lecun_uniform": LeCunUniform,
+    "selu_normal": SeluNormal, "torch_linear": TorchLinear,
     "orthogonal": Orthogonal,
 }  # fmt: skip
 

@@ -1,26 +1,27 @@
-"""Variance scaling: Glorot, He, LeCun and their general form."""
+"""Variance scaling: mean 0 and a variance that the fans decide. Glorot, He, LeCun and their general form."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from ..fans import compute_fans
+from ..fans import FanRule, Fans, as_fans, compute_fans
 from .base import choice, finite, positive
 from .drawn import Drawn
 
 __all__ = [
     "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "KaimingNormal", "KaimingUniform", "LeCunNormal",
-    "LeCunUniform", "VarianceScaling", "XavierNormal", "XavierUniform",
+    "LeCunUniform", "Scaled", "SeluNormal", "TorchLinear", "VarianceScaling", "XavierNormal", "XavierUniform",
 ]  # fmt: skip
 
 # The standard deviation of a standard normal truncated to [-2, 2]:
 # sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)). A literal, so that weights do not depend on a libm.
 _STD_WITHIN_2 = 0.87962566103423978
 
-_MODES: dict[str, Callable[[int, int], float]] = {
+_MODES: dict[str, Callable[[float, float], float]] = {
     "fan_in": lambda fan_in, fan_out: fan_in,
     "fan_out": lambda fan_in, fan_out: fan_out,
     "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
@@ -29,22 +30,55 @@ _MODES: dict[str, Callable[[int, int], float]] = {
 _DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")
 
 
-def _scaled_law(
-    shape: tuple[int, ...], scale: float, mode: str, distribution: str
-) -> tuple[str, tuple[float, ...]]:
-    """The law of variance scale / fan; an empty tensor has any."""
-    fan_in, fan_out = compute_fans(shape)
-    variance = scale / max(1.0, _MODES[mode](fan_in, fan_out))
+def law_of_variance(variance: float, distribution: str) -> tuple[str, tuple[float, ...]]:
+    """The law of mean 0, that variance, and a distribution's form."""
+    std = math.sqrt(variance)
     if distribution == "uniform":
         limit = math.sqrt(3 * variance)
-        return "uniform", (-limit, limit)
+        return ("uniform", (-limit, limit)) if limit else ("normal", (0.0, 0.0))
     if distribution == "normal":
-        return "normal", (0.0, math.sqrt(variance))
-    return "truncated_normal", (0.0, math.sqrt(variance) / _STD_WITHIN_2, -2.0, 2.0)
+        return "normal", (0.0, std)
+    return "truncated_normal", (0.0, std / _STD_WITHIN_2, -2.0, 2.0)
 
 
 @dataclass(frozen=True, repr=False)
-class VarianceScaling(Drawn):
+class Scaled(Drawn):
+    """The general form: mean 0 and a variance that is a function of the fans. Not an initializer itself.
+
+    Parameters
+    ----------
+    fans : FanRule or (fan_in, fan_out), optional
+        Which axes are inputs and outputs, or the fans themselves (a bias has those of its weights). By default
+        ``(fan_in, fan_out)``, or ``(*receptive field, in, out)`` for more than two axes.
+    """
+
+    fans: FanRule | Fans | None = dataclasses.field(default=None, kw_only=True)
+
+    _distribution: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "fans", as_fans(self.fans))
+
+    def _plain(self, name: str) -> Any:
+        value = getattr(self, name)
+        if isinstance(value, FanRule):
+            fields = ((field.name, field.default) for field in dataclasses.fields(value))
+            chosen = {name: getattr(value, name) for name, usual in fields if getattr(value, name) != usual}
+            return {name: list(x) if isinstance(x, tuple) else x for name, x in chosen.items()}
+        return list(value) if isinstance(value, Fans) else value
+
+    def _variance_of(self, fan_in: float, fan_out: float) -> float:
+        raise NotImplementedError
+
+    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
+        fan_in, fan_out = shape if self.fans is None and len(shape) == 2 else compute_fans(shape, self.fans)
+        # An empty tensor has any variance.
+        return law_of_variance(self._variance_of(max(1, fan_in), max(1, fan_out)), self._distribution)
+
+
+@dataclass(frozen=True, repr=False)
+class VarianceScaling(Scaled):
     """Mean 0 and variance ``scale / fan``: the general form of Glorot, He and LeCun.
 
     Parameters
@@ -52,9 +86,12 @@ class VarianceScaling(Drawn):
     scale : float, default 1.0
         Greater than 0.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}, default "fan_in"
+        ``fan_geo_avg`` is the geometric mean of the fans.
     distribution : {"truncated_normal", "normal", "uniform"}, default "truncated_normal"
         ``normal`` is not truncated. ``truncated_normal`` is cut at two standard deviations, and
         widened first so that the stated variance is the drawn one.
+    fans
+        As in `Scaled`.
     """
 
     scale: float = 1.0
@@ -67,63 +104,68 @@ class VarianceScaling(Drawn):
         choice(self, "mode", _MODES)
         choice(self, "distribution", _DISTRIBUTIONS)
 
-    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
-        return _scaled_law(shape, self.scale, self.mode, self.distribution)
+    @property
+    def _distribution(self) -> str:  # type: ignore[override]
+        return self.distribution
 
-
-class _NamedScaling(Drawn):
-    """A variance scaling with a name: its numbers are class attributes."""
-
-    scale: ClassVar[float]
-    mode: ClassVar[str]
-    distribution: ClassVar[str]
-
-    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
-        return _scaled_law(shape, self.scale, self.mode, self.distribution)
+    def _variance_of(self, fan_in: float, fan_out: float) -> float:
+        return self.scale / _MODES[self.mode](fan_in, fan_out)
 
 
 @dataclass(frozen=True, repr=False)
-class GlorotNormal(_NamedScaling):
-    """N(0, 2 / (fan_in + fan_out)): Glorot & Bengio (2010), "normalized initialization", also called Xavier."""
+class _Glorot(Scaled):
+    gain: float = 1.0
 
-    scale, mode, distribution = 1.0, "fan_avg", "normal"
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        finite(self, "gain")
 
-
-@dataclass(frozen=True, repr=False)
-class GlorotUniform(_NamedScaling):
-    """U(-r, r) with r = sqrt(6 / (fan_in + fan_out)): Glorot & Bengio (2010), also called Xavier."""
-
-    scale, mode, distribution = 1.0, "fan_avg", "uniform"
+    def _variance_of(self, fan_in: float, fan_out: float) -> float:
+        return self.gain**2 * 2 / (fan_in + fan_out)
 
 
 @dataclass(frozen=True, repr=False)
-class LeCunNormal(_NamedScaling):
-    """N(0, 1 / fan_in): LeCun, Bottou, Orr & Müller, "Efficient BackProp" (1998)."""
+class GlorotNormal(_Glorot):
+    """N(0, 2 gain^2 / (fan_in + fan_out)): Glorot & Bengio (2010), "normalized initialization", also called Xavier.
 
-    scale, mode, distribution = 1.0, "fan_in", "normal"
+    Parameters
+    ----------
+    gain : float, default 1.0
+        Factor on the standard deviation.
+    fans
+        As in `Scaled`.
+    """
+
+    _distribution: ClassVar[str] = "normal"
 
 
 @dataclass(frozen=True, repr=False)
-class LeCunUniform(_NamedScaling):
-    """U(-r, r) with r = sqrt(3 / fan_in): LeCun, Bottou, Orr & Müller, "Efficient BackProp" (1998)."""
+class GlorotUniform(_Glorot):
+    """U(-r, r) with r = gain sqrt(6 / (fan_in + fan_out)): Glorot & Bengio (2010), also called Xavier.
 
-    scale, mode, distribution = 1.0, "fan_in", "uniform"
+    Parameters
+    ----------
+    gain : float, default 1.0
+        Factor on the standard deviation.
+    fans
+        As in `Scaled`.
+    """
+
+    _distribution: ClassVar[str] = "uniform"
 
 
 @dataclass(frozen=True, repr=False)
-class _He(Drawn):
+class _He(Scaled):
     negative_slope: float = 0.0
-
-    mode: ClassVar[str] = "fan_in"
-    distribution: ClassVar[str]
+    mode: str = "fan_in"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         finite(self, "negative_slope")
+        choice(self, "mode", _MODES)
 
-    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
-        scale = 2 / (1 + self.negative_slope**2)
-        return _scaled_law(shape, scale, self.mode, self.distribution)
+    def _variance_of(self, fan_in: float, fan_out: float) -> float:
+        return 2 / (1 + self.negative_slope**2) / _MODES[self.mode](fan_in, fan_out)
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,10 +175,14 @@ class HeNormal(_He):
     Parameters
     ----------
     negative_slope : float, default 0.0
-        Of the leaky ReLU that follows; 0 is ReLU.
+        Of the leaky ReLU that follows; 0 is ReLU. A slope and no gain.
+    mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}, default "fan_in"
+        ``fan_out`` keeps the variance of the gradients instead.
+    fans
+        As in `Scaled`.
     """
 
-    distribution: ClassVar[str] = "normal"
+    _distribution: ClassVar[str] = "normal"
 
 
 @dataclass(frozen=True, repr=False)
@@ -146,10 +192,55 @@ class HeUniform(_He):
     Parameters
     ----------
     negative_slope : float, default 0.0
-        a, of the leaky ReLU that follows; 0 is ReLU.
+        a, of the leaky ReLU that follows; 0 is ReLU. A slope and no gain.
+    mode, fans
+        As in `HeNormal`.
     """
 
-    distribution: ClassVar[str] = "uniform"
+    _distribution: ClassVar[str] = "uniform"
+
+
+class _OneOverFanIn(Scaled):
+    def _variance_of(self, fan_in: float, fan_out: float) -> float:
+        return 1 / fan_in
+
+
+@dataclass(frozen=True, repr=False)
+class LeCunNormal(_OneOverFanIn):
+    """N(0, 1 / fan_in): LeCun, Bottou, Orr & Müller, "Efficient BackProp" (1998)."""
+
+    _distribution: ClassVar[str] = "normal"
+
+
+@dataclass(frozen=True, repr=False)
+class LeCunUniform(_OneOverFanIn):
+    """U(-r, r) with r = sqrt(3 / fan_in): LeCun, Bottou, Orr & Müller, "Efficient BackProp" (1998)."""
+
+    _distribution: ClassVar[str] = "uniform"
+
+
+@dataclass(frozen=True, repr=False)
+class SeluNormal(_OneOverFanIn):
+    """N(0, 1 / fan_in), the law that SELU's constants are made for: Klambauer et al., "Self-normalizing neural networks" (2017).
+
+    With lambda = 1.05070098735548 and alpha = 1.67326324235438 both moments of the activations stay at 0 and 1.
+    """
+
+    _distribution: ClassVar[str] = "normal"
+
+
+@dataclass(frozen=True, repr=False)
+class TorchLinear(Scaled):
+    """U(-r, r) with r = 1 / sqrt(fan_in), variance 1 / (3 fan_in): what PyTorch's Linear and Conv layers draw by default.
+
+    Written there as Kaiming's uniform with a = sqrt(5). It shrinks a ReLU network's signal by 0.408 a layer. For the bias of
+    such a layer, which has the same bounds, give ``fans=(fan_in, fan_out)`` of the weights.
+    """
+
+    _distribution: ClassVar[str] = "uniform"
+
+    def _variance_of(self, fan_in: float, fan_out: float) -> float:
+        return 1 / (3 * fan_in)
 
 
 XavierNormal, XavierUniform = GlorotNormal, GlorotUniform
