@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What several test files share."""
+
+import pytest
+
+from fastinit import _core
+
+
+@pytest.fixture
+def restored_isa():
+    """The instruction set of before, after a test that chooses others."""
+    before = _core.isa()
+    yield
+    _core.set_isa(before)
+
+
+@pytest.fixture(params=_core.available_isas())
+def each_isa(request, restored_isa):
+    """Every instruction set of this CPU, one after the other in this process."""
+    _core.set_isa(request.param)
+    return request.param
+
+
+@pytest.fixture
+def choose_isas(restored_isa):
+    """A function that walks the instruction sets inside one test: expected values may be dear."""
+
+    def choose():
+        for name in _core.available_isas():
+            _core.set_isa(name)
+            yield name
+
+    return choose
