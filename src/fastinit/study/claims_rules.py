@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 
 import numpy as np
 
@@ -225,8 +226,11 @@ def he_relu(settings: Settings) -> Measurement:
 
 
 def keras_takes_it(settings: Settings) -> Measurement:
-    if importlib.util.find_spec("keras") is None:
-        return Measurement("", skipped="not measured: Keras is not installed")
+    backends = [name for name in ("jax", "torch", "tensorflow") if importlib.util.find_spec(name)]
+    if importlib.util.find_spec("keras") is None or not backends:
+        return Measurement("", skipped="not measured: Keras or a backend for it is not installed")
+    # Keras takes TensorFlow where nobody chose, and fails where that is absent.
+    os.environ.setdefault("KERAS_BACKEND", backends[0])
     import keras
 
     digits = settings.digits

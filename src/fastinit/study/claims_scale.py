@@ -92,24 +92,32 @@ def small_relu_slow(settings: Settings) -> Measurement:
     )  # fmt: skip
 
 
+# Where an activation counts as saturated: its derivative is below this (csrc/activations.def).
+_FLAT = {"tanh": 0.0591, "sigmoid": 0.014775}
+
+
 def large_tanh_sigmoid(settings: Settings) -> Measurement:
     checks, gradients, saturation, found = [], [], [], {}
-    for sigma_w in (2.0, 5.0, 10.0):
-        runs = profile(settings, f"large.tanh.{sigma_w}", "tanh", 20, sigma_w)
-        q = fixed_point("tanh", sigma_w**2)
+    for activation, sigma_w in (
+        ("tanh", 2.0), ("tanh", 5.0), ("tanh", 10.0), ("sigmoid", 5.0), ("sigmoid", 20.0),
+    ):  # fmt: skip
+        runs = profile(settings, f"large.{activation}.{sigma_w}", activation, 20, sigma_w)
+        q = fixed_point(activation, sigma_w**2)
         measured = factor(runs)
         share = float(np.mean([layer.saturated for layers in runs for layer in layers[5:]]))
-        found[sigma_w] = measured, share
-        steep = slope("tanh")
-        expected = expectation(lambda z, steep=steep: (steep(z) < 0.0591).astype(float), q)  # type: ignore[misc]
+        found[activation, sigma_w] = measured, share
+        steep, flat = slope(activation), _FLAT[activation]
+        expected = expectation(lambda z, f=steep, flat=flat: (f(z) < flat).astype(float), q)  # type: ignore[misc]
         # A gradient that only the few unsaturated units pass on fluctuates much from network to network.
+        name = f"{activation}, sigma_w {sigma_w:g}"
         checks += [
-            near(f"tanh, sigma_w {sigma_w:g}: gradient energy per layer", measured,
-                 chi_1("tanh", q, sigma_w**2), relative(settings, 0.06)),
-            Check(f"tanh, sigma_w {sigma_w:g}: share saturated", share, expected - 0.03, expected + 0.03),
+            near(f"{name}: gradient energy per layer", measured, chi_1(activation, q, sigma_w**2),
+                 relative(settings, 0.06)),
+            Check(f"{name}: share saturated", share, expected - 0.03, expected + 0.03),
         ]  # fmt: skip
-        gradients.append((f"tanh, σ_w = {sigma_w:g}", energies(runs[0])))
-        saturation.append((f"tanh, σ_w = {sigma_w:g}", tuple(layer.saturated for layer in runs[0])))
+        line = f"{activation}, σ_w = {sigma_w:g}"
+        gradients.append((line, energies(runs[0])))
+        saturation.append((line, tuple(layer.saturated for layer in runs[0])))
     # No input at 0, where tanh is steepest and the unit would never leave it.
     x = images(settings)
     x = np.where(x < 0, -1, 1) * np.maximum(np.abs(x), np.float32(0.3))
@@ -127,11 +135,18 @@ def large_tanh_sigmoid(settings: Settings) -> Measurement:
               max(energies(rounded.layers)), 0.0, 0.0),
     ]  # fmt: skip
     gradients.append(("tanh, W = 3 I", energy))
-    shares = ", ".join(f"{share:.0%}" for _, share in found.values())
-    factors = ", ".join(f"{value:.2f}" for value, _ in found.values())
+    def shown(activation: str, scales: tuple[float, ...]) -> tuple[str, str, str]:
+        rows = [found[activation, scale] for scale in scales]
+        return (
+            ", ".join(f"{scale:g}" for scale in scales),
+            ", ".join(f"{share:.0%}" for _, share in rows),
+            ", ".join(f"{value:.2f}" for value, _ in rows),
+        )
+
+    tanh, sigmoid = shown("tanh", (2.0, 5.0, 10.0)), shown("sigmoid", (5.0, 20.0))
     return Measurement(
-        f"σ_w 2, 5, 10: {shares} saturated, yet gradient energy per layer × {factors}; W = 3 I: × {fall:.3f}; "
-        "W = 100 I in float32: exactly 0",
+        f"tanh, σ_w {tanh[0]}: {tanh[1]} saturated, yet gradient energy per layer × {tanh[2]}; sigmoid, σ_w {sigmoid[0]}: "
+        f"{sigmoid[1]} and × {sigmoid[2]}; tanh, W = 3 I: × {fall:.3f}; W = 100 I in float32: exactly 0",
         tuple(checks),
         (
             _lines("Gradient energy by layer, large weights", "mean square of dL/dz", gradients),
@@ -250,11 +265,11 @@ SCALE = (
     Claim(
         6,
         "With weights too large, tanh and sigmoid networks are slow: their gradients vanish.",
-        "20 wide tanh layers, weights N(0, σ_w²/n), digits; and W = k I",
+        "20 wide layers, weights N(0, σ_w²/n), digits; and W = k I",
         large_tanh_sigmoid,
         "half true",
-        "Units saturate, but the gradients of random tanh layers explode on average; they vanish where the weights are coherent (k I) "
-        "and where float32 rounds tanh to ±1.",
+        "Units saturate, but the gradients of random tanh layers explode on average, and sigmoid's vanish only up to σ_w of about 10; "
+        "they vanish where the weights are coherent (k I) and where float32 rounds tanh to ±1.",
     ),
     Claim(
         7,
