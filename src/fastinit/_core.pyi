@@ -1,10 +1,29 @@
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
-STREAM_VERSION: Final[int]
-COMPILER: Final[str]
-DTYPES: Final[tuple[str, ...]]
-LAWS: Final[tuple[str, ...]]
-ACTIVATIONS: Final[tuple[str, ...]]
+STREAM_VERSION: int
+COMPILER: str
+DTYPES: tuple[str, ...]
+LAWS: tuple[str, ...]
+ACTIVATIONS: tuple[str, ...]
 
 def available_isas() -> tuple[str, ...]: ...
+def isa() -> str: ...
+def set_isa(name: str) -> None: ...
+def fill(
+    out: Any, law: int, dtype: int, parameters: tuple[float, ...], seed: int, stream: int,
+    first: int = ..., threads: int = ..., plane: int = ...,
+) -> None: ...
+def fill_block(
+    out: Any, law: int, dtype: int, parameters: tuple[float, ...], seed: int, stream: int,
+    first: int, counts: list[int], strides: list[int], threads: int = ...,
+) -> None: ...
+def fill_many(jobs: list[Any], threads: int = ...) -> None: ...
+def words_xor(seed: int, count: int) -> int: ...
+def normal_tail(z: float) -> float: ...
+def normal_quantile_tail(p: float) -> float: ...
+def stack_propagate(
+    dtype: int, widths: tuple[int, ...], activations: tuple[int, ...], weights: list[Any], biases: list[Any],
+    batch: int, x: Any, dy: Any, y: Any, dx: Any, weight_gradients: list[Any] | None,
+    bias_gradients: list[Any] | None, statistics: bool, threads: int,
+) -> list[Any] | None: ...
+def activate(activation: int, dtype: int, x: Any, y: Any) -> None: ...

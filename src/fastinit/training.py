@@ -100,7 +100,7 @@ def _class_targets(targets: Any, shape: tuple[int, ...]) -> Array:
     if found.ndim == 1 and len(found) == shape[0]:
         if found.dtype.kind not in "iu":
             raise TypeError(f"targets: expected class numbers of an int dtype, got {found.dtype}")
-        if found.size and not (0 <= found.min() and found.max() < shape[1]):
+        if found.size and not (found.min() >= 0 and found.max() < shape[1]):
             raise ValueError(
                 f"targets: expected classes in [0, {shape[1]}), got [{found.min()}, {found.max()}]"
             )

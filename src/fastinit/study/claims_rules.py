@@ -13,7 +13,7 @@ from ..stack import Stack
 from ..theory import chi_1, correlation_map, fixed_point, variance_map
 from ..training import Momentum, fit
 from .claims_scale import energies
-from .measure import factor, images, near, profile, relative, seeds_of, width_of
+from .measure import factor, near, profile, relative, seeds_of, width_of
 from .rows import Check, Claim, Measurement, Plot
 from .settings import Settings
 
