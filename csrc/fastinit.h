@@ -147,6 +147,8 @@ typedef struct {
     double dead;      /* share of units whose derivative is 0 in every sample */
 } fi_layer_statistics;
 
+enum { FI_FORWARD = 1, FI_BACKWARD = 2 };
+
 /* One pass through a stack of layers a' = phi(a W + b). All matrices are row-major and of one dtype. */
 typedef struct {
     size_t depth, batch;
@@ -154,18 +156,28 @@ typedef struct {
     const int *activations;          /* depth */
     const void *const *weights;      /* depth: (widths[l], widths[l + 1]) */
     const void *const *biases;       /* depth: (widths[l + 1],), or NULL for none */
+    int backward;                    /* there is, or will be, a backward pass */
+    int phases;                      /* FI_FORWARD, FI_BACKWARD (on the workspace of the forward pass), or both */
     const void *x;                   /* (batch, widths[0]) */
-    const void *dy;                  /* (batch, widths[depth]), or NULL: forward only */
+    const void *dy;                  /* (batch, widths[depth]); read by FI_BACKWARD */
     void *y;                         /* OUT (batch, widths[depth]), or NULL */
     void *dx;                        /* OUT (batch, widths[0]), or NULL */
     void *const *weight_gradients;   /* OUT depth, as weights; or NULL */
     void *const *bias_gradients;     /* OUT depth; NULL where weight_gradients is */
-    fi_layer_statistics *statistics; /* OUT depth, or NULL; gradients are NaN without dy */
+    fi_layer_statistics *statistics; /* OUT depth, or NULL; gradients are NaN without a backward pass */
 } fi_stack_run;
 
+/* Bytes of working memory that a run needs: sizes alone decide, of pointers only whether they are NULL. A forward and
+ * a backward phase apart need, and must be given, the same threads, sizes and presence of outputs. */
+size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned threads);
+
 /* Runs on at most `threads` threads. Every output element is one sum in index order by fma: the bits depend on
- * nothing but the inputs. dtype: FI_FLOAT32 or FI_FLOAT64. FI_ERR_MEMORY before anything is written. */
-fi_status fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads);
+ * nothing but the inputs. dtype: FI_FLOAT32 or FI_FLOAT64. */
+void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace);
+
+/* The limit of every product: `rounds` of independent multiply-adds in registers. Returns how many
+ * floating-point operations (two a multiply-add) that was. For benchmarks. */
+double fi_fma_loop(fi_dtype dtype, uint64_t rounds);
 
 /* y[i] = phi(x[i]), for tests of the stated errors. */
 void fi_activate(fi_activation activation, fi_dtype dtype, const void *x, void *y, size_t n);

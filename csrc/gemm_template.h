@@ -81,12 +81,34 @@ FI_NOINLINE void FI_REAL(pack_columns)(real *FI_RESTRICT panel, const real *FI_R
 FI_NOINLINE void FI_REAL(pack_rows)(real *FI_RESTRICT panel, const real *FI_RESTRICT w, size_t rows,
                                     size_t columns, size_t row) {
     const size_t height = rows - row < FI_COLUMNS ? rows - row : FI_COLUMNS;
-    /* Eight by eight, so that a row's cache line is used up while it is near. */
-    for (size_t k0 = 0; k0 < columns; k0 += 8) {
-        const size_t k1 = columns - k0 < 8 ? columns : k0 + 8;
-        for (size_t c0 = 0; c0 < FI_COLUMNS; c0 += 8)
-            for (size_t k = k0; k < k1; k++)
-                for (size_t c = c0; c < c0 + 8 && c < FI_COLUMNS; c++)
-                    panel[k * FI_COLUMNS + c] = c < height ? w[(row + c) * columns + k] : 0;
+    const real *source = w + row * columns;
+    for (size_t c = 0; c < FI_COLUMNS; c += FI_REAL_LANES) {
+        size_t k = 0;
+        if (c + FI_REAL_LANES <= height)
+            for (; k + 4 <= columns; k += 4)
+                VR(transpose_four)(panel + k * FI_COLUMNS + c, FI_COLUMNS, source + c * columns + k, columns);
+        for (; k < columns; k++)
+            for (size_t i = c; i < c + FI_REAL_LANES; i++)
+                panel[k * FI_COLUMNS + i] = i < height ? source[i * columns + k] : 0;
     }
+}
+
+/* Multiply-adds at the rate that registers alone allow, as many at once as a tile has. */
+static double FI_REAL(fma_loop)(uint64_t rounds) {
+    FI_REAL(tile) tile;
+    for (int i = 0; i < FI_ROWS; i++)
+        for (int v = 0; v < FI_VECTORS; v++) tile.v[i][v] = VR(set1)((real)(i + v));
+    const vr a = VR(set1)((real)0.5), b = VR(set1)((real)rounds);
+    for (uint64_t n = 0; n < rounds; n++)
+        for (int i = 0; i < FI_ROWS; i++)
+            for (int v = 0; v < FI_VECTORS; v++) tile.v[i][v] = VR(fma)(tile.v[i][v], a, b);
+    volatile real sink[FI_REAL_LANES];
+    real lanes[FI_REAL_LANES];
+    for (int i = 0; i < FI_ROWS; i++)
+        for (int v = 0; v < FI_VECTORS; v++) {
+            VR(store)(lanes, tile.v[i][v]);
+            sink[0] = lanes[0];
+        }
+    (void)sink;
+    return 2.0 * FI_ROWS * FI_COLUMNS;
 }

@@ -189,6 +189,20 @@ FI_INLINE int vf_count(vfm m, int lanes) {
 FI_INLINE vf vf_shl_exponent(vf a) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 23));
 }
+/* to[k * to_step + c] = from[c * from_step + k] for four k and a vector of c: rows c and c + 4 side by side,
+ * then a transpose of four by four in each half. */
+FI_INLINE void vf_transpose_four(float *to, size_t to_step, const float *from, size_t from_step) {
+    __m256 row[4];
+    for (size_t i = 0; i < 4; i++)
+        row[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from + i * from_step)),
+                                      _mm_loadu_ps(from + (i + 4) * from_step), 1);
+    const __m256 a = _mm256_unpacklo_ps(row[0], row[1]), b = _mm256_unpackhi_ps(row[0], row[1]);
+    const __m256 c = _mm256_unpacklo_ps(row[2], row[3]), d = _mm256_unpackhi_ps(row[2], row[3]);
+    _mm256_storeu_ps(to, _mm256_shuffle_ps(a, c, 0x44));
+    _mm256_storeu_ps(to + to_step, _mm256_shuffle_ps(a, c, 0xEE));
+    _mm256_storeu_ps(to + 2 * to_step, _mm256_shuffle_ps(b, d, 0x44));
+    _mm256_storeu_ps(to + 3 * to_step, _mm256_shuffle_ps(b, d, 0xEE));
+}
 #define vf_to_double(a, part) \
     _mm256_cvtps_pd((part) == 0 ? _mm256_castps256_ps128(a) : _mm256_extractf128_ps(a, 1))
 
@@ -205,6 +219,16 @@ FI_INLINE int vd_count(vm m, int lanes) {
 }
 FI_INLINE vd vd_shl_exponent(vd a) {
     return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a), 52));
+}
+FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from, size_t from_step) {
+    const __m256d a = _mm256_loadu_pd(from), b = _mm256_loadu_pd(from + from_step);
+    const __m256d c = _mm256_loadu_pd(from + 2 * from_step), d = _mm256_loadu_pd(from + 3 * from_step);
+    const __m256d ab = _mm256_unpacklo_pd(a, b), ba = _mm256_unpackhi_pd(a, b);
+    const __m256d cd = _mm256_unpacklo_pd(c, d), dc = _mm256_unpackhi_pd(c, d);
+    _mm256_storeu_pd(to, _mm256_permute2f128_pd(ab, cd, 0x20));
+    _mm256_storeu_pd(to + to_step, _mm256_permute2f128_pd(ba, dc, 0x20));
+    _mm256_storeu_pd(to + 2 * to_step, _mm256_permute2f128_pd(ab, cd, 0x31));
+    _mm256_storeu_pd(to + 3 * to_step, _mm256_permute2f128_pd(ba, dc, 0x31));
 }
 #define vd_to_double(a, part) (a)
 

@@ -170,6 +170,24 @@ FI_INLINE int vf_count(vfm m, int lanes) {
 FI_INLINE vf vf_shl_exponent(vf a) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23));
 }
+/* to[k * to_step + c] = from[c * from_step + k] for four k and a vector of c: rows c, c + 4, c + 8 and c + 12 in one
+ * vector, then a transpose of four by four in each quarter. */
+FI_INLINE void vf_transpose_four(float *to, size_t to_step, const float *from, size_t from_step) {
+    __m512 row[4];
+    for (size_t i = 0; i < 4; i++) {
+        const float *p = from + i * from_step;
+        row[i] = _mm512_castps128_ps512(_mm_loadu_ps(p));
+        row[i] = _mm512_mask_broadcast_f32x4(row[i], 0x00F0, _mm_loadu_ps(p + 4 * from_step));
+        row[i] = _mm512_mask_broadcast_f32x4(row[i], 0x0F00, _mm_loadu_ps(p + 8 * from_step));
+        row[i] = _mm512_mask_broadcast_f32x4(row[i], 0xF000, _mm_loadu_ps(p + 12 * from_step));
+    }
+    const __m512 a = _mm512_unpacklo_ps(row[0], row[1]), b = _mm512_unpackhi_ps(row[0], row[1]);
+    const __m512 c = _mm512_unpacklo_ps(row[2], row[3]), d = _mm512_unpackhi_ps(row[2], row[3]);
+    _mm512_storeu_ps(to, _mm512_shuffle_ps(a, c, 0x44));
+    _mm512_storeu_ps(to + to_step, _mm512_shuffle_ps(a, c, 0xEE));
+    _mm512_storeu_ps(to + 2 * to_step, _mm512_shuffle_ps(b, d, 0x44));
+    _mm512_storeu_ps(to + 3 * to_step, _mm512_shuffle_ps(b, d, 0xEE));
+}
 #define vf_to_double(a, part) \
     _mm512_cvtps_pd((part) == 0 ? _mm512_castps512_ps256(a) : _mm512_extractf32x8_ps(a, 1))
 
@@ -188,6 +206,18 @@ FI_INLINE int vd_count(vm m, int lanes) {
 }
 FI_INLINE vd vd_shl_exponent(vd a) {
     return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(a), 52));
+}
+FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from, size_t from_step) {
+    for (size_t half = 0; half < 8; half += 4, to += 4, from += 4 * from_step) {
+        const __m256d a = _mm256_loadu_pd(from), b = _mm256_loadu_pd(from + from_step);
+        const __m256d c = _mm256_loadu_pd(from + 2 * from_step), d = _mm256_loadu_pd(from + 3 * from_step);
+        const __m256d ab = _mm256_unpacklo_pd(a, b), ba = _mm256_unpackhi_pd(a, b);
+        const __m256d cd = _mm256_unpacklo_pd(c, d), dc = _mm256_unpackhi_pd(c, d);
+        _mm256_storeu_pd(to, _mm256_permute2f128_pd(ab, cd, 0x20));
+        _mm256_storeu_pd(to + to_step, _mm256_permute2f128_pd(ba, dc, 0x20));
+        _mm256_storeu_pd(to + 2 * to_step, _mm256_permute2f128_pd(ab, cd, 0x31));
+        _mm256_storeu_pd(to + 3 * to_step, _mm256_permute2f128_pd(ba, dc, 0x31));
+    }
 }
 #define vd_to_double(a, part) (a)
 

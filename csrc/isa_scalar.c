@@ -142,6 +142,11 @@ FI_INLINE vf vf_select(vfm m, vf a, vf b) { return m ? a : b; }
 FI_INLINE int vf_count(vfm m, int lanes) { return m && lanes > 0; }
 FI_INLINE vf vf_shl_exponent(vf a) { return vf_of(vf_bits(a) << 23); }
 #define vf_to_double(a, part) ((double)(a))
+/* to[k * to_step + c] = from[c * from_step + k] for four k and a vector of c */
+FI_INLINE void vf_transpose_four(float *to, size_t to_step, const float *from, size_t from_step) {
+    for (size_t k = 0; k < 4; k++) to[k * to_step] = from[k];
+    (void)from_step;
+}
 
 FI_INLINE vd vd_load(const double *p) { return *p; }
 FI_INLINE void vd_store(double *p, vd a) { *p = a; }
@@ -153,6 +158,10 @@ FI_INLINE vd vd_copysign(vd a, vd sign) {
 FI_INLINE int vd_count(vm m, int lanes) { return m && lanes > 0; }
 FI_INLINE vd vd_shl_exponent(vd a) { return vd_of(vd_bits(a) << 52); }
 #define vd_to_double(a, part) (a)
+FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from, size_t from_step) {
+    for (size_t k = 0; k < 4; k++) to[k * to_step] = from[k];
+    (void)from_step;
+}
 
 #include "philox_template.h"
 #include "quantile_template.h"

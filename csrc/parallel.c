@@ -25,6 +25,8 @@ static void run(const fi_task *task) {
 
 #if !FI_HAS_THREADS
 
+void fi_wait_until(fi_counter *counter, uint64_t value) { (void)counter, (void)value; }
+
 void fi_parallel(unsigned workers, void (*work)(void *, unsigned, unsigned), void *context) {
     for (unsigned i = 0; i < workers; i++) {
         fi_task task = {work, context, i, workers};
@@ -51,8 +53,10 @@ static void thread_join(fi_thread thread) {
     WaitForSingleObject(thread, INFINITE);
     CloseHandle(thread);
 }
+static void fi_yield(void) { SwitchToThread(); }
 #else
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 typedef pthread_t fi_thread;
 static void *entry(void *task) {
@@ -75,7 +79,23 @@ static int thread_start(fi_thread *thread, fi_task *task) {
     return started;
 }
 static void thread_join(fi_thread thread) { pthread_join(thread, NULL); }
+static void fi_yield(void) { sched_yield(); }
 #endif
+
+#if FI_X86
+#include <immintrin.h>
+#define FI_PAUSE() _mm_pause()
+#else
+#define FI_PAUSE() ((void)0)
+#endif
+
+/* The others are about to finish like pieces of work, so it looks for a while before it yields its CPU. */
+void fi_wait_until(fi_counter *counter, uint64_t value) {
+    for (unsigned looks = 0; fi_read(counter) < value; looks++) {
+        if (looks < 4096) FI_PAUSE();
+        else fi_yield();
+    }
+}
 
 void fi_parallel(unsigned workers, void (*work)(void *, unsigned, unsigned), void *context) {
     fi_thread threads[FI_MAX_WORKERS];

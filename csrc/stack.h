@@ -23,23 +23,25 @@ typedef struct {
     void **activations, **gradients;
     fi_partial_moments *moments; /* [layer][quantity][group] */
     size_t groups;
-    /* For each worker: */
-    void **panel;        /* one packed panel of weights */
-    void **row_moments;  /* two for each of its rows */
-    void **alive;        /* the largest |derivative| of each unit, layers at alive_offset */
+    const size_t *first_panel; /* [layer]: how many output panels the layers before it have */
+    /* For each part of the batch: */
+    void **panel;         /* one packed panel of weights */
+    void **row_moments;   /* two for each of its rows */
+    void **alive;         /* the largest |derivative| of each unit, in the order of the panels */
     uint64_t **saturated; /* [layer] */
-    const size_t *alive_offset;
 } fi_stack_job;
 
 struct fi_stack_kernels {
     size_t columns; /* of a panel */
     size_t row_moments_size;
-    /* Rows begin .. end-1 (whole groups), forward and, where the run has a cotangent, backward. */
-    void (*rows)(fi_stack_job *job, unsigned worker, size_t begin, size_t end);
+    /* Rows begin .. end-1 (whole groups) of a part through all layers, and back. */
+    void (*forward)(fi_stack_job *job, unsigned part, size_t begin, size_t end);
+    void (*backward)(fi_stack_job *job, unsigned part, size_t begin, size_t end);
     /* Columns of panel p of a layer's weight gradient, and of its bias gradient. */
     void (*weight_gradient)(fi_stack_job *job, size_t layer, size_t p);
-    size_t (*dead)(const fi_stack_job *job, unsigned workers, size_t layer);
+    size_t (*dead)(const fi_stack_job *job, unsigned parts, size_t layer);
     void (*activate)(int activation, const void *x, void *y, size_t n);
+    double (*fma_loop)(uint64_t rounds); /* returns the operations of one round */
 };
 
 #endif

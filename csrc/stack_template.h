@@ -102,8 +102,8 @@ static void FI_REAL(record_end)(const FI_REAL(rows) * part, int slot, size_t lay
             }                                                                                       \
         }                                                                                           \
         if (!part->record) return;                                                                  \
-        real *largest = (real *)part->job->alive[part->worker] + part->job->alive_offset[layer] +   \
-                        p * FI_COLUMNS;                                                             \
+        real *largest = (real *)part->job->alive[part->worker] +                                    \
+                        (part->job->first_panel[layer] + p) * FI_COLUMNS;                           \
         for (int v = 0; v < FI_VECTORS; v++)                                                        \
             VR(store)(largest + v * FI_REAL_LANES,                                                  \
                       VR(max)(alive[v], VR(load)(largest + v * FI_REAL_LANES)));                    \
@@ -223,17 +223,24 @@ static void FI_REAL(backward_layer)(const FI_REAL(rows) * part, size_t layer, re
 
 /* ---- entries ---------------------------------------------------------------------------- */
 
-/* Rows begin .. end-1 of the batch, forward and, where the run has a cotangent, backward. */
-static void FI_REAL(stack_rows)(fi_stack_job *job, unsigned worker, size_t begin, size_t end) {
+static FI_REAL(rows) FI_REAL(rows_of)(fi_stack_job *job, unsigned worker, size_t begin, size_t end) {
+    const size_t batch = job->run->batch;
+    return (FI_REAL(rows)){job, worker, begin, end, end < batch ? end : batch, job->record};
+}
+
+static void FI_REAL(stack_forward)(fi_stack_job *job, unsigned worker, size_t begin, size_t end) {
     const fi_stack_run *run = job->run;
-    const FI_REAL(rows) part = {job, worker, begin, end, end < run->batch ? end : run->batch,
-                                job->record};
+    const FI_REAL(rows) part = FI_REAL(rows_of)(job, worker, begin, end);
     FI_REAL(to_panels)(job->activations[0], run->x, job->rows, run->widths[0], &part);
     for (size_t layer = 0; layer < run->depth; layer++) FI_REAL(forward_layer)(&part, layer);
-    const size_t outputs = run->widths[run->depth];
-    if (run->y) FI_REAL(from_panels)(run->y, job->activations[run->depth], job->rows, outputs, &part);
-    if (!run->dy) return;
-    FI_REAL(to_panels)(job->gradients[run->depth - 1], run->dy, job->rows, outputs, &part);
+    if (run->y)
+        FI_REAL(from_panels)(run->y, job->activations[run->depth], job->rows, run->widths[run->depth], &part);
+}
+
+static void FI_REAL(stack_backward)(fi_stack_job *job, unsigned worker, size_t begin, size_t end) {
+    const fi_stack_run *run = job->run;
+    const FI_REAL(rows) part = FI_REAL(rows_of)(job, worker, begin, end);
+    FI_REAL(to_panels)(job->gradients[run->depth - 1], run->dy, job->rows, run->widths[run->depth], &part);
     FI_REAL(backward_output)(&part);
     for (size_t layer = run->depth - 1; layer > 0; layer--) FI_REAL(backward_layer)(&part, layer, NULL);
     if (run->dx) {
@@ -278,11 +285,12 @@ static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size
 
 /* Units of a layer whose derivative was 0 in every sample, over all workers. */
 static size_t FI_REAL(stack_dead)(const fi_stack_job *job, unsigned workers, size_t layer) {
+    const size_t first = job->first_panel[layer] * FI_COLUMNS;
     size_t dead = 0;
     for (size_t unit = 0; unit < job->run->widths[layer + 1]; unit++) {
         real largest = 0;
         for (unsigned w = 0; w < workers; w++) {
-            const real one = ((const real *)job->alive[w])[job->alive_offset[layer] + unit];
+            const real one = ((const real *)job->alive[w])[first + unit];
             if (one > largest) largest = one;
         }
         dead += largest == 0;
@@ -314,8 +322,10 @@ static void FI_REAL(stack_activate)(int activation, const void *source, void *ta
 static const fi_stack_kernels FI_REAL(stack_kernels) = {
     .columns = FI_COLUMNS,
     .row_moments_size = sizeof(FI_REAL(row_moments)),
-    .rows = FI_REAL(stack_rows),
+    .forward = FI_REAL(stack_forward),
+    .backward = FI_REAL(stack_backward),
     .weight_gradient = FI_REAL(stack_weight_gradient),
     .dead = FI_REAL(stack_dead),
     .activate = FI_REAL(stack_activate),
+    .fma_loop = FI_REAL(fma_loop),
 };

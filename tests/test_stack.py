@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The deep stack against an independent reference, and its bits on every path through it."""
 
+import concurrent.futures
 import hashlib
 import importlib.util
 import math
+import pickle
 import struct
 from pathlib import Path
 
@@ -243,6 +245,44 @@ def test_modes_give_the_same_bits(each_isa):
         np.testing.assert_array_equal(a, b)
     for a, b in zip(full.bias_gradients, gradients.biases, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_recording_is_forward_and_backward_in_two_steps(each_isa):
+    stack, key = network((20, 65, 33), "tanh", "float32", name="recording")
+    x, dy = batch_of(stack, key, 37)
+    whole = stack.propagate(x, dy, gradients=True)
+    with num_threads(3):
+        one = stack.record(x)
+    two = stack.record(x[:5])  # both at once, each with its own memory
+    np.testing.assert_array_equal(one.output, whole.output)
+    np.testing.assert_array_equal(two.output, whole.output[:5])
+    gradients = one.backward(dy)
+    np.testing.assert_array_equal(two.backward(dy[:5]).input, whole.input_gradient[:5])
+    np.testing.assert_array_equal(gradients.input, whole.input_gradient)
+    for a, b in zip(gradients.weights, whole.weight_gradients, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(gradients.biases, whole.bias_gradients, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(RuntimeError, match="expected one call for a recording, got a second"):
+        one.backward(dy)
+    with pytest.raises(ValueError, match=r"dy: expected shape \(5, 33\), got \(37, 33\)"):
+        stack.record(x[:5]).backward(dy)
+
+
+def test_calls_from_several_threads_at_once():
+    stack, key = network((20, 65, 33), "tanh", "float32", name="concurrent")
+    x, dy = batch_of(stack, key, 37)
+    expected = everything(stack.propagate(x, dy, gradients=True))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda _: everything(stack.propagate(x, dy, gradients=True)), range(200))
+    assert set(found) == {expected}
+
+
+def test_a_stack_can_be_pickled():
+    stack, key = network((5, 6, 2), "tanh", "float32", name="pickle")
+    x, _ = batch_of(stack, key, 8)
+    expected = stack.forward(x)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(stack)).forward(x), expected)
 
 
 def golden_lines():

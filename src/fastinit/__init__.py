@@ -31,7 +31,7 @@ from .initializers import (
 )
 from .keys import Key
 from .sampling import normal, truncated_normal, uniform
-from .stack import Gradients, LayerReport, Moments, Propagation, Stack
+from .stack import Gradients, LayerReport, Moments, Propagation, Recording, Stack
 from .threads import get_num_threads, num_threads, set_num_threads
 from .training import (
     SGD,
@@ -72,6 +72,7 @@ __all__ = [
     "Propagation",
     "RandomNormal",
     "RandomUniform",
+    "Recording",
     "SeluNormal",
     "Stack",
     "TorchLinear",

@@ -253,17 +253,15 @@ def normal_quantile_tail(double p):
 cdef extern from "fastinit.h" nogil:
     ctypedef enum fi_activation:
         pass
-    ctypedef struct fi_moments:
-        double mean, variance, second_moment
     ctypedef struct fi_layer_statistics:
-        fi_moments pre_activation, activation, gradient
-        double saturated, dead
+        pass
     ctypedef struct fi_stack_run:
         size_t depth, batch
         const size_t *widths
         const int *activations
         const void *const *weights
         const void *const *biases
+        int backward, phases
         const void *x
         const void *dy
         void *y
@@ -271,9 +269,17 @@ cdef extern from "fastinit.h" nogil:
         void *const *weight_gradients
         void *const *bias_gradients
         fi_layer_statistics *statistics
+    int FI_FORWARD, FI_BACKWARD
     const char *fi_activation_name(size_t index)
-    fi_status fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads)
+    size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned threads)
+    void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace)
+    double fi_fma_loop(fi_dtype dtype, uint64_t rounds)
     void fi_activate(fi_activation activation, fi_dtype dtype, const void *x, void *y, size_t n)
+
+FORWARD = FI_FORWARD
+BACKWARD = FI_BACKWARD
+# Numbers of a layer's statistics, in the order of fi_layer_statistics.
+STATISTICS = sizeof(fi_layer_statistics) // sizeof(double)
 
 
 def _activations():
@@ -309,37 +315,61 @@ cdef class _Buffers:
         """The memory of a C-contiguous array of `bytes` bytes; NULL for None."""
         if array is None:
             return NULL
-        assert self.opened < self.limit
-        cdef Py_buffer *view = &self.views[self.opened]
-        PyObject_GetBuffer(array, view, PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if writable else 0))
-        self.opened += 1
+        cdef Py_buffer *view = self.next(array, PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if writable else 0))
         if <size_t>view.len != bytes:
             raise ValueError(f"expected an array of {bytes} bytes, got {view.len}")
         return view.buf
 
+    cdef Py_buffer *next(self, array, int flags) except NULL:
+        assert self.opened < self.limit
+        cdef Py_buffer *view = &self.views[self.opened]
+        PyObject_GetBuffer(array, view, flags)
+        self.opened += 1
+        return view
 
-cdef object _moments(fi_moments *m):
-    return (m.mean, m.variance, m.second_moment)
+    cdef void *parameter(self, array, int dtype, size_t rows, size_t columns) except? NULL:
+        """The memory of an array of shape (rows, columns), or (columns,) for rows = 0; NULL if it is no such array."""
+        cdef Py_buffer *view
+        try:
+            view = self.next(array, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        except (TypeError, ValueError, BufferError):
+            return NULL
+        if view.format[0] != (b"d" if dtype == 1 else b"f")[0] or view.format[1] != 0:
+            return NULL
+        if view.ndim != (2 if rows else 1) or <size_t>view.shape[view.ndim - 1] != columns:
+            return NULL
+        if rows and <size_t>view.shape[0] != rows:
+            return NULL
+        return view.buf
 
 
 def stack_propagate(int dtype, tuple widths, tuple activations, list weights, list biases, size_t batch,
-                    x, dy, y, dx, weight_gradients, bias_gradients, bint statistics, unsigned threads):
-    """One pass through a stack; arrays are of one dtype, C-contiguous and of the widths' shapes.
+                    x, dy, y, gradients, tuple offsets, statistics, unsigned threads, bint backward, int phases,
+                    list spare):
+    """One pass through a stack, or a phase of one. Arrays are of one dtype and C-contiguous.
 
-    Returns a list of (pre-activation, activation, gradient, saturated, dead) for each layer, the first three as
-    (mean, variance, second moment); None without `statistics`.
+    `gradients` is one block of memory for all gradients: weights, biases and input at the byte `offsets`;
+    `statistics` a float64 array of shape (depth, STATISTICS). Either may be None. The workspace is
+    taken from the list `spare` if one is there, and returned, for the caller to put it back.
+
+    Raises
+    ------
+    LookupError
+        If some weights or biases are not arrays of the dtype and the widths' shapes, with its index, in
+        biases + depth; before anything is written.
     """
-    cdef size_t depth = <size_t>len(activations), size = <size_t>ITEMSIZE[dtype], i
-    cdef _Buffers buffers = _Buffers(4 * depth + 4)
+    cdef size_t depth = <size_t>len(activations), size = <size_t>ITEMSIZE[dtype], i, needed
+    cdef _Buffers buffers = _Buffers(2 * depth + 7)
     cdef fi_stack_run run
-    cdef fi_status status
-    cdef size_t words = sizeof(size_t) + sizeof(int) + 4 * sizeof(void *) + sizeof(fi_layer_statistics)
-    cdef char *memory = <char *>PyMem_Malloc((depth + 1) * words)
-    if memory == NULL:
+    cdef char *block
+    cdef void *memory
+    cdef Py_buffer *view
+    cdef size_t words = sizeof(size_t) + sizeof(int) + 4 * sizeof(void *)
+    cdef char *tables = <char *>PyMem_Malloc((depth + 1) * words)
+    if tables == NULL:
         raise MemoryError
     memset(&run, 0, sizeof(run))
-    cdef fi_layer_statistics *layers = <fi_layer_statistics *>memory
-    cdef void **pointers = <void **>(layers + depth + 1)
+    cdef void **pointers = <void **>tables
     cdef size_t *sizes = <size_t *>(pointers + 4 * (depth + 1))
     cdef int *codes = <int *>(sizes + depth + 1)
     try:
@@ -347,40 +377,59 @@ def stack_propagate(int dtype, tuple widths, tuple activations, list weights, li
             sizes[i] = widths[i]
         for i in range(depth):
             codes[i] = activations[i]
-            pointers[i] = buffers.open(weights[i], sizes[i] * sizes[i + 1] * size, False)
-            pointers[depth + i] = buffers.open(biases[i], sizes[i + 1] * size, False)
-            if weight_gradients is not None:
-                pointers[2 * depth + i] = buffers.open(
-                    weight_gradients[i], sizes[i] * sizes[i + 1] * size, True)
-                pointers[3 * depth + i] = buffers.open(bias_gradients[i], sizes[i + 1] * size, True)
+            pointers[i] = buffers.parameter(weights[i], dtype, sizes[i], sizes[i + 1])
+            if pointers[i] == NULL:
+                raise LookupError(i)
+            pointers[depth + i] = buffers.parameter(biases[i], dtype, 0, sizes[i + 1])
+            if pointers[depth + i] == NULL:
+                raise LookupError(depth + i)
         run.depth = depth
         run.batch = batch
         run.widths = sizes
         run.activations = codes
         run.weights = <const void *const *>pointers
         run.biases = <const void *const *>(pointers + depth)
-        if weight_gradients is not None:
+        if gradients is not None:
+            view = buffers.next(gradients, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+            block = <char *>view.buf
+            for i in range(2 * depth):
+                pointers[2 * depth + i] = block + <size_t>offsets[i]
             run.weight_gradients = <void *const *>(pointers + 2 * depth)
             run.bias_gradients = <void *const *>(pointers + 3 * depth)
+            run.dx = block + <size_t>offsets[2 * depth]
+            if <size_t>view.len != <size_t>offsets[2 * depth] + batch * sizes[0] * size:
+                raise ValueError("gradients: expected a block of the size of all gradients")
         run.x = buffers.open(x, batch * sizes[0] * size, False)
         run.dy = buffers.open(dy, batch * sizes[depth] * size, False)
         run.y = buffers.open(y, batch * sizes[depth] * size, True)
-        run.dx = buffers.open(dx, batch * sizes[0] * size, True)
-        if statistics:
-            run.statistics = layers
+        run.statistics = <fi_layer_statistics *>buffers.open(
+            statistics, depth * sizeof(fi_layer_statistics), True)
+        run.backward = backward
+        run.phases = phases
+        needed = fi_stack_workspace(&run, <fi_dtype>dtype, threads)
+        try:
+            workspace = spare.pop()
+        except IndexError:
+            workspace = None
+        if workspace is None or <size_t>len(workspace) < needed:
+            if phases == FI_BACKWARD:
+                raise ValueError("workspace: expected that of the forward pass")
+            from numpy import empty
+            workspace = empty(needed, "u1")
+        memory = buffers.next(workspace, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE).buf
         with nogil:
-            status = fi_stack_propagate(&run, <fi_dtype>dtype, threads)
-        if status == FI_ERR_MEMORY:
-            raise MemoryError
-        if not statistics:
-            return None
-        return [
-            (_moments(&layers[i].pre_activation), _moments(&layers[i].activation),
-             _moments(&layers[i].gradient), layers[i].saturated, layers[i].dead)
-            for i in range(depth)
-        ]
+            fi_stack_propagate(&run, <fi_dtype>dtype, threads, memory)
+        return workspace
     finally:
-        PyMem_Free(memory)
+        PyMem_Free(tables)
+
+
+def fma_loop(int dtype, uint64_t rounds):
+    """Independent multiply-adds in registers: returns the number of floating-point operations done."""
+    cdef double operations
+    with nogil:
+        operations = fi_fma_loop(<fi_dtype>dtype, rounds)
+    return operations
 
 
 def activate(int activation, int dtype, x, y):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from .keys import Key
 from .sampling import check_key, normal
 from .threads import get_num_threads
 
-__all__ = ["Gradients", "LayerReport", "Moments", "Propagation", "Stack"]
+__all__ = ["Gradients", "LayerReport", "Moments", "Propagation", "Recording", "Stack"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +67,33 @@ class Gradients:
         return iter((self.weights, self.biases, self.input))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Propagation:
     """One forward and backward pass: the output, a report for each layer, and gradients if asked for.
 
     ``str()`` of it is a table with one line a layer.
+
+    Attributes
+    ----------
+    output : ndarray of shape (batch, n_L)
+    layers : tuple of LayerReport
+    weight_gradients, bias_gradients : list of ndarray, or None
+    input_gradient : ndarray of shape (batch, n_0), or None
     """
 
     output: NDArray[Any]
-    layers: tuple[LayerReport, ...]
+    statistics: NDArray[Any] = field(repr=False)
     weight_gradients: list[NDArray[Any]] | None = None
     bias_gradients: list[NDArray[Any]] | None = None
     input_gradient: NDArray[Any] | None = None
+
+    @cached_property
+    def layers(self) -> tuple[LayerReport, ...]:
+        # Made on demand: two hundred objects would cost a narrow stack a fifth of its time.
+        return tuple(
+            LayerReport(Moments(*row[0:3]), Moments(*row[3:6]), Moments(*row[6:9]), *row[9:])
+            for row in self.statistics.tolist()
+        )
 
     def __str__(self) -> str:
         head = (
@@ -165,7 +182,11 @@ class Stack:
             "output_activation", output_activation
         )
         self.activations = (inner,) * (depth - 1) + (last,) * (depth > 0)
+        self._codes = tuple(_core.ACTIVATIONS.index(name) for name in self.activations)
+        self._real = np.dtype(self.dtype)
         pairs = list(zip(self.widths, self.widths[1:], strict=False))
+        self._offsets = _offsets(self.widths, self._real.itemsize)
+        self._spare: list[Any] = []  # workspaces of finished calls: fresh memory costs as much as a pass
         self.weights = self._parameters("weights", "weight", weights, pairs)
         self.biases = self._parameters("biases", "bias", biases, [(out,) for _, out in pairs])
 
@@ -173,29 +194,21 @@ class Stack:
         self, what: str, name: str, source: Any, shapes: Sequence[tuple[int, ...]]
     ) -> list[NDArray[Any]]:
         if isinstance(source, (list, tuple)):
-            if len(source) != len(shapes):
-                raise ValueError(
-                    f"{what}: expected {len(shapes)} arrays, one a layer, got {len(source)}"
-                )
-            return [
-                _check_array(f"{what}[{i}]", array, shape, self.dtype).copy()
-                for i, (array, shape) in enumerate(zip(source, shapes, strict=True))
-            ]
+            return [array.copy() for array in self._checked(what, source)]
         initializer = get(source)
         arrays = [
             np.asarray(initializer(shape, dtype=self.dtype, key=self.key / f"{i}.{name}"))
             for i, shape in enumerate(shapes)
         ]
-        # An initializer of the user's own may return anything.
-        return [
-            _check_array(f"{what}[{i}]", array, shape, self.dtype)
-            for i, (array, shape) in enumerate(zip(arrays, shapes, strict=True))
-        ]
+        return self._checked(what, arrays)  # an initializer of the user's own may return anything
 
     @property
     def depth(self) -> int:
         """Number of layers."""
         return len(self.activations)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_spare": []}
 
     def __repr__(self) -> str:
         names = sorted(set(self.activations[:-1])) or list(self.activations)
@@ -220,7 +233,7 @@ class Stack:
         """
         x = self._input("x", x, self.widths[0])
         y = new_array((x.shape[0], self.widths[-1]), self.dtype)
-        self._run(x, None, y, None, None, None, statistics=False)
+        self._spare.append(self._run(x, y=y))
         return y
 
     __call__ = forward
@@ -245,9 +258,27 @@ class Stack:
         """
         x = self._input("x", x, self.widths[0])
         dy = self._input("dy", dy, self.widths[-1], rows=x.shape[0])
-        gradients = self._new_gradients(x)
-        self._run(x, dy, None, *gradients, statistics=False)
-        return gradients
+        block = self._new_gradients(len(x))
+        self._spare.append(self._run(x, dy, gradients=block))
+        return self._gradients(block, len(x))
+
+    def record(self, x: Any) -> Recording:
+        """The output for a batch, with all that a backward pass needs kept: for a loss that looks at the output.
+
+        Parameters
+        ----------
+        x : array_like of shape (batch, n_0)
+
+        Returns
+        -------
+        Recording
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `forward`.
+        """
+        return Recording(self, self._input("x", x, self.widths[0]))
 
     def propagate(self, x: Any, dy: Any = None, *, gradients: bool = False) -> Propagation:
         """Forward and backward in one pass, with statistics of every layer.
@@ -277,21 +308,28 @@ class Stack:
         else:
             dy = self._input("dy", dy, self.widths[-1], rows=x.shape[0])
         y = new_array(shape, self.dtype)
-        found = self._new_gradients(x) if gradients else None
-        rows = self._run(x, dy, y, *(found or (None, None, None)), statistics=True)
-        layers = tuple(
-            LayerReport(Moments(*z), Moments(*a), Moments(*d), saturated, dead)
-            for z, a, d, saturated, dead in rows or ()
-        )
-        if found is None:
-            return Propagation(y, layers)
-        return Propagation(y, layers, found.weights, found.biases, found.input)
+        statistics = np.empty((self.depth, _core.STATISTICS))
+        block = self._new_gradients(len(x)) if gradients else None
+        self._spare.append(self._run(x, dy, y, block, statistics))
+        if block is None:
+            return Propagation(y, statistics)
+        found = self._gradients(block, len(x))
+        return Propagation(y, statistics, found.weights, found.biases, found.input)
 
-    def _new_gradients(self, x: NDArray[Any]) -> Gradients:
+    def _new_gradients(self, batch: int) -> NDArray[Any]:
+        """One block for all gradients: it comes from the system, and goes, as one piece of memory."""
+        size = self._offsets[-1] // self._real.itemsize + batch * self.widths[0]
+        return new_array((size,), self.dtype)
+
+    def _gradients(self, block: NDArray[Any], batch: int) -> Gradients:
+        depth, offsets, widths, real = self.depth, self._offsets, self.widths, self._real
         return Gradients(
-            [new_array(w.shape, self.dtype) for w in self.weights],
-            [new_array(b.shape, self.dtype) for b in self.biases],
-            new_array(x.shape, self.dtype),
+            [
+                np.ndarray((widths[i], widths[i + 1]), real, block, offsets[i])
+                for i in range(depth)
+            ],
+            [np.ndarray((widths[i + 1],), real, block, offsets[depth + i]) for i in range(depth)],
+            np.ndarray((batch, widths[0]), real, block, offsets[-1]),
         )
 
     def _input(self, what: str, array: Any, width: int, rows: int | None = None) -> NDArray[Any]:
@@ -303,26 +341,107 @@ class Stack:
         return _real(what, found, self.dtype)
 
     def _run(
-        self, x: Any, dy: Any, y: Any, dw: Any, db: Any, dx: Any, *, statistics: bool
-    ) -> list[Any] | None:
-        # The parameters are the user's to change, so their shapes are looked at on every call; a NaN
-        # that got into them shows in the statistics.
-        shapes = list(zip(self.widths, self.widths[1:], strict=False))
-        weights = [
-            _check_array(f"weights[{i}]", w, shape, self.dtype, nan=True)
-            for i, (w, shape) in enumerate(zip(self.weights, shapes, strict=True))
+        self,
+        x: Any,
+        dy: Any = None,
+        y: Any = None,
+        gradients: Any = None,
+        statistics: Any = None,
+        *,
+        phases: int = _core.FORWARD | _core.BACKWARD,
+        backward: bool | None = None,
+        threads: int | None = None,
+        spare: list[Any] | None = None,
+    ) -> Any:
+        """One call of the engine; returns the workspace that it used."""
+        if dy is None:
+            phases &= ~_core.BACKWARD
+        weights, biases = self.weights, self.biases
+        while True:
+            try:
+                return _core.stack_propagate(
+                    _core.DTYPES.index(self.dtype), self.widths, self._codes, weights, biases,
+                    x.shape[0], x, dy, y, gradients, self._offsets, statistics,
+                    threads or get_num_threads(),
+                    dy is not None if backward is None else backward,
+                    phases, self._spare if spare is None else spare,
+                )  # fmt: skip
+            except LookupError:
+                # The parameters are the user's to change, and something else is there now: it is taken
+                # if it can be. A NaN that got into them shows in the statistics.
+                weights = self._checked("weights", self.weights, nan=True)
+                biases = self._checked("biases", self.biases, nan=True)
+
+    def _checked(
+        self, what: str, arrays: Sequence[Any], *, nan: bool = False
+    ) -> list[NDArray[Any]]:
+        """Parameters of the shapes that the widths want."""
+        if len(arrays) != self.depth:
+            raise ValueError(
+                f"{what}: expected {self.depth} arrays, one a layer, got {len(arrays)}"
+            )
+        pairs = zip(self.widths, self.widths[1:], strict=False)
+        shapes = [pair if what == "weights" else pair[1:] for pair in pairs]
+        return [
+            _check_array(f"{what}[{i}]", array, shape, self.dtype, nan=nan)
+            for i, (array, shape) in enumerate(zip(arrays, shapes, strict=True))
         ]
-        biases = [
-            _check_array(f"biases[{i}]", b, (out,), self.dtype, nan=True)
-            for i, (b, (_, out)) in enumerate(zip(self.biases, shapes, strict=True))
-        ]
-        rows: list[Any] | None = _core.stack_propagate(
-            _core.DTYPES.index(self.dtype),
-            self.widths,
-            tuple(_core.ACTIVATIONS.index(name) for name in self.activations),
-            weights, biases, x.shape[0], x, dy, y, dx, dw, db, statistics, get_num_threads(),
+
+
+class Recording:
+    """A forward pass that can be gone back through: see `Stack.record`.
+
+    The parameters must not change between the two passes.
+
+    Attributes
+    ----------
+    output : ndarray of shape (batch, n_L)
+    """
+
+    def __init__(self, stack: Stack, x: NDArray[Any]) -> None:
+        self.output = new_array((len(x), stack.widths[-1]), stack.dtype)
+        self._stack, self._x = stack, x
+        self._threads = get_num_threads()
+        self._block = stack._new_gradients(len(x))
+        self._workspace: list[Any] = [self._run(stack._spare, _core.FORWARD)]
+
+    def _run(self, spare: list[Any], phases: int, dy: Any = None) -> Any:
+        return self._stack._run(
+            self._x, dy, self.output, self._block, phases=phases, backward=True,
+            threads=self._threads, spare=spare,
         )  # fmt: skip
-        return rows
+
+    def backward(self, dy: Any) -> Gradients:
+        """Gradients of a loss whose gradient with respect to the output is `dy`; once for a recording.
+
+        Parameters
+        ----------
+        dy : array_like of shape (batch, n_L)
+
+        Returns
+        -------
+        Gradients
+            As of `Stack.backward`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `Stack.backward`.
+        RuntimeError
+            If it is called a second time.
+        """
+        stack, batch = self._stack, len(self._x)
+        dy = stack._input("dy", dy, stack.widths[-1], rows=batch)
+        if not self._workspace:
+            raise RuntimeError("backward: expected one call for a recording, got a second")
+        stack._spare.append(self._run(self._workspace, _core.BACKWARD, dy))
+        return stack._gradients(self._block, batch)
+
+
+def _offsets(widths: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """Bytes at which the gradients of weights, biases and input begin in one block, each at a cache line."""
+    sizes = [n * m for n, m in zip(widths, widths[1:], strict=False)] + list(widths[1:])
+    return tuple(itertools.accumulate((-(-n * itemsize // 64) * 64 for n in sizes), initial=0))
 
 
 def _check_widths(widths: Any) -> tuple[int, ...]:

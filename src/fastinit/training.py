@@ -1,6 +1,6 @@
 """Training a stack: losses, optimizers, and the loop of forward pass, cost, gradients and update.
 
-The loop uses the public engine only (`Stack.forward`, `Stack.backward`), and is deterministic for a key.
+The loop uses the public engine only (`Stack.record`, `Stack.forward`), and is deterministic for a key.
 """
 
 from __future__ import annotations
@@ -355,12 +355,13 @@ def _step(
     stack: Stack, x: Array, targets: Array, loss: Loss, update: Callable[[list[Array]], None]
 ) -> tuple[float, Array]:
     """Forward pass, cost, gradients, update; returns the loss and the predicted classes before it."""
-    outputs = stack.forward(x)
+    recording = stack.record(x)
+    outputs = recording.output
     value, dy = loss(outputs, targets)
     # A diverged network has NaN gradients: they stay NaN, the loop goes on and the history says so.
     if np.isnan(dy).any():
         return value, outputs.argmax(axis=1)
-    gradients = stack.backward(x, dy)
+    gradients = recording.backward(dy)
     update([*gradients.weights, *gradients.biases])
     return value, outputs.argmax(axis=1)
 
