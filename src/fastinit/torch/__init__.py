@@ -1,0 +1,76 @@
+"""The PyTorch dialect: ``from fastinit import torch as init`` stands where ``from torch.nn import init`` stood.
+
+Names, keywords, defaults and errors are those of torch.nn.init; the values are fastinit's, the same on every
+machine and for every memory layout. The seed of a tensor is one 64-bit draw from a torch.Generator, so torch.manual_seed
+governs; ``key=`` names the values instead. `patch` puts these functions in the place of PyTorch's own, inside its
+modules too. docs/dialects.md lists where the two differ.
+"""
+
+from __future__ import annotations
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "fastinit.torch: expected PyTorch (pip install 'fastinit[torch]'), which is not installed"
+    ) from error
+
+from ._fixed import constant_, dirac_, eye_, ones_, zeros_
+from ._gains import calculate_correct_fan as _calculate_correct_fan  # noqa: F401
+from ._gains import calculate_fan_in_and_fan_out as _calculate_fan_in_and_fan_out  # noqa: F401
+from ._gains import calculate_gain
+from ._init import (
+    constant,
+    dirac,
+    eye,
+    kaiming_normal,
+    kaiming_normal_,
+    kaiming_uniform,
+    kaiming_uniform_,
+    normal,
+    normal_,
+    orthogonal,
+    orthogonal_,
+    sparse,
+    sparse_,
+    trunc_normal_,
+    uniform,
+    uniform_,
+    xavier_normal,
+    xavier_normal_,
+    xavier_uniform,
+    xavier_uniform_,
+)
+from ._patch import patch, patched, unpatch
+
+__all__ = [
+    "calculate_gain",
+    "constant",
+    "constant_",
+    "dirac",
+    "dirac_",
+    "eye",
+    "eye_",
+    "kaiming_normal",
+    "kaiming_normal_",
+    "kaiming_uniform",
+    "kaiming_uniform_",
+    "normal",
+    "normal_",
+    "ones_",
+    "orthogonal",
+    "orthogonal_",
+    "patch",
+    "patched",
+    "sparse",
+    "sparse_",
+    "trunc_normal_",
+    "uniform",
+    "uniform_",
+    "unpatch",
+    "xavier_normal",
+    "xavier_normal_",
+    "xavier_uniform",
+    "xavier_uniform_",
+    "zeros_",
+]

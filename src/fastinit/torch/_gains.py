@@ -1,0 +1,56 @@
+"""Gains and fans as PyTorch has them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+__all__ = ["calculate_correct_fan", "calculate_fan_in_and_fan_out", "calculate_gain"]
+
+_GAINS = {
+    "linear": 1, "conv1d": 1, "conv2d": 1, "conv3d": 1,
+    "conv_transpose1d": 1, "conv_transpose2d": 1, "conv_transpose3d": 1,
+    "sigmoid": 1, "tanh": 5 / 3, "relu": math.sqrt(2.0), "selu": 3 / 4,
+}  # fmt: skip
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The factor that PyTorch gives the standard deviation before a nonlinearity.
+
+    Parameters
+    ----------
+    nonlinearity : str
+        linear, conv1d .. conv_transpose3d and sigmoid: 1; tanh: 5/3; relu: sqrt(2); leaky_relu:
+        sqrt(2 / (1 + param^2)); selu: 3/4.
+    param : float, optional
+        Negative slope of leaky_relu, 0.01 if not given; nothing to the others.
+
+    Raises
+    ------
+    ValueError
+        If the nonlinearity is another, or the slope of leaky_relu no number.
+    """
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else param
+        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
+            raise ValueError(f"negative_slope {param} not a valid number")
+        return math.sqrt(2.0 / (1 + slope**2))
+    if nonlinearity not in _GAINS:
+        raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
+    return _GAINS[nonlinearity]
+
+
+def calculate_fan_in_and_fan_out(tensor: torch.Tensor) -> tuple[int, int]:
+    """Fans of ``(out, in, *receptive field)``."""
+    if tensor.dim() < 2:
+        raise ValueError("Fan in and fan out can not be computed for tensor with fewer than 2 dimensions")
+    field = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * field, tensor.shape[0] * field
+
+
+def calculate_correct_fan(tensor: torch.Tensor, mode: str) -> int:
+    mode = mode.lower()
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
+    return calculate_fan_in_and_fan_out(tensor)[mode == "fan_out"]

@@ -1,0 +1,465 @@
+"""The functions of torch.nn.init."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from .. import _core
+from ..initializers import Orthogonal
+from ..keys import Key
+from ._fixed import constant_, dirac_, eye_, ones_, zeros_
+from ._gains import calculate_correct_fan, calculate_fan_in_and_fan_out, calculate_gain
+from ._memory import drawn_key, fill, in_place, write
+
+__all__ = [
+    "calculate_gain", "constant", "constant_", "dirac", "dirac_", "eye", "eye_", "kaiming_normal",
+    "kaiming_normal_", "kaiming_uniform", "kaiming_uniform_", "normal", "normal_", "ones_", "orthogonal",
+    "orthogonal_", "sparse", "sparse_", "trunc_normal_", "uniform", "uniform_", "xavier_normal",
+    "xavier_normal_", "xavier_uniform", "xavier_uniform_", "zeros_",
+]  # fmt: skip
+
+Function = Callable[..., Any]
+Generator: TypeAlias = "torch.Generator | None"
+
+_PLANE_OF_CHOICES = 4
+def _real(value: Any, what: str) -> float:
+    if isinstance(value, (str, bytes, complex)):
+        raise TypeError(f"{what}: expected a float, got {value!r}")
+    return float(value)
+
+
+# ---- independent elements ---------------------------------------------------------------------
+
+
+def _uniform(tensor: Any, a: Any, b: Any, generator: Generator, key: Key | None, what: str) -> Any:
+    low, high = _real(a, "a"), _real(b, "b")
+    if low > high:
+        raise RuntimeError(
+            f"uniform_ expects to return a [from, to) range, but found from={low:g} > to={high:g}"
+        )
+    return fill(tensor, "uniform", (low, high), generator, key, what)
+
+
+def _normal(tensor: Any, mean: Any, std: Any, generator: Generator, key: Key | None, what: str) -> Any:
+    mean, std = _real(mean, "mean"), _real(std, "std")
+    if std < 0:
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
+    return fill(tensor, "normal", (mean, std), generator, key, what)
+
+
+@in_place
+def uniform_(
+    tensor: torch.Tensor, a: float = 0.0, b: float = 1.0, generator: Generator = None, *, key: Key | None = None
+) -> torch.Tensor:
+    """Fill with uniform random numbers in the half-open interval [a, b), in place.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Of any strided layout and of float32, float64, float16, bfloat16, or complex (both parts in [a, b)).
+    a, b : float, defaults 0 and 1
+        a <= b; where the dtype sees them as one number, that number fills the tensor.
+    generator : torch.Generator, optional
+        Gives the seed, one 64-bit draw; the default generator of the CPU if not given.
+    key : fastinit.Key, optional
+        Names the values instead: those of ``fastinit.uniform(tensor.shape, a, b, key=key)``.
+
+    Returns
+    -------
+    torch.Tensor
+        `tensor` itself.
+
+    Raises
+    ------
+    RuntimeError
+        If a > b.
+    ValueError
+        If a bound is not finite in the dtype, or the tensor is on the meta device.
+    NotImplementedError
+        If the dtype or layout is another.
+    """
+    return _uniform(tensor, a, b, generator, key, "uniform_")
+
+
+@in_place
+def normal_(
+    tensor: torch.Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator = None, *, key: Key | None = None
+) -> torch.Tensor:
+    """Fill with normal random numbers, in place.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        As for `uniform_`. A complex one has E |z - mean|^2 = std^2.
+    mean, std : float, defaults 0 and 1
+        std >= 0.
+    generator, key
+        As for `uniform_`.
+
+    Returns
+    -------
+    torch.Tensor
+        `tensor` itself.
+
+    Raises
+    ------
+    RuntimeError
+        If std < 0.
+    ValueError, NotImplementedError
+        As for `uniform_`.
+    """
+    return _normal(tensor, mean, std, generator, key, "normal_")
+
+
+def _deviations(bound: float, mean: float, std: float, kind: type[np.floating[Any]], inward: float) -> float:
+    """A bound in standard deviations, such that mean + std * it, in the dtype, does not lie outside the bound."""
+    z = kind((bound - mean) / std)
+    limit, mean_, std_ = kind(bound), kind(mean), kind(std)
+    for _ in range(4):
+        reached = mean_ + std_ * z
+        if not math.isfinite(z) or (reached >= limit if inward > 0 else reached <= limit):
+            break
+        z = np.nextafter(z, kind(inward))
+    return float(z)
+
+
+@in_place
+def trunc_normal_(
+    tensor: torch.Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator = None,
+    *,
+    key: Key | None = None,
+) -> torch.Tensor:
+    """Fill with the normal distribution of `mean` and `std` truncated to [a, b], in place.
+
+    The distribution function is inverted inside the bounds: nothing is redrawn, in one pass, and the tails are right.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        As for `uniform_`, but not complex.
+    mean, std : float, defaults 0 and 1
+        Before truncation.
+    a, b : float, defaults -2 and 2
+        **Absolute** bounds, not in standard deviations: std=0.02 with the defaults truncates at 100 of them.
+    generator, key
+        As for `uniform_`.
+
+    Returns
+    -------
+    torch.Tensor
+        `tensor` itself.
+
+    Raises
+    ------
+    RuntimeError
+        If a > b or std < 0.
+    ValueError
+        As for `uniform_`; if std is 0 and the mean outside [a, b], and if both bounds are on one side of the mean by more
+        than 36 standard deviations.
+    NotImplementedError
+        As for `uniform_`.
+
+    Warns
+    -----
+    UserWarning
+        If the mean is more than two standard deviations outside [a, b].
+    """
+    mean, std = _real(mean, "mean"), _real(std, "std")
+    low, high = _real(a, "a"), _real(b, "b")
+    if low > high:
+        raise RuntimeError(f"trunc_normal_ expects a <= b, but found a={low:g} > b={high:g}")
+    if std < 0:
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
+    if mean < low - 2 * std or mean > high + 2 * std:
+        warnings.warn(
+            "mean is more than 2 std from [a, b] in nn.init.trunc_normal_: "
+            "the values are the truncated normal's, which is a tail there",
+            stacklevel=3,
+        )
+    if tensor.is_complex():
+        raise NotImplementedError(f'"trunc_normal_": expected a real dtype, got {tensor.dtype}')
+    if low == high:
+        return _uniform(tensor, low, high, generator, key, "trunc_normal_")
+    if std == 0:
+        if not low <= mean <= high:
+            raise ValueError(f"mean: expected a number in [{low}, {high}] where std is 0, got {mean}")
+        return _normal(tensor, mean, 0.0, generator, key, "trunc_normal_")
+    kind = np.float64 if tensor.dtype is torch.float64 else np.float32
+    bounds = _deviations(low, mean, std, kind, math.inf), _deviations(high, mean, std, kind, -math.inf)
+    return fill(tensor, "truncated_normal", (mean, std, *bounds), generator, key, "trunc_normal_")
+
+
+@in_place
+def xavier_uniform_(
+    tensor: torch.Tensor, gain: float = 1.0, generator: Generator = None, *, key: Key | None = None
+) -> torch.Tensor:
+    """Fill with U(-r, r), r = gain sqrt(6 / (fan_in + fan_out)), in place: Glorot & Bengio (2010).
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Of shape (out, in, *receptive field).
+    gain : float, default 1
+        See `calculate_gain`.
+    generator, key
+        As for `uniform_`.
+
+    Returns
+    -------
+    torch.Tensor
+        `tensor` itself.
+
+    Raises
+    ------
+    ValueError
+        If the tensor has fewer than two dimensions; else as for `uniform_`.
+    """
+    r = math.sqrt(3.0) * _xavier_std(tensor, gain)
+    return _uniform(tensor, -r, r, generator, key, "xavier_uniform_")
+
+
+@in_place
+def xavier_normal_(
+    tensor: torch.Tensor, gain: float = 1.0, generator: Generator = None, *, key: Key | None = None
+) -> torch.Tensor:
+    """Fill with N(0, gain^2 2 / (fan_in + fan_out)), not truncated, in place: Glorot & Bengio (2010).
+
+    Parameters, result and errors are those of `xavier_uniform_`.
+    """
+    return _normal(tensor, 0.0, _xavier_std(tensor, gain), generator, key, "xavier_normal_")
+
+
+def _xavier_std(tensor: torch.Tensor, gain: float) -> float:
+    # An empty tensor has no fans to divide by, and no elements to care.
+    return gain * math.sqrt(2.0 / max(1, sum(calculate_fan_in_and_fan_out(tensor))))
+
+
+@in_place
+def kaiming_uniform_(
+    tensor: torch.Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator = None,
+    *,
+    key: Key | None = None,
+) -> torch.Tensor:
+    """Fill with U(-r, r), r = gain sqrt(3 / fan), in place: He, Zhang, Ren & Sun (2015).
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Of shape (out, in, *receptive field).
+    a : float, default 0
+        Negative slope of the leaky ReLU, not a gain: nothing to the other nonlinearities.
+    mode : {"fan_in", "fan_out"}, default "fan_in"
+    nonlinearity : str, default "leaky_relu"
+        See `calculate_gain`; leaky_relu with a = 0 is relu.
+    generator, key
+        As for `uniform_`.
+
+    Returns
+    -------
+    torch.Tensor
+        `tensor` itself.
+
+    Raises
+    ------
+    ValueError
+        If the mode or nonlinearity is unknown, or the tensor has fewer than two dimensions; else as for `uniform_`.
+
+    Warns
+    -----
+    UserWarning
+        If the tensor has no elements.
+    """
+    if _warn_if_empty(tensor):
+        return tensor
+    r = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
+    return _uniform(tensor, -r, r, generator, key, "kaiming_uniform_")
+
+
+@in_place
+def kaiming_normal_(
+    tensor: torch.Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator = None,
+    *,
+    key: Key | None = None,
+) -> torch.Tensor:
+    """Fill with N(0, gain^2 / fan), not truncated, in place: He, Zhang, Ren & Sun (2015).
+
+    Parameters, result, errors and warning are those of `kaiming_uniform_`.
+    """
+    if _warn_if_empty(tensor):
+        return tensor
+    std = _kaiming_std(tensor, a, mode, nonlinearity)
+    return _normal(tensor, 0.0, std, generator, key, "kaiming_normal_")
+
+
+def _warn_if_empty(tensor: torch.Tensor) -> bool:
+    if tensor.numel() == 0:
+        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=4)
+    return tensor.numel() == 0
+
+
+def _kaiming_std(tensor: torch.Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    fan = calculate_correct_fan(tensor, mode)
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan)
+
+
+# ---- matrices ---------------------------------------------------------------------------------
+
+
+@in_place
+def orthogonal_(
+    tensor: torch.Tensor, gain: float = 1, generator: Generator = None, *, key: Key | None = None
+) -> torch.Tensor:
+    """Fill with a random matrix of orthonormal rows or columns times `gain`, exactly Haar distributed, in place.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Of at least two dimensions, taken as the matrix (first, product of the others).
+    gain : float, default 1
+    generator, key
+        As for `uniform_`.
+
+    Returns
+    -------
+    torch.Tensor
+        `tensor` itself.
+
+    Raises
+    ------
+    ValueError
+        If the tensor has fewer than two dimensions; else as for `uniform_`.
+
+    References
+    ----------
+    Saxe, McClelland & Ganguli (2014).
+    """
+    if tensor.dim() < 2:
+        raise ValueError("Only tensors with 2 or more dimensions are supported")
+    initializer = Orthogonal(gain=_real(gain, "gain"))
+
+    def make(shape: tuple[int, ...], dtype: str, key: Key, index: Any, out: Any) -> None:
+        # The matrix's flat order is the tensor's; a shard of the tensor is cut from the matrix in its shape.
+        matrix = (shape[0], math.prod(shape[1:]))
+        if index is None:
+            initializer(matrix, dtype, key=key, out=out.reshape(matrix))
+        else:
+            whole = np.empty(shape, dtype=out.dtype)
+            initializer(matrix, dtype, key=key, out=whole.reshape(matrix))
+            out[...] = whole[index]
+
+    return write(tensor, make, generator, key, "orthogonal_")
+
+
+@in_place
+def sparse_(
+    tensor: torch.Tensor,
+    sparsity: float,
+    std: float = 0.01,
+    generator: Generator = None,
+    *,
+    key: Key | None = None,
+) -> torch.Tensor:
+    """Fill with N(0, std^2) and exactly ceil(sparsity * rows) zeros in each column, in place: Martens (2010).
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Of two dimensions.
+    sparsity : float
+        In [0, 1].
+    std : float, default 0.01
+    generator, key
+        As for `uniform_`; they choose the zeros, too.
+
+    Returns
+    -------
+    torch.Tensor
+        `tensor` itself.
+
+    Raises
+    ------
+    ValueError
+        If the tensor has not two dimensions, or sparsity is not in [0, 1]; else as for `normal_`.
+    """
+    if tensor.dim() != 2:
+        raise ValueError("Only tensors with 2 dimensions are supported")
+    sparsity, std = _real(sparsity, "sparsity"), _real(std, "std")
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity: expected a number in [0, 1], got {sparsity}")
+    if std < 0:
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
+    zeros = math.ceil(sparsity * tensor.shape[0])
+    if tensor.numel() == 0:
+        return tensor
+    key = drawn_key(generator, key)
+    _normal(tensor, 0.0, std, None, key, "sparse_")
+    chosen = torch.from_numpy(_chosen(tuple(tensor.shape), zeros, key))
+    with torch.no_grad():
+        return tensor.masked_fill_(chosen.to(tensor.device), 0)
+
+
+def _chosen(shape: tuple[int, ...], zeros: int, key: Key) -> Any:
+    """A mask of `zeros` elements in each column: all but those with the smallest words, ties by row."""
+    rows = shape[0]
+    if zeros == rows:
+        return np.ones(shape, dtype=bool)
+    words = np.empty(shape, dtype=np.uint32)
+    _core.fill(
+        words, _core.LAWS.index("words"), _core.DTYPES.index("float32"), (), key.seed, key.stream,
+        plane=_PLANE_OF_CHOICES,
+    )  # fmt: skip
+    order = words.astype(np.uint64) << np.uint64(32) | np.arange(rows, dtype=np.uint64)[:, None]
+    kept = rows - zeros
+    return order > np.partition(order, kept - 1, axis=0)[kept - 1]
+
+
+# ---- the names without underscore -------------------------------------------------------------
+
+
+def _deprecated(function: Function) -> Function:
+    new = function.__name__
+    old = new[:-1]
+
+    @functools.wraps(function)
+    def renamed(*args: Any, **options: Any) -> Any:
+        warnings.warn(
+            f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning, stacklevel=2
+        )
+        return function(*args, **options)
+
+    renamed.__name__ = renamed.__qualname__ = old
+    renamed.__doc__ = f"`{new}` by its old name, which PyTorch has deprecated."
+    return renamed
+
+
+uniform = _deprecated(uniform_)
+normal = _deprecated(normal_)
+constant = _deprecated(constant_)
+eye = _deprecated(eye_)
+dirac = _deprecated(dirac_)
+xavier_uniform = _deprecated(xavier_uniform_)
+xavier_normal = _deprecated(xavier_normal_)
+kaiming_uniform = _deprecated(kaiming_uniform_)
+kaiming_normal = _deprecated(kaiming_normal_)
+orthogonal = _deprecated(orthogonal_)
+sparse = _deprecated(sparse_)

@@ -1,0 +1,220 @@
+"""From a law to the memory of a tensor: keys, dtypes, layouts, devices, shards.
+
+Element e of a tensor is its row-major *logical* index, so a transposed or channels-last tensor gets the
+values of a contiguous one.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.overrides import handle_torch_function, has_torch_function_unary
+
+from .. import _core
+from ..keys import Key
+from ..sampling import check_key, check_law, draw, fill_piece
+from ..threads import get_num_threads
+
+__all__ = ["drawn_key", "fill", "in_place", "write"]
+
+_NAMES = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
+_PARTS = {torch.complex64: "float32", torch.complex128: "float64", torch.complex32: "float16"}
+_IMAGINARY_PLANE = 2
+
+
+class _Scratch(threading.local):
+    """A number for each thread: making a tensor takes longer than drawing into one."""
+
+    def __init__(self) -> None:
+        self.word = torch.empty((), dtype=torch.int64, device="cpu")
+
+
+_scratch = _Scratch()
+# Now, outside of any mode of PyTorch that would make another kind of tensor.
+assert _scratch.word.device.type == "cpu"
+
+# make(shape, dtype, key, index, out): the tensor of `shape`, or its piece at `index`, into the array `out`.
+Make = Callable[[tuple[int, ...], str, Key, Any, Any], Any]
+
+
+def _refuse_unwritable(tensor: Any, what: str) -> None:
+    """Refuse what has no memory to write to, where PyTorch would return as if it had written."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{what}: expected a torch.Tensor, got {type(tensor).__name__}")
+    if tensor.is_meta:
+        raise ValueError(
+            f"{what}: expected a tensor with memory, got one of shape {tuple(tensor.shape)} on the meta "
+            "device; give the module memory first, module.to_empty(device=...)"
+        )
+    if tensor.layout is not torch.strided:
+        raise NotImplementedError(f"{what}: expected a strided tensor, got layout {tensor.layout}")
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            f"{what}: expected a normal tensor; an inference tensor is written inside torch.inference_mode() only"
+        )
+
+
+def in_place(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Tensor subclasses get their say first, as in PyTorch; then a tensor without memory is refused."""
+
+    @functools.wraps(function)
+    def checked(tensor: Any, *args: Any, **options: Any) -> Any:
+        if isinstance(tensor, torch.Tensor) and has_torch_function_unary(tensor):
+            return handle_torch_function(checked, (tensor,), tensor, *args, **options)
+        _refuse_unwritable(tensor, function.__name__)
+        return function(tensor, *args, **options)
+
+    return checked
+
+
+def drawn_key(generator: torch.Generator | None, key: Key | None) -> Key:
+    """`key`, or a key whose seed is the next 64 bits of the generator.
+
+    Without a generator it is the default one of the CPU whatever the tensor's device, so that
+    torch.manual_seed gives the same weights on every device.
+    """
+    if key is not None:
+        return check_key(key)
+    if generator is None:
+        word = _scratch.word.random_(-(2**63), None)
+    elif isinstance(generator, torch.Generator):
+        word = torch.empty((), dtype=torch.int64, device=generator.device)
+        word.random_(-(2**63), None, generator=generator)
+    else:
+        raise TypeError(f"generator: expected a torch.Generator, got {type(generator).__name__}")
+    return Key(word.item() % 2**64)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """The memory of a contiguous CPU tensor as an array, without a copy; bfloat16 as its bits."""
+    tensor = tensor.detach()
+    if tensor.dtype is torch.bfloat16:
+        tensor = tensor.view(torch.uint16)
+    array: np.ndarray[Any, Any] = tensor.numpy()
+    return array
+
+
+def _shard(tensor: Any) -> tuple[torch.Tensor, tuple[slice, ...]] | None:
+    """The local part of a DTensor and its place in the whole; None for any other tensor."""
+    if type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter:
+        return None
+    if not torch.distributed.is_available():
+        return None
+    from torch.distributed.tensor import DTensor
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    if not isinstance(tensor, DTensor):
+        return None
+    if any(placement.is_partial() for placement in tensor.placements):
+        raise NotImplementedError(
+            f"DTensor: expected sharded or replicated placements, got {tensor.placements}"
+        )
+    sizes, offsets = compute_local_shape_and_global_offset(
+        tensor.shape, tensor.device_mesh, tensor.placements
+    )
+    place = tuple(slice(start, start + n) for start, n in zip(offsets, sizes, strict=True))
+    return tensor.to_local(), place
+
+
+def write(tensor: Any, make: Make, generator: torch.Generator | None, key: Key | None, what: str) -> Any:
+    """Let `make` fill the tensor, and return it; an empty tensor takes nothing from the generator."""
+    name = _NAMES.get(tensor.dtype)
+    if name is None:
+        known = ", ".join(sorted(_NAMES.values()))
+        raise NotImplementedError(f'"{what}": expected dtype {known}, got {tensor.dtype}')
+    if tensor.numel() == 0:
+        return tensor
+    key = drawn_key(generator, key)
+    shape, index, memory = tuple(tensor.shape), None, tensor
+    shard = _shard(tensor)
+    if shard is not None:
+        memory, index = shard
+    if memory.device.type == "cpu" and memory.is_contiguous() and not memory.is_neg():
+        make(shape, name, key, index, _array(memory))
+        # What autograd goes by to see that a tensor it saved has been written over.
+        torch.autograd.graph.increment_version(tensor)
+    else:
+        # Elsewhere, or in another order: made in row-major order, then moved.
+        staged = torch.empty(memory.shape, dtype=memory.dtype, device="cpu")
+        make(shape, name, key, index, _array(staged))
+        with torch.no_grad():
+            memory.copy_(staged)
+    return tensor
+
+
+def _write_parts(
+    tensor: torch.Tensor,
+    law: str,
+    parameters: tuple[tuple[float, float], tuple[float, float]],
+    generator: torch.Generator | None,
+    key: Key | None,
+) -> torch.Tensor:
+    """Real and imaginary parts of a complex tensor, each of its law."""
+    part = _PARTS[tensor.dtype]
+    both = [check_law(law, pair, part) for pair in parameters]
+    if tensor.numel() == 0:
+        return tensor
+    key = drawn_key(generator, key)
+    staged = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+    values = torch.view_as_real(staged).numpy()
+    column = np.empty(tensor.shape, dtype=part)
+    for i, checked in enumerate(both):
+        _core.fill(
+            column, _core.LAWS.index(law), _core.DTYPES.index(part), checked, key.seed, key.stream,
+            0, get_num_threads(), i * _IMAGINARY_PLANE,
+        )  # fmt: skip
+        values[..., i] = column
+    with torch.no_grad():
+        tensor.copy_(staged)
+    return tensor
+
+
+def _is_one_number(low: float, high: float, dtype: torch.dtype) -> bool:
+    """Whether the dtype sees the interval [low, high) as one number."""
+    if high - low > 0.01 * abs(low) + 1e-6:  # wider than the coarsest spacing, and cheaper to tell
+        return low == high
+    first, last = torch.tensor((low, high), dtype=dtype, device="cpu").tolist()
+    return bool(first == last)
+
+
+def fill(
+    tensor: Any,
+    law: str,
+    parameters: tuple[float, ...],
+    generator: torch.Generator | None,
+    key: Key | None,
+    what: str,
+) -> Any:
+    """Fill a tensor with a law of `fastinit.sampling`, and return it.
+
+    The parts of a complex tensor are uniform in [low, high) each, or normal with E |z - mean|^2 = std^2. A uniform
+    interval that is a single number of the dtype is filled with it, as PyTorch does.
+    """
+    if law == "uniform" and (tensor.dtype in _NAMES or tensor.dtype in _PARTS):
+        low, high = parameters
+        if _is_one_number(low, high, tensor.dtype.to_real()):
+            with torch.no_grad():
+                return tensor.fill_(complex(low, low) if tensor.is_complex() else low)
+    if tensor.dtype in _PARTS and law != "truncated_normal":
+        first, second = parameters
+        if law == "uniform":
+            return _write_parts(tensor, law, ((first, second), (first, second)), generator, key)
+        second /= 2**0.5
+        return _write_parts(tensor, law, ((first, second), (0.0, second)), generator, key)
+
+    def make(shape: tuple[int, ...], dtype: str, key: Key, index: Any, out: Any) -> Any:
+        if index is None:
+            return draw(law, parameters, shape, key, dtype, out)
+        return fill_piece(law, parameters, shape, index, key, dtype, out)
+
+    return write(tensor, make, generator, key, what)
