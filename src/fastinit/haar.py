@@ -30,8 +30,8 @@ def _product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     out = np.empty((a.shape[0], b.shape[1]))
     _core.stack_propagate(
-        _FLOAT64, (a.shape[1], b.shape[1]), (_LINEAR,), [b], [None], a.shape[0],
-        a, None, out, None, None, None, False, get_num_threads(),
+        _FLOAT64, (a.shape[1], b.shape[1]), (_LINEAR,), [b], [np.zeros(b.shape[1])], a.shape[0],
+        a, None, out, None, (), None, get_num_threads(), False, _core.FORWARD, [],
     )  # fmt: skip
     return out
 
