@@ -49,8 +49,10 @@ FI_NOINLINE void FI_NAME(refine)(const fi_plan *plan, uint64_t block, const uint
     for (int i = 0; i < 4 * FI_LANES; i++) {
         if (f[i] >= 0x1p17f) continue;
         const uint64_t element = FI_NAME(element_of)(block, i / FI_LANES, i % FI_LANES);
-        const uint64_t word =
-            ((uint64_t)w[i] << 32) | fi_word(plan->key, plan->dist.plane + 1, element);
+        const uint32_t second = FI_UNLIKELY(plan->second_words != NULL)
+                                    ? plan->second_words[i]
+                                    : fi_word(plan->key, plan->dist.plane + 1, element);
+        const uint64_t word = ((uint64_t)w[i] << 32) | second;
         double below = ((double)word + 0.5) * 0x1p-64, above = ((double)~word + 0.5) * 0x1p-64;
         if (plan->dist.law == FI_TRUNCATED_NORMAL) {
             below = plan->tail_low + plan->mass * below;

@@ -74,7 +74,7 @@ typedef struct {
     fi_law kernel; /* the law, or its variant for symmetric bounds or in double precision */
     fi_key key;
     int clamp;           /* some element may round out of the bounds */
-    int shifted;         /* shift is not 0, whose addition changes at most the sign of a zero */
+    int shifted;         /* adding the shift changes something: it is not 0, or a product may be -0 */
     double scale, shift; /* x = shift + scale * (u or z) */
     double clamp_low, clamp_high;
     double tail_low, tail_high; /* Phi(c) and 1 - Phi(d) */
@@ -83,6 +83,7 @@ typedef struct {
      * integers of 2^-31, limit for |z|. */
     float scale_f, unit_scale_f, shift_f, clamp_low_f, clamp_high_f;
     float tail_low_f, tail_high_f, mass_f, limit_f;
+    const uint32_t *second_words; /* of fi_map's elements; NULL in a plan for tensors */
 } fi_plan;
 
 /* IN dist, dtype, key; OUT plan. FI_ERR_NO_MASS as above. */
@@ -120,9 +121,16 @@ void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsign
  * speed of the random bits alone, for benchmarks. */
 uint32_t fi_words_xor(fi_key key, uint64_t count);
 
-/* The standard normal distribution function and quantile in double precision, for tests.
+/* The values of `count` elements whose words are chosen, words[i] = w_0 2^32 + w_1, on one thread; for tests.
+ * plan: of FI_FLOAT32 or FI_FLOAT64, and not of FI_WORDS. */
+void fi_map(const fi_plan *plan, const uint64_t *words, void *out, size_t count);
+
+/* Double precision behind the normal laws, for tests of the stated errors.
+ * exponential(x): 2 ULP for -708 <= x <= 1. logarithm(x), x > 0 normal: 2 ULP where |ln x| > 1.
  * tail(z) = 1 - Phi(z): relative error <= 1e-14 for |z| <= 37.5. quantile(p) for p in (0, 0.5]:
  * -Phi^-1(p), error <= 2^-50 * max(1, |z|). */
+double fi_exponential(double x);
+double fi_logarithm(double x);
 double fi_normal_tail(double z);
 double fi_normal_quantile_tail(double p);
 

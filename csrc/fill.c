@@ -120,6 +120,12 @@ void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsign
     fi_parallel(fi_threads_for(all.elements * item_size(plan->dtype), threads), block_share, &all);
 }
 
+void fi_map(const fi_plan *plan, const uint64_t *words, void *out, size_t count) {
+    const fi_fpenv saved = fi_fpenv_enter();
+    fi_active->map[plan->kernel][plan->dtype](plan, words, out, count);
+    fi_fpenv_leave(saved);
+}
+
 uint32_t fi_words_xor(fi_key key, uint64_t count) {
     const fi_fpenv saved = fi_fpenv_enter();
     const uint32_t result = fi_active->words_xor(key, (count + FI_TILE - 1) / FI_TILE);

@@ -73,17 +73,19 @@ FI_UNIT_FROM_F32(truncated_normal_symmetric, float32, float, vf_store)
 
 /* Where much of a truncated normal lies in tails that the float32 path would refine one by one,
  * the whole unit goes through double precision (the plan's doubles then give z itself). */
+FI_INLINE float FI_NAME(narrowed)(const fi_plan *plan, double z) {
+    float y = plan->shift_f + plan->scale_f * (float)z;
+    y = y > plan->clamp_low_f ? y : plan->clamp_low_f;
+    return y < plan->clamp_high_f ? y : plan->clamp_high_f;
+}
+
 #define FI_UNIT_WIDE(dtype, type, store)                                                            \
     FI_INLINE void FI_NAME(unit_truncated_normal_wide_##dtype)(                                     \
         const fi_plan *plan, const FI_NAME(philox) * p, uint64_t unit, type *out) {                 \
         double z[FI_UNIT];                                                                          \
         float x[FI_UNIT];                                                                           \
         FI_NAME(unit_truncated_normal_float64)(plan, p, unit, z);                                   \
-        for (unsigned i = 0; i < FI_UNIT; i++) {                                                    \
-            float y = plan->shift_f + plan->scale_f * (float)z[i];                                  \
-            y = y > plan->clamp_low_f ? y : plan->clamp_low_f;                                      \
-            x[i] = y < plan->clamp_high_f ? y : plan->clamp_high_f;                                 \
-        }                                                                                           \
+        for (unsigned i = 0; i < FI_UNIT; i++) x[i] = FI_NAME(narrowed)(plan, z[i]);                \
         for (unsigned i = 0; i < FI_UNIT; i += FI_LANES) store(out + i, vf_load(x + i));            \
     }
 FI_UNIT_WIDE(float32, float, vf_store)

@@ -55,11 +55,14 @@
 
 typedef void (*fi_fill_fn)(const fi_plan *plan, void *out, uint64_t first, uint64_t count);
 
+typedef void (*fi_map_fn)(const fi_plan *plan, const uint64_t *words, void *out, size_t count);
+
 typedef struct fi_stack_kernels fi_stack_kernels;
 
 typedef struct {
     const char *name;
     fi_fill_fn fill[FI_LAWS][FI_DTYPES];
+    fi_map_fn map[FI_LAWS][2]; /* FI_FLOAT32, FI_FLOAT64 */
     uint32_t (*words_xor)(fi_key key, uint64_t tiles);
     const fi_stack_kernels *stack[2]; /* FI_FLOAT32, FI_FLOAT64 */
 } fi_kernels;

@@ -236,6 +236,7 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "quantile_template.h"
 #include "dist_template.h"
 #include "fill_template.h"
+#include "map_template.h"
 
 #include "real_f32.h"
 #include "gemm_template.h"

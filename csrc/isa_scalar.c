@@ -167,6 +167,7 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "quantile_template.h"
 #include "dist_template.h"
 #include "fill_template.h"
+#include "map_template.h"
 
 #include "real_f32.h"
 #include "gemm_template.h"
@@ -192,6 +193,8 @@ uint32_t fi_word(fi_key key, unsigned plane, uint64_t element) {
     FI_NAME(philox_words)(&p, (uint32_t)block, w);
     return (uint32_t)w[element % FI_TILE / 16][0];
 }
+
+double fi_logarithm(double x) { return FI_NAME(log_f64)(x); }
 
 double fi_normal_quantile_tail(double p) { return FI_NAME(quantile_f64)(p, 0.5 - p); }
 

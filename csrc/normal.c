@@ -9,7 +9,7 @@
 #include "tables.h"
 
 /* e^x. Max Error: 2 ULP (of a result above 2^-1022). Valid Range: [-745, 1]. */
-static double exponential(double x) {
+double fi_exponential(double x) {
     const double ln2_high = 0x1.62e42fefa0000p-1, ln2_low = 0x1.cf79abc9e3b3ap-40;
     const int k = (int)(x * 1.44269504088896340736 + (x < 0 ? -0.5 : 0.5));
     const double r = (x - k * ln2_high) - k * ln2_low;
@@ -42,6 +42,6 @@ double fi_normal_tail(double z) {
     /* z^2 = zh^2 + (z - zh)(z + zh) with an exact zh^2: e^(-z^2/2) keeps its relative accuracy. */
     const double zh = (float)z;
     const double density =
-        0.398942280401432677940 * exponential(-0.5 * zh * zh) * exponential(-0.5 * (z - zh) * (z + zh));
+        0.398942280401432677940 * fi_exponential(-0.5 * zh * zh) * fi_exponential(-0.5 * (z - zh) * (z + zh));
     return mills * density;
 }

@@ -148,8 +148,11 @@ static fi_status plan_parameters(fi_plan *plan) {
     plan->scale = plan->dist.b;
     plan->shift_f = (float)plan->shift;
     plan->scale_f = (float)plan->scale;
-    plan->shifted = plan->shift_f != 0;
-    return plan->dist.law == FI_NORMAL ? FI_OK : plan_truncated(plan);
+    const fi_status status = plan->dist.law == FI_NORMAL ? FI_OK : plan_truncated(plan);
+    /* Adding a zero changes only a negative zero, and no |z| is less than 2^-26, or than its limit. */
+    const float limit = plan->limit_f > 0 && plan->limit_f < 0x1p-26f ? plan->limit_f : 0x1p-26f;
+    plan->shifted = plan->shift_f != 0 || plan->scale_f * limit == 0;
+    return status;
 }
 
 fi_status fi_plan_make(fi_plan *plan, const fi_dist *dist, fi_dtype dtype, fi_key key) {

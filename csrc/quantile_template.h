@@ -10,7 +10,7 @@
  */
 
 /* float32. z[v] = -Phi^-1((f[v] + 1/2) 2^-32), of four vectors at once.
- * Max Error: 3e-7 * max(1, z). Valid Range: f in [2^17, 2^31]; at 2^31 z is 0.
+ * Max Error: 3e-7 * max(1, z). Valid Range: f in [2^17, 2^31]; z > 0.
  *
  * No logarithm: the four lowest exponent bits and the leading mantissa bit of f choose one of 29 half
  * octaves, and the mantissa is the variable of a polynomial of degree 5, whose tables have absorbed the 1/2.

@@ -8,6 +8,14 @@ const fi_kernels FI_NAME(fi_kernels) = {
 #define FI_FILL(law, LAW, dtype, DTYPE) [FI_##LAW][FI_##DTYPE] = FI_NAME(fill_##law##_##dtype),
 #include "kernels.def"
         },
+    .map =
+        {
+            [FI_UNIFORM] = {FI_NAME(map_uniform_float32), FI_NAME(map_uniform_float64)},
+            [FI_NORMAL] = {FI_NAME(map_normal_float32), FI_NAME(map_normal_float64)},
+            [FI_TRUNCATED_NORMAL] = {FI_NAME(map_truncated_normal_float32), FI_NAME(map_truncated_normal_float64)},
+            [FI_TRUNCATED_NORMAL_SYMMETRIC] = {FI_NAME(map_truncated_normal_symmetric_float32), NULL},
+            [FI_TRUNCATED_NORMAL_WIDE] = {FI_NAME(map_truncated_normal_wide_float32), NULL},
+        },
     .words_xor = FI_NAME(words_xor),
     .stack = {&FI_CONCAT(stack_kernels, FI_CONCAT(f32, FI_ISA)), &FI_CONCAT(stack_kernels, FI_CONCAT(f64, FI_ISA))},
 };

@@ -90,7 +90,9 @@ def float32_quantile():
         c, error = minimax(f, low, high, degree, tolerance)
         worst = max(worst, error)
         table[:, i] = [np.float32(float(v)) for v in c]
-    # Interval 28 holds 2^31 alone, which the largest folded words round to: z = 0 there.
+    # Interval 28 holds 2^31 alone, which the 64 largest folded words round to: z of their middle, and not 0,
+    # whose sign would be lost in mean + std * z.
+    table[0, 28] = np.float32(float(tail_quantile(mp.mpf(1) / 2 - 32 * mp.mpf(2) ** -32)))
     for k in range(degree + 1):
         array(
             f"fi_quantile32_c{k}",

@@ -51,7 +51,10 @@ cdef extern from "fastinit.h" nogil:
     void fi_fill(const fi_plan *plan, void *out, uint64_t first, uint64_t count, unsigned threads)
     void fi_fill_many(const fi_piece *pieces, size_t count, unsigned threads)
     void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsigned threads)
+    void fi_map(const fi_plan *plan, const uint64_t *words, void *out, size_t count)
     uint32_t fi_words_xor(fi_key key, uint64_t count)
+    double fi_exponential(double x)
+    double fi_logarithm(double x)
     double fi_normal_tail(double z)
     double fi_normal_quantile_tail(double p)
 
@@ -227,6 +230,23 @@ def fill_many(list jobs, unsigned threads=1):
         PyMem_Free(plans)
 
 
+def map_words(words, out, int law, int dtype, tuple parameters):
+    """The value of every element whose words are chosen, w_0 * 2^32 + w_1 as uint64; for tests.
+
+    dtype: of float32 or float64.
+    """
+    if law == 0 or dtype > 1:
+        raise ValueError(f"expected a law of values in float32 or float64, got {LAWS[law]}, {DTYPES[dtype]}")
+    cdef fi_plan plan
+    cdef size_t count = <size_t>words.size
+    cdef _Buffers buffers = _Buffers(2)
+    cdef const uint64_t *source = <const uint64_t *>buffers.open(words, 8 * count, False)
+    cdef void *target = buffers.open(out, <size_t>ITEMSIZE[dtype] * count, True)
+    plan_open(&plan, law, dtype, parameters, 0, 0, 0)
+    with nogil:
+        fi_map(&plan, source, target, count)
+
+
 def words_xor(uint64_t seed, uint64_t count):
     """Exclusive-or of the first `count` words of a stream (at most 2^34): the random bits' own speed."""
     cdef fi_key key
@@ -236,6 +256,16 @@ def words_xor(uint64_t seed, uint64_t count):
     with nogil:
         result = fi_words_xor(key, count)
     return result
+
+
+def exponential(double x):
+    """e^x for -745 <= x <= 1, in double precision."""
+    return fi_exponential(x)
+
+
+def logarithm(double x):
+    """ln x for normal x > 0, in double precision."""
+    return fi_logarithm(x)
 
 
 def normal_tail(double z):

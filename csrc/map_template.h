@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Chosen words to values, for tests: the laws' own functions on words that Philox may never give, so that
+ * a test can walk all of them, and complement them.
+ */
+
+#define FI_MAP_F32(law)                                                                             \
+    static void FI_NAME(map_##law##_float32)(const fi_plan *plan, const uint64_t *words, void *out, \
+                                             size_t count) {                                        \
+        enum { GROUP = 4 * FI_LANES };                                                              \
+        for (size_t done = 0; done < count; done += GROUP) {                                        \
+            const size_t n = count - done < GROUP ? count - done : GROUP;                           \
+            uint32_t leading[GROUP] = {0}, second[GROUP] = {0};                                     \
+            for (size_t i = 0; i < n; i++) {                                                        \
+                leading[i] = (uint32_t)(words[done + i] >> 32);                                     \
+                second[i] = (uint32_t)words[done + i];                                              \
+            }                                                                                       \
+            fi_plan copy = *plan;                                                                   \
+            copy.second_words = second;                                                             \
+            vu w[4];                                                                                \
+            vf x[4];                                                                                \
+            float values[GROUP];                                                                    \
+            memcpy(w, leading, sizeof w);                                                           \
+            FI_NAME(law##_f32)(&copy, 0, w, x);                                                     \
+            for (int v = 0; v < 4; v++) vf_store(values + v * FI_LANES, x[v]);                      \
+            memcpy((float *)out + done, values, n * sizeof *values);                                \
+        }                                                                                           \
+    }
+
+#define FI_MAP_F64(law)                                                                             \
+    static void FI_NAME(map_##law##_float64)(const fi_plan *plan, const uint64_t *words, void *out, \
+                                             size_t count) {                                        \
+        enum { GROUP = sizeof(vq) / sizeof(uint64_t) };                                             \
+        for (size_t done = 0; done < count; done += GROUP) {                                        \
+            const size_t n = count - done < GROUP ? count - done : GROUP;                           \
+            vq w = vq_set1(0);                                                                      \
+            memcpy(&w, words + done, n * sizeof *words);                                            \
+            const vd x = FI_NAME(law##_f64)(plan, w);                                               \
+            memcpy((double *)out + done, &x, n * sizeof(double));                                   \
+        }                                                                                           \
+    }
+
+FI_MAP_F32(uniform)
+FI_MAP_F64(uniform)
+FI_MAP_F32(normal)
+FI_MAP_F64(normal)
+FI_MAP_F32(truncated_normal)
+FI_MAP_F32(truncated_normal_symmetric)
+FI_MAP_F64(truncated_normal)
+
+static void FI_NAME(map_truncated_normal_wide_float32)(const fi_plan *plan, const uint64_t *words, void *out,
+                                                       size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        double z;
+        FI_NAME(map_truncated_normal_float64)(plan, words + i, &z, 1);
+        ((float *)out)[i] = FI_NAME(narrowed)(plan, z);
+    }
+}
