@@ -134,6 +134,21 @@ double fi_logarithm(double x);
 double fi_normal_tail(double z);
 double fi_normal_quantile_tail(double p);
 
+/* ---- Random orthogonal matrices ----------------------------------------------------------- */
+
+/* Columns first .. first+count-1 of the rows x columns matrix of `key`, rows >= columns: orthonormal, exactly Haar
+ * distributed, times gain. The bits of a column depend on nothing but key, rows, columns and dtype. */
+typedef struct {
+    fi_key key;
+    size_t rows, columns, first, count;
+    double gain;
+    int transposed;
+    void *out; /* OUT (rows, count), or (count, rows) where transposed; row-major */
+} fi_haar_run;
+
+/* dtype: FI_FLOAT32 or FI_FLOAT64. FI_ERR_MEMORY before anything is written. */
+fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads);
+
 /* ---- The deep stack ---------------------------------------------------------------------- */
 
 typedef enum {

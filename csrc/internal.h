@@ -58,6 +58,7 @@ typedef void (*fi_fill_fn)(const fi_plan *plan, void *out, uint64_t first, uint6
 typedef void (*fi_map_fn)(const fi_plan *plan, const uint64_t *words, void *out, size_t count);
 
 typedef struct fi_stack_kernels fi_stack_kernels;
+typedef struct fi_haar_kernels fi_haar_kernels;
 
 typedef struct {
     const char *name;
@@ -65,6 +66,7 @@ typedef struct {
     fi_map_fn map[FI_LAWS][2]; /* FI_FLOAT32, FI_FLOAT64 */
     uint32_t (*words_xor)(fi_key key, uint64_t tiles);
     const fi_stack_kernels *stack[2]; /* FI_FLOAT32, FI_FLOAT64 */
+    const fi_haar_kernels *haar[2];
 } fi_kernels;
 
 extern const fi_kernels fi_kernels_scalar;

@@ -10,6 +10,7 @@
 #if FI_X86
 #include <immintrin.h>
 
+#include "haar.h"
 #include "ppnd16.h"
 #include "stack.h"
 #include "tables.h"
@@ -232,12 +233,14 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "activation_template.h"
 #include "moments_template.h"
 #include "stack_template.h"
+#include "haar_template.h"
 
 #include "real_f64.h"
 #include "gemm_template.h"
 #include "activation_template.h"
 #include "moments_template.h"
 #include "stack_template.h"
+#include "haar_template.h"
 
 #include "table_template.h"
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "internal.h"
+#include "haar.h"
 #include "ppnd16.h"
 #include "stack.h"
 #include "tables.h"
@@ -174,12 +175,14 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "activation_template.h"
 #include "moments_template.h"
 #include "stack_template.h"
+#include "haar_template.h"
 
 #include "real_f64.h"
 #include "gemm_template.h"
 #include "activation_template.h"
 #include "moments_template.h"
 #include "stack_template.h"
+#include "haar_template.h"
 
 #include "table_template.h"
 

@@ -18,4 +18,5 @@ const fi_kernels FI_NAME(fi_kernels) = {
         },
     .words_xor = FI_NAME(words_xor),
     .stack = {&FI_CONCAT(stack_kernels, FI_CONCAT(f32, FI_ISA)), &FI_CONCAT(stack_kernels, FI_CONCAT(f64, FI_ISA))},
+    .haar = {&FI_CONCAT(haar_kernels, FI_CONCAT(f32, FI_ISA)), &FI_CONCAT(haar_kernels, FI_CONCAT(f64, FI_ISA))},
 };

@@ -6,6 +6,7 @@ from .config import show_config
 from .fans import FanRule, Fans, compute_fans
 from .initializers import (
     Constant,
+    DeltaOrthogonal,
     GlorotNormal,
     GlorotUniform,
     HeNormal,
@@ -49,6 +50,7 @@ __all__ = [
     "STREAM_VERSION",
     "Adam",
     "Constant",
+    "DeltaOrthogonal",
     "FanRule",
     "Fans",
     "GlorotNormal",

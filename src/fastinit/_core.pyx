@@ -470,3 +470,37 @@ def activate(int activation, int dtype, x, y):
     cdef size_t n = <size_t>x.size
     with nogil:
         fi_activate(<fi_activation>activation, <fi_dtype>dtype, source, target, n)
+
+
+# ---- random orthogonal matrices -------------------------------------------------------------
+
+cdef extern from "fastinit.h" nogil:
+    ctypedef struct fi_haar_run:
+        fi_key key
+        size_t rows, columns, first, count
+        double gain
+        int transposed
+        void *out
+    fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads)
+
+
+def haar(out, int dtype, size_t rows, size_t columns, size_t first, size_t count, double gain,
+         bint transposed, uint64_t seed, uint64_t stream, unsigned threads=1):
+    """Write columns first .. first+count-1 of a Haar matrix, rows >= columns, to `out`; transposed on request."""
+    assert rows >= columns and first + count <= columns
+    cdef _Buffers buffers = _Buffers(1)
+    cdef fi_haar_run run
+    cdef fi_status status
+    run.key.seed = seed
+    run.key.stream = stream
+    run.rows = rows
+    run.columns = columns
+    run.first = first
+    run.count = count
+    run.gain = gain
+    run.transposed = transposed
+    run.out = buffers.open(out, rows * count * <size_t>ITEMSIZE[dtype], True)
+    with nogil:
+        status = fi_haar(&run, <fi_dtype>dtype, threads)
+    if status == FI_ERR_MEMORY:
+        raise MemoryError

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_out", "check_shape", "new_array", "raw_view", "resolve", "store"]
+__all__ = ["check_out", "check_shape", "new_array", "raw_view", "resolve", "store", "working"]
 
 _NUMPY = {
     "float32": np.dtype(np.float32),
@@ -58,6 +58,11 @@ def resolve(dtype: Any) -> str:
     if name not in _ITEMSIZE:
         raise ValueError(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {name!r}")
     return name
+
+
+def working(dtype: str) -> str:
+    """The dtype that values are computed in before the one rounding to `dtype`."""
+    return "float64" if dtype == "float64" else "float32"
 
 
 def check_shape(shape: Any) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ classes "normal" is never truncated: truncation has its own name.
 from .base import Initializer
 from .fixed import Constant, Identity, Ones, Zeros
 from .lookup import get
-from .orthogonal import Orthogonal
+from .orthogonal import DeltaOrthogonal, Orthogonal
 from .plain import RandomNormal, RandomUniform, TruncatedNormal
 from .scaling import (
     GlorotNormal,
@@ -27,7 +27,7 @@ from .scaling import (
 )
 
 __all__ = [
-    "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity", "Initializer",
+    "Constant", "DeltaOrthogonal", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity", "Initializer",
     "KaimingNormal", "KaimingUniform", "LeCunNormal", "LeCunUniform", "Ones", "Orthogonal",
     "RandomNormal", "RandomUniform", "Scaled", "SeluNormal", "TorchLinear", "TruncatedNormal", "VarianceScaling", "XavierNormal",
     "XavierUniform", "Zeros", "get",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dtypes import check_shape, resolve, store
+from ..dtypes import check_shape, resolve, store, working
 from ..keys import Key, check_word
 from ..sampling import check_key, resolve_index
 
@@ -124,7 +124,7 @@ class Initializer:
             written then.
         """
         name, sizes = resolve(dtype), check_shape(shape)
-        return store(self._values(sizes, _working(name), self._key(key)), name, out)
+        return store(self._values(sizes, working(name), self._key(key)), name, out)
 
     def shard(
         self,
@@ -160,7 +160,7 @@ class Initializer:
             else start
             for start, step, count, stays in resolve_index(sizes, index)
         )
-        whole_tensor = self._values(sizes, _working(name), self._key(key))
+        whole_tensor = self._values(sizes, working(name), self._key(key))
         return store(np.asarray(whole_tensor[picks], order="C"), name, out)
 
     def get_config(self) -> dict[str, Any]:
@@ -179,8 +179,3 @@ class Initializer:
     def bounds(self, shape: Any) -> tuple[float, float]:
         """The closed interval that all elements lie in (infinite for a normal)."""
         raise TypeError(f"{type(self).__name__}: its bounds are not known")
-
-
-def _working(dtype: str) -> str:
-    """The dtype that values are computed in before the one rounding to `dtype`."""
-    return "float64" if dtype == "float64" else "float32"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..keys import Key
 from .base import Initializer
 from .fixed import Constant, Identity, Ones, Zeros
-from .orthogonal import Orthogonal
+from .orthogonal import DeltaOrthogonal, Orthogonal
 from .plain import RandomNormal, RandomUniform, TruncatedNormal
 from .scaling import (
     GlorotNormal,
@@ -39,7 +39,7 @@ _BY_NAME: dict[str, type[Initializer]] = {
     "kaiming_normal": HeNormal, "kaiming_uniform": HeUniform,
     "lecun_normal": LeCunNormal, "lecun_uniform": LeCunUniform,
     "selu_normal": SeluNormal, "torch_linear": TorchLinear,
-    "orthogonal": Orthogonal,
+    "orthogonal": Orthogonal, "delta_orthogonal": DeltaOrthogonal,
 }  # fmt: skip
 
 

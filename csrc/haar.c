@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * A random orthogonal matrix, exactly Haar distributed, as a product of random reflections (Stewart, "The efficient
+ * generation of random orthogonal matrices with an application to condition estimators", 1980): half the
+ * arithmetic of a QR decomposition of a normal matrix, and its columns alone of each other. Three phases, each
+ * a launch of the threads: draw rows, make reflections of blocks, apply them to panels of columns.
+ */
+#include "haar.h"
+
+#include <stdlib.h>
+
+#include "fpenv.h"
+#include "parallel.h"
+
+#define FI_LINE 64
+#define FI_DRAWN_ROWS 64 /* of one task */
+
+typedef struct {
+    fi_haar_job job;
+    const fi_haar_kernels *kernels;
+    fi_counter next;
+} launch;
+
+static void draw(void *context, unsigned worker, unsigned workers) {
+    launch *all = context;
+    (void)workers;
+    for (size_t begin; (begin = FI_DRAWN_ROWS * (size_t)fi_ticket(&all->next)) < all->job.rows;) {
+        const size_t end = all->job.rows - begin < FI_DRAWN_ROWS ? all->job.rows : begin + FI_DRAWN_ROWS;
+        all->kernels->draw(&all->job, worker, begin, end);
+    }
+}
+
+static void reflect(void *context, unsigned worker, unsigned workers) {
+    launch *all = context;
+    (void)worker, (void)workers;
+    for (size_t k; (k = (size_t)fi_ticket(&all->next)) < all->job.blocks;) all->kernels->reflect(&all->job, k);
+}
+
+/* Later columns need more reflections: the last group first, so that the threads end together. */
+static void apply(void *context, unsigned worker, unsigned workers) {
+    launch *all = context;
+    const size_t width = FI_HAAR_PANELS * all->kernels->columns;
+    const size_t groups = (all->job.run->count + width - 1) / width;
+    (void)workers;
+    for (size_t g; (g = (size_t)fi_ticket(&all->next)) < groups;)
+        all->kernels->apply(&all->job, worker, groups - 1 - g);
+}
+
+static void phase(launch *all, unsigned workers, void (*work)(void *, unsigned, unsigned)) {
+    all->next = 0;
+    fi_parallel(workers, work, all);
+}
+
+static char *aligned(char *p) { return p + (FI_LINE - (uintptr_t)p % FI_LINE) % FI_LINE; }
+
+fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads) {
+    if (run->count == 0 || run->rows == 0) return FI_OK;
+    const fi_dist normal = {.law = FI_NORMAL, .b = 1};
+    launch all = {.kernels = fi_active->haar[dtype]};
+    fi_haar_job *job = &all.job;
+    job->run = run;
+    fi_plan_make(&job->plan, &normal, dtype, run->key);
+    job->fill = fi_active->fill[job->plan.kernel][dtype];
+    /* Whole tiles of at most 8 rows; a whole last block, so that T's panels are as high as the others. */
+    job->rows = (run->rows + FI_REFLECTIONS - 1) / FI_REFLECTIONS * FI_REFLECTIONS;
+    job->reflections = run->first + run->count;
+    job->blocks = (job->reflections + FI_REFLECTIONS - 1) / FI_REFLECTIONS;
+
+    /* A thread costs some 30 us: one for each two million multiply-adds. */
+    const double products = 2.0 * (double)run->rows * (double)job->reflections * (double)run->count;
+    if (threads < 1) threads = 1;
+    const unsigned workers = products / 2e6 < threads ? (unsigned)(products / 2e6) + 1 : threads;
+
+    const size_t size = dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float);
+    const size_t v = fi_haar_block(job, job->blocks) * size;
+    const size_t t = job->blocks * FI_REFLECTIONS * FI_REFLECTIONS * size;
+    const size_t sign = job->blocks * FI_REFLECTIONS * size;
+    const size_t panels = FI_HAAR_PANELS * all.kernels->columns * job->rows;
+    const size_t row = job->blocks * FI_REFLECTIONS;
+    const size_t scratch = (panels > row ? panels : row) * size;
+    char *memory = malloc(v + t + sign + workers * (scratch + sizeof(void *)) + FI_LINE);
+    if (!memory) return FI_ERR_MEMORY;
+    char *p = aligned(memory); /* every part but the last is a multiple of a line */
+    job->v = p, p += v;
+    job->t = p, p += t;
+    job->sign = p, p += sign;
+    char *scratches = p;
+    job->scratch = (void **)(p + workers * scratch);
+    for (unsigned w = 0; w < workers; w++) job->scratch[w] = scratches + w * scratch;
+
+    const fi_fpenv saved = fi_fpenv_enter();
+    phase(&all, workers, draw);
+    phase(&all, workers, reflect);
+    phase(&all, workers, apply);
+    fi_fpenv_leave(saved);
+    free(memory);
+    return FI_OK;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Between haar.c, which knows sizes, memory and threads, and haar_template.h, which knows vectors. */
+#ifndef FI_HAAR_H
+#define FI_HAAR_H
+
+#include "internal.h"
+
+/* Reflections applied together, and columns of the result that one task makes in groups of panels. Both are
+ * a part of what is computed or of its speed on every instruction set alike; the first decides bits. */
+#define FI_REFLECTIONS 64
+#define FI_HAAR_PANELS 4
+
+typedef struct {
+    const fi_haar_run *run;
+    fi_plan plan;    /* standard normals of the stream */
+    fi_fill_fn fill; /* and what draws them */
+    size_t rows;        /* of the matrix, rounded up to whole tiles */
+    size_t reflections; /* that the wanted columns need: up to the last of them */
+    size_t blocks;
+    /* v: the reflections' vectors. Block k has rows FI_REFLECTIONS * k to the end, in column panels (see
+     * gemm_template.h). t: one triangle T a block, panels too. sign: D, one a column. */
+    void *v, *t, *sign;
+    void **scratch; /* for each worker */
+} fi_haar_job;
+
+struct fi_haar_kernels {
+    size_t columns; /* of a panel */
+    /* Rows begin .. end-1 of all blocks, drawn. */
+    void (*draw)(const fi_haar_job *job, unsigned worker, size_t begin, size_t end);
+    /* From the normals of a block to its reflections, its signs and its triangle. */
+    void (*reflect)(const fi_haar_job *job, size_t block);
+    /* Group g of FI_HAAR_PANELS panels of wanted columns, to the output. */
+    void (*apply)(const fi_haar_job *job, unsigned worker, size_t group);
+};
+
+/* Where block k begins in v, in elements. */
+FI_INLINE size_t fi_haar_block(const fi_haar_job *job, size_t k) {
+    return FI_REFLECTIONS * (k * job->rows - FI_REFLECTIONS * (k * (k - 1) / 2));
+}
+
+#endif
