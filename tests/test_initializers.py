@@ -10,6 +10,7 @@ import pickle
 
 import numpy as np
 import pytest
+from initializer_laws import kolmogorov_smirnov, phi
 
 import fastinit
 from fastinit import FanRule, Key
@@ -130,7 +131,7 @@ def test_get():
     assert np.array_equal(called.shard((4, 2), slice(1, 3)), np.full((2, 2), 3.0, np.float32))
     with pytest.raises(ValueError, match=r"shape \(2, 2\), got \(3,\)"):
         fastinit.get(lambda shape, dtype: np.zeros(3))((2, 2))
-    with pytest.raises(ValueError, match=r"expected one of constant, .*; got 'he'"):
+    with pytest.raises(ValueError, match=r"expected one of bilinear, .*, zeros; got 'he'"):
         fastinit.get("he")
     with pytest.raises(ValueError, match="class_name"):
         fastinit.get({"config": {}})
@@ -277,19 +278,6 @@ def test_a_number_and_a_vector(initializer):
 
 
 # ---- the stated law -----------------------------------------------------------------------------
-
-
-def kolmogorov_smirnov(sample, distribution):
-    """Level-1e-6 test that a sorted sample has a distribution function."""
-    n = sample.size
-    f = distribution(np.sort(sample, axis=None))
-    steps = np.arange(n + 1) / n
-    distance = max((steps[1:] - f).max(), (f - steps[:-1]).max())
-    assert distance < math.sqrt(math.log(2 / 1e-6) / (2 * n))
-
-
-def phi(z):
-    return 0.5 * np.vectorize(math.erfc)(-np.asarray(z) / math.sqrt(2))
 
 
 @pytest.mark.parametrize(("initializer", "std", "reach"), DRAWN, ids=repr)

@@ -5,10 +5,22 @@ classes "normal" is never truncated: truncation has its own name.
 """
 
 from .base import Initializer
+from .convolution import Bilinear, Dirac, Icnr
+from .depth import DepthwiseResidual, ResidualNormal, SmallInit, WangResidual
 from .fixed import Constant, Identity, Ones, Zeros
-from .lookup import get
+from .lookup import CATALOGUE, get
+from .mapped import ChronoBias, LogUniform, MambaDtBias
+from .nested import PerGate, Times
 from .orthogonal import DeltaOrthogonal, Orthogonal
 from .plain import RandomNormal, RandomUniform, TruncatedNormal
+from .recurrent import (
+    S4D,
+    ForgetGateBias,
+    HippoLegS,
+    HippoLegSB,
+    MambaLogA,
+    PriorBias,
+)
 from .scaling import (
     GlorotNormal,
     GlorotUniform,
@@ -18,17 +30,77 @@ from .scaling import (
     KaimingUniform,
     LeCunNormal,
     LeCunUniform,
-    Scaled,
     SeluNormal,
     TorchLinear,
     VarianceScaling,
     XavierNormal,
     XavierUniform,
 )
+from .signal import STFT
+from .siren import SirenFirst, SirenHidden
+from .structured import Hadamard, Sparse
+from .width import (
+    LoraA,
+    LoraB,
+    MuP,
+    SpectralScaling,
+    UnitScaling,
+    lora_scaling,
+)
 
 __all__ = [
-    "Constant", "DeltaOrthogonal", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity", "Initializer",
-    "KaimingNormal", "KaimingUniform", "LeCunNormal", "LeCunUniform", "Ones", "Orthogonal",
-    "RandomNormal", "RandomUniform", "Scaled", "SeluNormal", "TorchLinear", "TruncatedNormal", "VarianceScaling", "XavierNormal",
-    "XavierUniform", "Zeros", "get",
+    "CATALOGUE",
+    "S4D",
+    "STFT",
+    "Bilinear",
+    "ChronoBias",
+    "Constant",
+    "DeltaOrthogonal",
+    "DepthwiseResidual",
+    "Dirac",
+    "ForgetGateBias",
+    "GlorotNormal",
+    "GlorotUniform",
+    "Hadamard",
+    "HeNormal",
+    "HeUniform",
+    "HippoLegS",
+    "HippoLegSB",
+    "Icnr",
+    "Identity",
+    "Initializer",
+    "KaimingNormal",
+    "KaimingUniform",
+    "LeCunNormal",
+    "LeCunUniform",
+    "LogUniform",
+    "LoraA",
+    "LoraB",
+    "MambaDtBias",
+    "MambaLogA",
+    "MuP",
+    "Ones",
+    "Orthogonal",
+    "PerGate",
+    "PriorBias",
+    "RandomNormal",
+    "RandomUniform",
+    "ResidualNormal",
+    "SeluNormal",
+    "SirenFirst",
+    "SirenHidden",
+    "SmallInit",
+    "Sparse",
+    "SpectralScaling",
+    "Times",
+    "TorchLinear",
+    "TruncatedNormal",
+    "UnitScaling",
+    "VarianceScaling",
+    "WangResidual",
+    "XavierNormal",
+    "XavierUniform",
+    "Zeros",
+    "get",
+    "lora_scaling",
 ]  # fmt: skip

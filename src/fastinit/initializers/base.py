@@ -172,6 +172,10 @@ class Initializer:
         """The initializer of a `get_config`."""
         return cls(**config)
 
+    def _mean(self, shape: Any) -> float:
+        """Mean of the elements that a call draws; for a fixed tensor, of its elements (NaN if it has none)."""
+        raise TypeError(f"{type(self).__name__}: its mean is not known")
+
     def variance(self, shape: Any) -> float:
         """Variance of the elements that a call draws; for a fixed tensor, of its elements (NaN if it has none)."""
         raise TypeError(f"{type(self).__name__}: its variance is not known")

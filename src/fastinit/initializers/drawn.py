@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .._core import normal_tail
 from ..dtypes import check_shape
+from ..elementary import exp
 from ..keys import Key
 from ..sampling import draw, fill_piece
 from .base import Initializer
 
-__all__ = ["Drawn", "truncated_variance"]
+__all__ = ["Drawn", "truncated_moments"]
+
+_ROOT_2_PI = 2.5066282746310002
 
 
 class Drawn(Initializer):
@@ -42,13 +46,19 @@ class Drawn(Initializer):
 
     shard.__doc__ = Initializer.shard.__doc__
 
+    def _mean(self, shape: Any) -> float:
+        law, parameters = self._law(check_shape(shape))
+        if law == "uniform":
+            return (parameters[0] + parameters[1]) / 2
+        return parameters[0] + (parameters[1] * truncated_moments(*parameters[2:])[0] if parameters[2:] else 0.0)
+
     def variance(self, shape: Any) -> float:
         law, parameters = self._law(check_shape(shape))
         if law == "uniform":
             return (parameters[1] - parameters[0]) ** 2 / 12
         if law == "normal":
             return parameters[1] ** 2
-        return parameters[1] ** 2 * truncated_variance(*parameters[2:])
+        return parameters[1] ** 2 * truncated_moments(*parameters[2:])[1]
 
     def bounds(self, shape: Any) -> tuple[float, float]:
         law, parameters = self._law(check_shape(shape))
@@ -59,18 +69,17 @@ class Drawn(Initializer):
         return (mean + std * low, mean + std * high) if std else (mean, mean)
 
 
-def truncated_variance(lower: float, upper: float) -> float:
-    """Variance of a standard normal truncated to [lower, upper]."""
+def truncated_moments(lower: float, upper: float) -> tuple[float, float]:
+    """Mean and variance of a standard normal truncated to [lower, upper], without a libm: weights may depend on them."""
 
     def density(z: float) -> float:
-        return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+        return float(exp(-z * z / 2)) / _ROOT_2_PI if abs(z) < 37 else 0.0
 
     def times(z: float) -> float:
         return z * density(z) if math.isfinite(z) else 0.0
 
-    if lower >= 0:
-        mass = (math.erfc(lower / math.sqrt(2)) - math.erfc(upper / math.sqrt(2))) / 2
-    else:
-        mass = (math.erfc(-upper / math.sqrt(2)) - math.erfc(-lower / math.sqrt(2))) / 2
+    # Differences of what is small on the interval's side of zero.
+    near, far = (lower, upper) if lower >= 0 else (-upper, -lower)
+    mass = normal_tail(near) - normal_tail(far)
     mean = (density(lower) - density(upper)) / mass
-    return 1 + (times(lower) - times(upper)) / mass - mean * mean
+    return mean, 1 + (times(lower) - times(upper)) / mass - mean * mean

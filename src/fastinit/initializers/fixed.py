@@ -25,6 +25,10 @@ class Fixed(Initializer):
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
         return self._tensor(shape)
 
+    def _mean(self, shape: Any) -> float:
+        values = self._tensor(check_shape(shape))
+        return float(np.mean(values)) if values.size else math.nan
+
     def variance(self, shape: Any) -> float:
         values = self._tensor(check_shape(shape))
         return float(np.var(values)) if values.size else math.nan

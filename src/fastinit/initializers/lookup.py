@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,14 @@ from numpy.typing import NDArray
 
 from ..keys import Key
 from .base import Initializer
+from .convolution import Bilinear, Dirac, Icnr
+from .depth import DepthwiseResidual, ResidualNormal, SmallInit, WangResidual
 from .fixed import Constant, Identity, Ones, Zeros
+from .mapped import ChronoBias, LogUniform, MambaDtBias
+from .nested import PerGate, Times
 from .orthogonal import DeltaOrthogonal, Orthogonal
 from .plain import RandomNormal, RandomUniform, TruncatedNormal
+from .recurrent import S4D, ForgetGateBias, HippoLegS, HippoLegSB, MambaLogA, PriorBias
 from .scaling import (
     GlorotNormal,
     GlorotUniform,
@@ -24,23 +30,42 @@ from .scaling import (
     SeluNormal,
     TorchLinear,
     VarianceScaling,
+)
+from .signal import STFT
+from .siren import SirenFirst, SirenHidden
+from .structured import Hadamard, Sparse
+from .width import LoraA, LoraB, MuP, SpectralScaling, UnitScaling
+
+__all__ = ["CATALOGUE", "get"]
+
+# Every initializer, in the order of the documentation.
+CATALOGUE: tuple[type[Initializer], ...] = (
+    Zeros, Ones, Constant, Identity, Dirac, PriorBias,
+    RandomUniform, RandomNormal, TruncatedNormal,
+    VarianceScaling, GlorotNormal, GlorotUniform, HeNormal, HeUniform, LeCunNormal, LeCunUniform,
+    SeluNormal, TorchLinear, SirenFirst, SirenHidden,
+    SmallInit, WangResidual, ResidualNormal, DepthwiseResidual,
+    MuP, SpectralScaling, UnitScaling, LoraA, LoraB,
+    Orthogonal, DeltaOrthogonal, Sparse, Hadamard, Bilinear, Icnr, STFT,
+    ForgetGateBias, ChronoBias, HippoLegS, HippoLegSB, S4D, MambaLogA, LogUniform, MambaDtBias,
+    PerGate, Times,
 )  # fmt: skip
 
-__all__ = ["get"]
+
+def _snake_case(name: str) -> str:
+    for proper in ("LeCun", "MuP", "S4D"):  # one word each
+        name = name.replace(proper, proper.capitalize())
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
 
 _BY_NAME: dict[str, type[Initializer]] = {
-    "zeros": Zeros, "ones": Ones, "constant": Constant, "identity": Identity,
-    "random_uniform": RandomUniform, "uniform": RandomUniform,
-    "random_normal": RandomNormal, "normal": RandomNormal,
-    "truncated_normal": TruncatedNormal, "variance_scaling": VarianceScaling,
-    "glorot_normal": GlorotNormal, "glorot_uniform": GlorotUniform,
+    **{_snake_case(one.__name__): one for one in CATALOGUE},
+    "uniform": RandomUniform, "normal": RandomNormal,
     "xavier_normal": GlorotNormal, "xavier_uniform": GlorotUniform,
-    "he_normal": HeNormal, "he_uniform": HeUniform,
     "kaiming_normal": HeNormal, "kaiming_uniform": HeUniform,
-    "lecun_normal": LeCunNormal, "lecun_uniform": LeCunUniform,
-    "selu_normal": SeluNormal, "torch_linear": TorchLinear,
-    "orthogonal": Orthogonal, "delta_orthogonal": DeltaOrthogonal,
+    "eye": Identity, "zero": Zeros, "one": Ones,
 }  # fmt: skip
+_BY_CLASS = {one.__name__: one for one in CATALOGUE}
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,7 +87,7 @@ class Called(Initializer):
         raise TypeError(f"{self!r}: a function has no configuration; name it where you load the model")
 
 
-def get(identifier: Any) -> Any:
+def get(identifier: Any) -> Initializer:
     """The initializer that `identifier` names.
 
     Parameters
@@ -77,7 +102,7 @@ def get(identifier: Any) -> Any:
     ValueError
         If the name is unknown.
     TypeError
-        If `identifier` is none of these.
+        If `identifier` is none of these, or the named initializer has options without a default.
 
     Examples
     --------
@@ -87,17 +112,19 @@ def get(identifier: Any) -> Any:
     if isinstance(identifier, Initializer):
         return identifier
     if isinstance(identifier, str):
-        by_class = {cls.__name__: cls for cls in _BY_NAME.values()}
-        found = _BY_NAME.get(identifier) or by_class.get(identifier)
+        found = _BY_NAME.get(identifier) or _BY_CLASS.get(identifier)
         if found is None:
             raise ValueError(
                 f"initializer: expected one of {', '.join(sorted(_BY_NAME))}; got {identifier!r}"
             )
         return found()
     if isinstance(identifier, dict):
-        if "class_name" not in identifier:
-            raise ValueError(f"initializer: expected a dict with 'class_name', got {identifier!r}")
-        return type(get(identifier["class_name"])).from_config(identifier.get("config", {}))
+        name = identifier.get("class_name")
+        if not isinstance(name, str) or not (name in _BY_NAME or name in _BY_CLASS):
+            raise ValueError(
+                f"initializer: expected a dict with a known 'class_name', got {identifier!r}"
+            )
+        return (_BY_NAME.get(name) or _BY_CLASS[name]).from_config(identifier.get("config", {}))
     if inspect.isclass(identifier) and issubclass(identifier, Initializer):
         return identifier()
     if isinstance(identifier, np.ndarray):

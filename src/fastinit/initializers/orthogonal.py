@@ -107,6 +107,10 @@ class Orthogonal(Initializer):
 
     shard.__doc__ = Initializer.shard.__doc__
 
+    def _mean(self, shape: Any) -> float:
+        self._matrix(check_shape(shape))
+        return 0.0
+
     def variance(self, shape: Any) -> float:
         rows, columns, gain = self._matrix(check_shape(shape))
         return gain**2 / max(rows, columns, 1)
@@ -166,8 +170,12 @@ class DeltaOrthogonal(Initializer):
         if self.layout == "io":
             kernel[centre] = matrix
         else:
-            kernel[(slice(None), slice(None), *centre)] = matrix.T
+            np.moveaxis(kernel, (0, 1), (-1, -2))[centre] = matrix
         return kernel
+
+    def _mean(self, shape: Any) -> float:
+        self._channels(check_shape(shape))
+        return 0.0
 
     def variance(self, shape: Any) -> float:
         _, outputs, field = self._channels(check_shape(shape))

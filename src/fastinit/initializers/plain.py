@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 from ..sampling import check_law
 from .base import finite
-from .drawn import Drawn
+from .drawn import Drawn, truncated_moments
 
 __all__ = ["RandomNormal", "RandomUniform", "TruncatedNormal"]
 
@@ -56,7 +58,7 @@ class RandomNormal(Drawn):
 
 @dataclass(frozen=True, repr=False)
 class TruncatedNormal(Drawn):
-    """Normal truncated to [mean + std * lower, mean + std * upper].
+    """Normal truncated to [mean + std * lower, mean + std * upper], or to [low, high].
 
     Parameters
     ----------
@@ -64,22 +66,48 @@ class TruncatedNormal(Drawn):
     std : float, default 0.05
         Before truncation; what is drawn has 0.8796 of it for the default bounds.
     lower, upper : float, defaults -2.0 and 2.0
-        In standard deviations.
+        **In standard deviations**; may be infinite.
+    low, high : float, optional
+        Absolute bounds instead, both. (``std=0.02`` between -2 and 2 is then cut at 100 standard deviations: never.)
+    corrected : bool, default False
+        Widens the normal before truncation so that the standard deviation of what is drawn is `std`. For bounds in
+        standard deviations, which are then those of the wider normal.
     """
 
     mean: float = 0.0
     std: float = 0.05
     lower: float = -2.0
     upper: float = 2.0
+    low: float | None = dataclasses.field(default=None, kw_only=True)
+    high: float | None = dataclasses.field(default=None, kw_only=True)
+    corrected: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         finite(self, "mean", "std")
+        if not isinstance(self.corrected, bool):
+            raise TypeError(f"corrected: expected a bool, got {self.corrected!r}")
         _, _, lower, upper = check_law(
             "truncated_normal", (self.mean, self.std, self.lower, self.upper), "float64"
         )
         object.__setattr__(self, "lower", lower)
         object.__setattr__(self, "upper", upper)
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"low, high: expected both or neither, got {self.low} and {self.high}")
+        if self.low is None or self.high is None:
+            return
+        finite(self, "low", "high")
+        if self.corrected or (lower, upper) != (-2.0, 2.0):
+            raise ValueError("low, high: expected neither lower, upper nor corrected beside absolute bounds")
+        if not self.std > 0:
+            raise ValueError(f"std: expected a number > 0 with absolute bounds, got {self.std}")
+        if not self.low < self.high:
+            raise ValueError(f"low, high: expected low < high, got {self.low} and {self.high}")
 
     def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
-        return "truncated_normal", (self.mean, self.std, self.lower, self.upper)
+        lower, upper, std = self.lower, self.upper, self.std
+        if self.low is not None and self.high is not None:
+            lower, upper = (self.low - self.mean) / std, (self.high - self.mean) / std
+        elif self.corrected:
+            std /= math.sqrt(truncated_moments(lower, upper)[1])
+        return "truncated_normal", (self.mean, std, lower, upper)

@@ -1,0 +1,87 @@
+"""Gains: the factor that an activation wants on the standard deviation of its weights, under the names of what it keeps.
+
+With weights of variance gain^2 / fan_in, and z a standard normal:
+
+- `preactivation_gain`, 1 / sqrt(E phi(z)^2): the next layer's pre-activations have variance 1 again.
+- `activation_gain`, the s with E phi(s z)^2 = 1: the activations have mean square 1 again.
+- `gradient_gain`, 1 / sqrt(E phi'(z)^2): gradients keep their mean square on the way back.
+
+The first two are equal only for homogeneous functions such as ReLU (sqrt(2)); for SiLU they are 1.6765 and 1.5588.
+`calculate_gain` is none of these: it is PyTorch's table, for compatibility.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .theory import chi_1, variance_map
+
+__all__ = ["activation_gain", "calculate_gain", "gradient_gain", "preactivation_gain"]
+
+_TABLE = {
+    "linear": 1.0, "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "conv_transpose1d": 1.0, "conv_transpose2d": 1.0,
+    "conv_transpose3d": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2.0), "selu": 0.75,
+}  # fmt: skip
+
+
+def calculate_gain(nonlinearity: str, param: Any = None) -> float:
+    """PyTorch's table of gains, for compatibility; tanh, sigmoid and selu keep no variance with it.
+
+    Parameters
+    ----------
+    nonlinearity : str
+        linear, conv1d .. conv_transpose3d and sigmoid: 1; tanh: 5/3; relu: sqrt(2); leaky_relu:
+        sqrt(2 / (1 + param^2)); selu: 3/4.
+    param : float, optional
+        Negative slope of leaky_relu, 0.01 if not given.
+
+    Raises
+    ------
+    ValueError
+        If the nonlinearity is another.
+    TypeError
+        If the slope is no number.
+    """
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else param
+        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
+            raise TypeError(f"param: expected a real number, the negative slope, got {param!r}")
+        return math.sqrt(2 / (1 + slope * slope))
+    if nonlinearity not in _TABLE:
+        raise ValueError(
+            f"nonlinearity: expected one of {', '.join([*_TABLE, 'leaky_relu'])}, got {nonlinearity!r}"
+        )
+    return _TABLE[nonlinearity]
+
+
+def preactivation_gain(activation: str) -> float:
+    """1 / sqrt(E phi(z)^2), by quadrature. `activation` is one of `fastinit.theory`; a ValueError otherwise."""
+    return 1 / math.sqrt(variance_map(activation, 1.0, 1.0))
+
+
+def gradient_gain(activation: str) -> float:
+    """1 / sqrt(E phi'(z)^2), by quadrature. `activation` is one of `fastinit.theory`; a ValueError otherwise."""
+    return 1 / math.sqrt(chi_1(activation, 1.0, 1.0))
+
+
+def activation_gain(activation: str) -> float:
+    """The s with E phi(s z)^2 = 1, by quadrature and bisection.
+
+    Raises
+    ------
+    ValueError
+        If no s does it, as for tanh, whose values are below 1; or the activation is unknown.
+    """
+
+    def too_small(std: float) -> bool:
+        return variance_map(activation, std * std, 1.0) < 1
+
+    low, high = 0.0, 1.0
+    while too_small(high):
+        low, high = high, 2 * high
+        if high > 1e6:
+            raise ValueError(f"activation: expected one that reaches a mean square of 1, got {activation!r}")
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if too_small(middle) else (low, middle)
+    return (low + high) / 2

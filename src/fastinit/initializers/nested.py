@@ -1,0 +1,169 @@
+"""Initializers made of other initializers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dtypes import check_shape
+from ..keys import Key
+from ..sampling import draw, fill_piece
+from .base import Initializer, finite
+from .drawn import Drawn
+
+__all__ = ["Nested", "PerGate", "Times"]
+
+
+def _as_config(initializer: Initializer) -> dict[str, Any]:
+    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
+
+
+@dataclass(frozen=True, repr=False)
+class Nested(Initializer):
+    """An initializer with the option `initializer`, one or a tuple of them. Not one itself."""
+
+    def __post_init__(self) -> None:
+        from .lookup import get  # which imports this module
+
+        super().__post_init__()
+        given: Any = getattr(self, "initializer")  # noqa: B009
+        made = tuple(get(one) for one in given) if isinstance(given, (list, tuple)) else get(given)
+        object.__setattr__(self, "initializer", made)
+
+    def _plain(self, name: str) -> Any:
+        value = getattr(self, name)
+        if isinstance(value, Initializer):
+            return _as_config(value)
+        if isinstance(value, tuple):
+            return [_as_config(one) for one in value]
+        return value
+
+
+@dataclass(frozen=True, repr=False)
+class Times(Nested):
+    """The values of another initializer times `factor`: what residual policies ask for.
+
+    Parameters
+    ----------
+    initializer : anything `fastinit.get` takes
+    factor : float
+
+    Examples
+    --------
+    >>> Times("glorot_normal", 0.5).variance((300, 100))
+    0.00125
+    """
+
+    initializer: Any
+    factor: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        finite(self, "factor")
+        if isinstance(self.initializer, tuple):
+            raise TypeError(f"initializer: expected one initializer, got {len(self.initializer)}")
+
+    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
+        """The scaled law of an initializer that has one."""
+        law, parameters = self.initializer._law(shape)
+        if self.factor == 0:
+            return "normal", (0.0, 0.0)
+        if law == "uniform":
+            return law, tuple(sorted(self.factor * bound for bound in parameters))
+        mean, std, *cut = parameters
+        if self.factor < 0:
+            cut = [-bound for bound in reversed(cut)]
+        return law, (self.factor * mean, abs(self.factor) * std, *cut)
+
+    def __call__(
+        self, shape: Any, dtype: Any = "float32", *, key: Key | None = None, out: Any = None
+    ) -> Any:
+        if not isinstance(self.initializer, Drawn):
+            return super().__call__(shape, dtype, key=key, out=out)
+        sizes = check_shape(shape)
+        return draw(*self._law(sizes), sizes, self._key(key), dtype, out)
+
+    def shard(
+        self,
+        shape: Any,
+        index: Any,
+        *,
+        key: Key | None = None,
+        dtype: Any = "float32",
+        out: Any = None,
+    ) -> Any:
+        if not isinstance(self.initializer, Drawn):
+            return super().shard(shape, index, key=key, dtype=dtype, out=out)
+        sizes = check_shape(shape)
+        return fill_piece(*self._law(sizes), sizes, index, self._key(key), dtype, out)
+
+    def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
+        values: NDArray[Any] = self.initializer._values(shape, dtype, key)
+        return np.asarray(values * np.dtype(dtype).type(self.factor))
+
+    def _mean(self, shape: Any) -> float:
+        return self.factor * float(self.initializer._mean(shape))
+
+    def variance(self, shape: Any) -> float:
+        return self.factor**2 * float(self.initializer.variance(shape))
+
+    def bounds(self, shape: Any) -> tuple[float, float]:
+        low, high = sorted(self.factor * bound if self.factor else 0.0 for bound in self.initializer.bounds(shape))
+        return low, high
+
+
+@dataclass(frozen=True, repr=False)
+class PerGate(Nested):
+    """Equal blocks along one axis, each by its own initializer and with its own fans: the gates of an LSTM, or packed Q, K and V.
+
+    Initialising a packed matrix in one piece counts the outputs of all its blocks; Glorot's variance then is too small.
+    Block i is drawn from ``key / i``. Mean, variance and bounds are those of all elements together.
+
+    Parameters
+    ----------
+    initializer : sequence of anything `fastinit.get` takes
+        One for each block.
+    axis : int, default -1
+    """
+
+    initializer: Any
+    axis: int = -1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.initializer, tuple) or not self.initializer:
+            raise TypeError(f"initializer: expected a sequence of initializers, got {self.initializer!r}")
+        if isinstance(self.axis, bool) or not isinstance(self.axis, int):
+            raise TypeError(f"axis: expected an int, got {self.axis!r}")
+
+    def _block(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if not -len(shape) <= self.axis < len(shape):
+            raise ValueError(f"axis: expected one of shape {shape}, got {self.axis}")
+        block, gates = list(shape), len(self.initializer)
+        if shape[self.axis] % gates:
+            raise ValueError(f"shape: expected a multiple of {gates} along axis {self.axis}, got {shape}")
+        block[self.axis] //= gates
+        return tuple(block)
+
+    def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
+        block = self._block(shape)
+        return np.concatenate(
+            [one(block, dtype, key=key / i) for i, one in enumerate(self.initializer)], self.axis
+        )
+
+    def _mean(self, shape: Any) -> float:
+        block = self._block(check_shape(shape))
+        return float(np.mean([one._mean(block) for one in self.initializer]))
+
+    def variance(self, shape: Any) -> float:
+        block = self._block(check_shape(shape))
+        squares = [one.variance(block) + one._mean(block) ** 2 for one in self.initializer]
+        return float(np.mean(squares)) - self._mean(shape) ** 2
+
+    def bounds(self, shape: Any) -> tuple[float, float]:
+        block = self._block(check_shape(shape))
+        lows, highs = zip(*(one.bounds(block) for one in self.initializer), strict=True)
+        return min(lows), max(highs)

@@ -1,0 +1,82 @@
+"""The short-time Fourier transform as a convolution."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..elementary import cosine_of_turns, sine_of_turns
+from .base import choice
+from .fixed import Fixed
+
+__all__ = ["STFT"]
+
+# Coefficients of cosines of 0, 1, 2 turns, with alternating signs.
+_WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08)}
+
+
+@dataclass(frozen=True, repr=False)
+class STFT(Fixed):
+    """Real or imaginary part of the short-time Fourier transform, as the kernel of a convolution over time.
+
+    Shapes ``(frame, 1, bins)``; element (t, 0, f) is w_t cos(2 pi t f / n) or -w_t sin(2 pi t f / n), n = 2 (bins - 1).
+    Allen & Rabiner, "A unified approach to short-time Fourier analysis and synthesis" (1977).
+
+    Parameters
+    ----------
+    side : {"real", "imag"}, default "real"
+    window : {"hann", "hamming", "blackman"} or None, default "hann"
+        w; None is 1.
+    scaling : {"density", "spectrum"} or None, default "density"
+        Divides w by its Euclidean norm, or by its sum.
+    periodic : bool, default False
+        Of the window: of period `frame`, not symmetric about its middle.
+    """
+
+    side: str = "real"
+    window: str | None = "hann"
+    scaling: str | None = "density"
+    periodic: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice(self, "side", ("real", "imag"))
+        if self.window is not None:
+            choice(self, "window", _WINDOWS)
+        if self.scaling is not None:
+            choice(self, "scaling", ("density", "spectrum"))
+        if not isinstance(self.periodic, bool):
+            raise TypeError(f"periodic: expected a bool, got {self.periodic!r}")
+
+    def _window(self, frame: int) -> NDArray[Any]:
+        if self.window is None or frame == 1:
+            return np.ones(frame)
+        period = frame if self.periodic else frame - 1
+        terms = enumerate(_WINDOWS[self.window])
+        window = sum(
+            (-1) ** m * share * cosine_of_turns(m * np.arange(frame), period) for m, share in terms
+        )
+        # The sum of products in written order: NumPy's own depends on the machine.
+        scale = 1.0
+        if self.scaling == "density":
+            scale = math.sqrt(math.fsum(float(x) * float(x) for x in window))
+        elif self.scaling == "spectrum":
+            scale = math.fsum(abs(float(x)) for x in window)
+        return np.asarray(window / scale if scale else window)
+
+    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        if len(shape) != 3 or shape[1] != 1:
+            raise ValueError(f"shape: expected (frame, 1, bins), got {shape}")
+        frame, _, bins = shape
+        if 0 in shape:
+            return np.zeros(shape)
+        if bins < 2:
+            raise ValueError(f"shape: expected at least two bins, got {shape}")
+        turns = np.multiply.outer(np.arange(frame), np.arange(bins))
+        size = 2 * (bins - 1)
+        wave = cosine_of_turns(turns, size) if self.side == "real" else -sine_of_turns(turns, size)
+        return (self._window(frame)[:, None] * wave)[:, None, :]

@@ -1,0 +1,169 @@
+"""Residual policies: how the branches of a deep residual network begin, as functions of its depth.
+
+A branch adds f(x) to x. Each function here returns a `ResidualPolicy`: factors on the standard deviations of the branch's
+weights, which `ResidualPolicy.initializer` applies, and the numbers that the forward pass multiplies with.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from .elementary import exp, log
+from .initializers import Times, Zeros, get
+
+__all__ = [
+    "ResidualPolicy", "complete_p", "deepnorm_decoder", "deepnorm_encoder", "deepnorm_encoder_decoder", "depth_mup", "fixup",
+    "gpt2", "layer_scale", "rezero", "skip_init", "t_fixup", "zero_last",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ResidualPolicy:
+    """x -> skip * x + gate * f(x), and the factors on the weights inside f.
+
+    Attributes
+    ----------
+    weights : float
+        Factor on the standard deviation of the branch's weights but the last.
+    last : float
+        Factor on the standard deviation of its last layer; 0 is a layer of zeros.
+    gate : float
+        What multiplies the branch; the start of a parameter if `trained`.
+    skip : float
+        What multiplies the skip connection, before normalisation where there is one.
+    trained : bool
+        The gate is a parameter.
+    """
+
+    weights: float = 1.0
+    last: float = 1.0
+    gate: float = 1.0
+    skip: float = 1.0
+    trained: bool = False
+
+    def initializer(self, base: Any, *, last: bool = False) -> Any:
+        """The initializer of a branch's weights, or of its last layer: `base` (anything `fastinit.get` takes) with the factor."""
+        factor = self.last if last else self.weights
+        if factor == 0:
+            return Zeros()
+        return get(base) if factor == 1 else Times(base, factor)
+
+
+def _depth(value: Any, name: str, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__} {value!r}")
+    if value < least:
+        raise ValueError(f"{name}: expected an int >= {least}, got {value}")
+    return value
+
+
+def _root(n: float, power: int) -> float:
+    """n^(-1 / 2^power), by square roots."""
+    for _ in range(power):
+        n = math.sqrt(n)
+    return 1 / n
+
+
+def fixup(branches: int, layers: int = 2) -> ResidualPolicy:
+    """Fixup: branch weights by branches^(-1 / (2 layers - 2)), the last layer zero; for He's initialization, without normalisation.
+
+    Scalar biases of 0 before every layer and a scalar multiplier of 1 at the branch's end are a part of it, and a classifier
+    of zeros. Zhang, Dauphin & Ma, "Fixup initialization: residual learning without normalization" (2019).
+
+    Parameters
+    ----------
+    branches : int
+        In the whole network.
+    layers : int, default 2
+        In one branch, at least 2.
+    """
+    power = -1 / (2 * _depth(layers, "layers", 2) - 2)
+    factor = float(exp(power * log(_depth(branches, "branches"))))
+    return ResidualPolicy(weights=factor, last=0.0, trained=True)
+
+
+def t_fixup(layers: int, *, decoder: bool = False) -> ResidualPolicy:
+    """T-Fixup: 0.67 layers^(-1/4) in an encoder, (9 layers)^(-1/4) in a decoder, on Glorot's; without normalisation and warm-up.
+
+    Scales value and output projections of attention and both matrices of the feed-forward block (query and key stay); embeddings
+    are N(0, 1 / width), scaled alike. Huang, Pérez, Ba & Volkovs, "Improving transformer optimization through
+    better initialization" (2020).
+    """
+    n = _depth(layers, "layers")
+    factor = _root(9 * n, 2) if decoder else 0.67 * _root(n, 2)
+    return ResidualPolicy(weights=factor, last=factor)
+
+
+def _deepnorm(alpha: float, beta: float) -> ResidualPolicy:
+    return ResidualPolicy(weights=beta, last=beta, skip=alpha)
+
+
+def deepnorm_encoder(layers: int) -> ResidualPolicy:
+    """DeepNorm, one stack alone: x -> LN(alpha x + f(x)), alpha = (2 layers)^(1/4); weights by (8 layers)^(-1/4).
+
+    Scales value and output projections and the feed-forward block, on Glorot's. Wang et al., "DeepNet: scaling transformers
+    to 1,000 layers" (2022).
+    """
+    n = _depth(layers, "layers")
+    return _deepnorm(1 / _root(2 * n, 2), _root(8 * n, 2))
+
+
+deepnorm_decoder = deepnorm_encoder
+
+
+def deepnorm_encoder_decoder(encoder: int, decoder: int) -> tuple[ResidualPolicy, ResidualPolicy]:
+    """DeepNorm of both stacks together, N = `encoder` and M = `decoder` layers: the encoder's policy and the decoder's.
+
+    alpha = 0.81 (N^4 M)^(1/16) and beta = 0.87 (N^4 M)^(-1/16); decoder (3 M)^(1/4) and (12 M)^(-1/4). Wang et al. (2022).
+    """
+    n, m = _depth(encoder, "encoder"), _depth(decoder, "decoder")
+    root = _root(float(n) ** 4 * m, 4)
+    return _deepnorm(0.81 / root, 0.87 * root), _deepnorm(1 / _root(3 * m, 2), _root(12 * m, 2))
+
+
+def rezero() -> ResidualPolicy:
+    """ReZero: a trained gate that starts at 0. Bachlechner et al., "ReZero is all you need" (2021)."""
+    return ResidualPolicy(gate=0.0, trained=True)
+
+
+def skip_init() -> ResidualPolicy:
+    """SkipInit: a trained scalar of 0 at the end of each branch, no normalisation.
+
+    De & Smith, "Batch normalization biases residual blocks towards the identity function in deep networks" (2020).
+    """
+    return ResidualPolicy(gate=0.0, trained=True)
+
+
+def layer_scale(layers: int) -> ResidualPolicy:
+    """LayerScale: a trained gate for each channel, 0.1 up to 18 layers, 1e-5 up to 24, 1e-6 beyond.
+
+    Touvron et al., "Going deeper with image transformers" (2021).
+    """
+    n = _depth(layers, "layers")
+    return ResidualPolicy(gate=0.1 if n <= 18 else 1e-5 if n <= 24 else 1e-6, trained=True)
+
+
+def zero_last() -> ResidualPolicy:
+    """The last layer (or the last normalisation's scale) of every branch zero, so that each block begins as the identity.
+
+    Goyal et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour" (2017).
+    """
+    return ResidualPolicy(last=0.0)
+
+
+def gpt2(layers: int, branches_per_layer: int = 2) -> ResidualPolicy:
+    """The last layer of each branch by 1 / sqrt(branches): Radford et al. (GPT-2, 2019); see also `ResidualNormal`."""
+    branches = _depth(layers, "layers") * _depth(branches_per_layer, "branches_per_layer")
+    return ResidualPolicy(last=_root(branches, 1))
+
+
+def depth_mup(branches: int) -> ResidualPolicy:
+    """Branches times branches^(-1/2): Yang, Yu, Zhu & Hayou, "Feature learning in infinite-depth neural networks" (2024)."""
+    return ResidualPolicy(gate=_root(_depth(branches, "branches"), 1))
+
+
+def complete_p(branches: int) -> ResidualPolicy:
+    """Branches times 1 / branches: Dey et al., "Don't be lazy: CompleteP enables compute-efficient deep transformers" (2025)."""
+    return ResidualPolicy(gate=1 / _depth(branches, "branches"))
