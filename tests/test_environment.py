@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The same bits whatever surrounds the call: guard pages, floating-point modes, fork, threads."""
+
+import concurrent.futures
+import contextlib
+import ctypes
+import faulthandler
+import itertools
+import mmap
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastinit import _core
+
+sys.path.insert(0, str(Path(__file__).parent / "vectors"))
+import make_golden as golden
+
+INFINITY = float("inf")
+ROWS = golden.read()
+SHORT = [row for row, _ in ROWS if row.count < 20_000]
+LONG = [(row, sha) for row, sha in ROWS if row.count > 500_000]
+# What flush-to-zero would change: subnormal values of each dtype.
+SUBNORMAL = [
+    golden.Row(law, dtype, parameters, 5, 6, 17, 5_000)
+    for dtype, tiny in (("float32", 3e-39), ("float64", 3e-309), ("float16", 1e-5), ("bfloat16", 3e-39))
+    for law, parameters in (
+        ("uniform", (-tiny, tiny)),
+        ("uniform", (tiny / 2, tiny)),
+        ("normal", (0.0, tiny)),
+        ("normal", (tiny, tiny / 4)),
+        ("truncated_normal", (0.0, tiny, -2.0, 2.0)),
+        ("truncated_normal", (tiny, tiny / 8, -1.0, INFINITY)),
+        ("truncated_normal", (0.0, tiny / 8, 5.25, 8.0)),
+    )
+]
+
+
+# ---- a child process -----------------------------------------------------------------------------
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+def status_of_child(function):
+    """How a forked child ends that calls `function`: 0, an exit status, or minus a signal."""
+    with warnings.catch_warnings():
+        # From 3.12 on Python warns of any thread at all, NumPy's BLAS has some, and none of them is needed.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            faulthandler.disable()  # some children are meant to crash
+            signal.alarm(60)  # a deadlock ends the child, too
+            function()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+# ---- guard memory --------------------------------------------------------------------------------
+
+
+class Guarded:
+    """Memory between two pages that nobody may touch."""
+
+    def __init__(self, size):
+        page = mmap.PAGESIZE
+        self.size = -(-size // page) * page
+        self._map = mmap.mmap(-1, self.size + 2 * page)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        libc = ctypes.CDLL(None, use_errno=True)
+        for guard in (address, address + page + self.size):
+            if libc.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) != 0:
+                raise OSError(ctypes.get_errno(), "mprotect")
+        self.memory = np.frombuffer(self._map, np.uint8, self.size, page)
+
+
+@needs_fork
+def test_guard_pages_guard():
+    """The test below can fail: one element too many at either end kills the process."""
+
+    def behind():
+        Guarded(100).memory.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))[mmap.PAGESIZE] = 1
+
+    def before():
+        Guarded(100).memory.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))[-1] = 1
+
+    assert status_of_child(behind) in (-signal.SIGSEGV, -signal.SIGBUS)
+    assert status_of_child(before) in (-signal.SIGSEGV, -signal.SIGBUS)
+
+
+@needs_fork
+def test_nothing_outside_the_output_is_touched(each_isa):
+    """Sizes 2^k - 1, 2^k, 2^k + 1, right behind a guard page and right before one."""
+    sizes = sorted({2**k + d for k in range(11) for d in (-1, 0, 1)} - {0})
+    kernels = {(row.law, row.dtype, row.parameters): row for row in SHORT}
+
+    def fill():
+        guarded = Guarded(8 * max(sizes)).memory
+        for row in kernels.values():
+            whole = row.values(count=max(sizes) + 63)
+            for count, skip in itertools.product(sizes, (0, 1, 63)):
+                nbytes = count * whole.itemsize
+                for piece in (guarded[:nbytes], guarded[-nbytes:]):
+                    values = piece.view(whole.dtype)
+                    row.fill(values, skip)
+                    if not np.array_equal(values, whole[skip : skip + count]):
+                        os._exit(2)
+
+    assert status_of_child(fill) == 0
+
+
+# ---- floating-point modes ------------------------------------------------------------------------
+
+# Machine code of two functions: set the control register from memory, and store it there.
+CONTROL = {
+    ("x86_64", "posix"): (b"\x0f\xae\x17\xc3", b"\x0f\xae\x1f\xc3"),  # ldmxcsr [rdi], stmxcsr [rdi]
+    ("AMD64", "nt"): (b"\x0f\xae\x11\xc3", b"\x0f\xae\x19\xc3"),  # ldmxcsr [rcx], stmxcsr [rcx]
+    ("aarch64", "posix"): (
+        b"\x01\x00\x40\xf9\x01\x44\x1b\xd5\xc0\x03\x5f\xd6",  # ldr x1, [x0]; msr fpcr, x1; ret
+        b"\x01\x44\x3b\xd5\x01\x00\x00\xf9\xc0\x03\x5f\xd6",  # mrs x1, fpcr; str x1, [x0]; ret
+    ),
+}
+X86_MODES = {"flush-to-zero": 0x9FC0, "down": 0x3F80, "up": 0x5F80, "to zero": 0x7F80}
+ARM_MODES = {"flush-to-zero": 1 << 24, "down": 2 << 22, "up": 1 << 22, "to zero": 3 << 22}
+
+
+@pytest.fixture(scope="module")
+def control():
+    """Two functions: set the floating-point control register, and read it."""
+    machine = platform.machine(), os.name
+    if machine not in CONTROL:
+        pytest.skip(f"no way to set the floating-point control register of {machine}")
+    try:
+        if os.name == "nt":
+            pytest.skip("executable memory needs another call on Windows")
+        code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    except OSError as error:
+        pytest.skip(f"no executable memory: {error}")
+    functions = []
+    for position, text in zip((0, 64), CONTROL[machine], strict=True):
+        code[position : position + len(text)] = text
+        address = ctypes.addressof(ctypes.c_char.from_buffer(code)) + position
+        functions.append(ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_uint64))(address))
+    load, store = functions
+
+    def read():
+        word = ctypes.c_uint64(0)
+        store(ctypes.byref(word))
+        return word.value
+
+    yield (lambda mode: load(ctypes.byref(ctypes.c_uint64(mode)))), read
+    del code
+
+
+@pytest.fixture(params=list(X86_MODES))
+def mode(request, control):
+    """A context in which the calling thread computes as another library may have left it."""
+    modes = ARM_MODES if platform.machine() == "aarch64" else X86_MODES
+    write, read = control
+    significant = 0xFFFFFFC0  # x86: without the sticky flags
+
+    @contextlib.contextmanager
+    def switched():
+        before = read()
+        try:
+            write(modes[request.param])
+            yield
+            assert read() & significant == modes[request.param] & significant, "not restored"
+        finally:
+            write(before)
+
+    return switched
+
+
+def test_modes_change_arithmetic(mode):
+    """The tests below can fail: each mode changes some result of NumPy's."""
+    a = np.array([3e-39, 1.0, -1.0], np.float32)
+    b = np.array([0.5, 1e-12, -1e-12], np.float32)
+    ordinary = a * b, a + b, a - b
+    with mode():
+        other = a * b, a + b, a - b
+    assert any((x != y).any() for x, y in zip(ordinary, other, strict=True))
+
+
+def test_same_bits_in_every_mode(each_isa, mode):
+    rows = [*SHORT, *SUBNORMAL]
+    expected = [row.values(count=min(row.count, 1_000)) for row in rows]
+    outputs = [np.empty_like(values) for values in expected]
+    with mode():
+        for row, out in zip(rows, outputs, strict=True):
+            row.fill(out)
+    for row, values, out in zip(rows, expected, outputs, strict=True):
+        np.testing.assert_array_equal(out, values, str(row))
+
+
+def test_same_bits_in_every_mode_of_worker_threads(mode):
+    """New threads inherit the mode of the one that makes them."""
+    outputs = [np.empty(row.count, golden.ITEM[row.dtype]) for row, _ in LONG]
+    with mode():
+        for (row, _), out in zip(LONG, outputs, strict=True):
+            row.fill(out, threads=3)
+    for (row, sha), out in zip(LONG, outputs, strict=True):
+        assert golden.digest(out) == sha, str(row)
+
+
+def test_subnormal_rows_are_subnormal():
+    """Most of their values, or flush-to-zero would change nothing."""
+    for row in SUBNORMAL:
+        values = row.values().astype(np.uint64)
+        exponent = {"float32": 0xFF << 23, "float64": 0x7FF << 52, "float16": 0x1F << 10}
+        mask = exponent.get(row.dtype, 0xFF << 7)
+        subnormal = (values & np.uint64(mask) == 0) & (values << 1 & np.uint64(2**64 - 1) != 0)
+        assert subnormal.mean() > 0.5, str(row)
+
+
+# ---- processes and threads -----------------------------------------------------------------------
+
+
+@needs_fork
+def test_same_bits_after_fork():
+    """Of a process that has used threads, in a child that uses threads."""
+    for row, _ in LONG:
+        row.values(threads=2)
+
+    def check():
+        if any(golden.digest(row.values(threads=3)) != sha for row, sha in LONG):
+            os._exit(2)
+
+    assert status_of_child(check) == 0
+
+
+def test_same_bits_from_several_python_threads_at_once(each_isa):
+    medium = [(row, sha) for row, sha in ROWS if row.count < 200_000]
+    jobs = [(row, sha, threads) for row, sha in [*medium, *LONG[::2]] for threads in (1, 2)]
+
+    def run(job):
+        row, sha, threads = job
+        return golden.digest(row.values(threads=threads)) == sha
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(run, jobs))
+
+
+@needs_fork
+def test_workers_are_gone_after_the_call():
+    """No pool: a process ends with its one thread, so that fork and exit have nothing to wait for."""
+    if not Path("/proc/self/task").exists():
+        pytest.skip("this system does not list a process's threads")
+
+    def check():
+        row = max((row for row, _ in LONG), key=lambda row: row.count)
+        row.values(threads=7)
+        for _ in range(100):  # a joined thread leaves the list a moment later
+            if len(os.listdir("/proc/self/task")) == 1:
+                return
+            time.sleep(0.05)
+        os._exit(2)
+
+    assert status_of_child(check) == 0
+
+
+@pytest.mark.parametrize("name", [*_core.available_isas(), ""])
+def test_instruction_set_of_the_environment(name):
+    """FASTINIT_ISA chooses; empty means the widest."""
+    code = "from fastinit import _core; print(_core.isa())"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "FASTINIT_ISA": name}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert run.stdout.strip() == (name or _core.available_isas()[-1])
