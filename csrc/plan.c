@@ -82,6 +82,10 @@ static fi_status plan_uniform(fi_plan *plan) {
     return FI_OK;
 }
 
+/* A bound in the dtype; a standard deviation of 0 times an infinite one is 0. */
+static double bound(double mean, double std, double z) { return std == 0 ? mean : mean + std * z; }
+static float bound_f(float mean, float std, float z) { return std == 0 ? mean : mean + std * z; }
+
 static fi_status plan_truncated(fi_plan *plan) {
     const double lower = plan->dist.c, upper = plan->dist.d;
     plan->tail_low = fi_normal_tail(-lower);
@@ -97,8 +101,8 @@ static fi_status plan_truncated(fi_plan *plan) {
         return FI_ERR_NO_MASS;
     plan->clamp = 1;
     if (plan->dtype == FI_FLOAT64) {
-        plan->clamp_low = plan->shift + plan->scale * lower;
-        plan->clamp_high = plan->shift + plan->scale * upper;
+        plan->clamp_low = bound(plan->shift, plan->scale, lower);
+        plan->clamp_high = bound(plan->shift, plan->scale, upper);
         return FI_OK;
     }
 
@@ -110,8 +114,8 @@ static fi_status plan_truncated(fi_plan *plan) {
         low_f = (float)lower;
         high_f = (float)upper;
     }
-    plan->clamp_low_f = plan->scale_f == 0 ? plan->shift_f : plan->shift_f + plan->scale_f * low_f;
-    plan->clamp_high_f = plan->scale_f == 0 ? plan->shift_f : plan->shift_f + plan->scale_f * high_f;
+    plan->clamp_low_f = bound_f(plan->shift_f, plan->scale_f, low_f);
+    plan->clamp_high_f = bound_f(plan->shift_f, plan->scale_f, high_f);
     if (is16(plan->dtype)) {
         const float low = plan->clamp_low_f, high = plan->clamp_high_f;
         inside16(low, high, 0, plan->dtype, &plan->clamp_low_f, &plan->clamp_high_f);
