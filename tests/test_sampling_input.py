@@ -74,9 +74,9 @@ TRUNCATED = [
     ({"upper": "2"}, TypeError, "upper: expected a real number, got '2'"),
 ]
 COMMON = [
-    ({"dtype": "float8"}, ValueError, "dtype: expected one of float32, float64, float16, bfloat16, got 'float8'"),
+    ({"dtype": "float8"}, ValueError, "dtype: expected one of float32, .*bfloat16, .*got 'float8'"),
     ({"dtype": "int32"}, ValueError, "dtype: expected one of float32.*got 'int32'"),
-    ({"dtype": np.complex64}, ValueError, "dtype: expected one of float32.*got 'complex64'"),
+    ({"dtype": np.bool_}, ValueError, "dtype: expected one of float32.*got 'bool'"),
     ({"dtype": ">f4"}, ValueError, "dtype: expected one of float32.*got '>f4'"),
     ({"dtype": 3.5}, TypeError, r"dtype: expected one of float32.*got 3\.5"),
     ({"key": None}, TypeError, r"key: expected a fastinit\.Key, got NoneType"),

@@ -180,7 +180,7 @@ def fill(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_t stre
 
 
 def fill_block(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_t stream,
-               uint64_t first, list counts, list strides, unsigned threads=1):
+               uint64_t first, list counts, list strides, unsigned threads=1, unsigned plane=0):
     """Write a strided block of a random tensor to `out`: element first + sum(i_k * strides[k]) at i."""
     cdef Output output
     cdef fi_plan plan
@@ -192,7 +192,7 @@ def fill_block(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_
         block.counts[k] = counts[k]
         block.strides[k] = strides[k]
         elements *= block.counts[k]
-    plan_open(&plan, law, dtype, parameters, seed, stream, 0)
+    plan_open(&plan, law, dtype, parameters, seed, stream, plane)
     output_open(&output, out, dtype)
     if output.count != elements:
         PyBuffer_Release(&output.view)

@@ -9,27 +9,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_out", "check_shape", "new_array", "raw_view", "resolve", "store", "working"]
+__all__ = [
+    "LARGEST_FLOAT8", "check_out", "check_shape", "new_array", "numpy_dtype", "part_of", "raw_view", "resolve",
+    "rounded", "store", "working",
+]  # fmt: skip
 
-_NUMPY = {
+_NUMPY: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
     "float16": np.dtype(np.float16),
+    "complex64": np.dtype(np.complex64),
+    "complex128": np.dtype(np.complex128),
 }
-_ITEMSIZE = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
+# Dtypes of ml_dtypes, as the unsigned integers that hold their bits. Of the float8 ones, the largest number.
+LARGEST_FLOAT8 = {
+    "float8_e3m4": 15.5, "float8_e4m3": 240.0, "float8_e4m3b11fnuz": 30.0, "float8_e4m3fn": 448.0,
+    "float8_e4m3fnuz": 240.0, "float8_e5m2": 57344.0, "float8_e5m2fnuz": 57344.0,
+}  # fmt: skip
+_BITS: dict[str, np.dtype[Any]] = {"bfloat16": np.dtype(np.uint16), **dict.fromkeys(LARGEST_FLOAT8, np.dtype(np.uint8))}
+_PART = {"complex64": "float32", "complex128": "float64"}
+_ITEMSIZE = {name: kind.itemsize for name, kind in (_NUMPY | _BITS).items()}
+_FORMATS = {"float16": "e", "float32": "f", "float64": "d", "complex64": "Zf", "complex128": "Zd"}
 _LINE = 64  # bytes of a cache line, and of the widest vector: what JAX wants to take an array as it is
 
 
-def bfloat16() -> np.dtype[Any]:
-    """The bfloat16 dtype of ml_dtypes, which NumPy itself does not have."""
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The NumPy dtype of a supported name; NumPy itself does not have bfloat16 and float8, ml_dtypes does."""
+    if name in _NUMPY:
+        return _NUMPY[name]
     try:
         import ml_dtypes
     except ImportError:
         raise ImportError(
-            "dtype bfloat16: expected the package ml_dtypes (pip install 'fastinit[bf16]'), which is "
-            "not installed; without it pass a uint16 array as out= to get the bits"
+            f"dtype {name}: expected the package ml_dtypes (pip install 'fastinit[bf16]'), which is not "
+            f"installed; without it pass a {_BITS[name]} array as out= to get the bits of bfloat16"
         ) from None
-    return np.dtype(ml_dtypes.bfloat16)
+    if not hasattr(ml_dtypes, name):
+        raise ImportError(f"dtype {name}: expected a version of ml_dtypes that has it, got {ml_dtypes.__version__}")
+    found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return found
+
+
+def part_of(dtype: str) -> str | None:
+    """The dtype of the two parts of a complex one; None of a real one."""
+    return _PART.get(dtype)
 
 
 def resolve(dtype: Any) -> str:
@@ -38,7 +61,8 @@ def resolve(dtype: Any) -> str:
     Parameters
     ----------
     dtype : str, type or numpy.dtype
-        ``"float32"``, ``"float64"``, ``"float16"``, ``"bfloat16"``, or anything of that name.
+        ``"float32"``, ``"float64"``, ``"float16"``, ``"bfloat16"``, ``"complex64"``, ``"complex128"``, one of
+        ml_dtypes' float8 such as ``"float8_e4m3fn"``, or anything of that name.
 
     Raises
     ------
@@ -62,7 +86,7 @@ def resolve(dtype: Any) -> str:
 
 def working(dtype: str) -> str:
     """The dtype that values are computed in before the one rounding to `dtype`."""
-    return "float64" if dtype == "float64" else "float32"
+    return dtype if dtype in ("float64", *_PART) else "float32"
 
 
 def check_shape(shape: Any) -> tuple[int, ...]:
@@ -90,7 +114,7 @@ def check_shape(shape: Any) -> tuple[int, ...]:
 
 def new_array(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """An uninitialised array that starts at a multiple of 64 bytes."""
-    kind = bfloat16() if dtype == "bfloat16" else _NUMPY[dtype]
+    kind = numpy_dtype(dtype)
     size = math.prod(shape) * kind.itemsize
     memory = np.empty(size + _LINE, dtype=np.uint8)
     start = -memory.ctypes.data % _LINE
@@ -101,13 +125,13 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
     """Check that `out` can hold an array of `shape` and `dtype`, and return its memory.
 
     `out` is an array of that dtype and shape, or any other writable C-contiguous buffer of as
-    many bytes. bfloat16 may come as uint16.
+    many bytes. bfloat16 may come as uint16, float8 as uint8.
     """
-    if type(out) is np.ndarray and dtype != "bfloat16":
+    if type(out) is np.ndarray and dtype in _NUMPY:
         if out.shape == shape and out.dtype == _NUMPY[dtype] and out.flags.carray:
             return out
     if isinstance(out, np.ndarray):
-        if out.dtype.name != dtype and not (dtype == "bfloat16" and out.dtype == np.uint16):
+        if out.dtype.name not in ((dtype, _BITS[dtype].name) if dtype in _BITS else (dtype,)):
             raise ValueError(f"out: expected dtype {dtype}, got {out.dtype}")
         if not out.dtype.isnative:
             raise ValueError(f"out: expected native byte order, got {out.dtype}")
@@ -134,7 +158,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
         if not view.c_contiguous:
             raise ValueError("out: expected a C-contiguous buffer, got a strided one")
         size = math.prod(shape) * _ITEMSIZE[dtype]
-        typed = {"bfloat16": "H", "float16": "e", "float32": "f", "float64": "d"}[dtype]
+        typed = _FORMATS[dtype] if dtype in _FORMATS else _BITS[dtype].char
         if view.format not in ("B", "b", "c", typed):
             raise ValueError(f"out: expected a buffer of bytes or of {dtype}, got format {view.format!r}")
         if view.nbytes != size:
@@ -145,24 +169,28 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
 
 
 def raw_view(array: NDArray[Any]) -> Any:
-    """An array as something that exports a buffer: bfloat16 does not, its bits as uint16 do."""
-    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+    """An array as something that exports a buffer: those of ml_dtypes do not, their bits do."""
+    bits = _BITS.get(array.dtype.name)
+    return array if bits is None else array.view(bits)
+
+
+def rounded(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """`values` in `dtype`. 16-bit and float8 dtypes are the roundings of float32 values, float8 within its finite range."""
+    with np.errstate(over="ignore"):
+        if dtype in _BITS or dtype == "float16":
+            values = values.astype(np.float32)
+        if dtype in LARGEST_FLOAT8:
+            values = np.clip(values, -LARGEST_FLOAT8[dtype], LARGEST_FLOAT8[dtype])
+        return np.asarray(values.astype(numpy_dtype(dtype)))
 
 
 def store(values: NDArray[Any], dtype: str, out: Any = None) -> Any:
-    """`values`, an array of float64, rounded to `dtype`: a new array, or written to `out`.
-
-    The 16-bit dtypes are the roundings of the float32 values.
-    """
+    """`values`, an array of float64 or what `working` says, rounded to `dtype`: a new array, or written to `out`."""
     if out is None:
         out = new_array(values.shape, dtype)
         memory = raw_view(out)
     else:
         memory = check_out(out, values.shape, dtype)
-    with np.errstate(over="ignore"):
-        if dtype in ("float16", "bfloat16"):
-            values = values.astype(np.float32)
-        rounded = values.astype(bfloat16() if dtype == "bfloat16" else _NUMPY[dtype])
-    rounded = raw_view(rounded)
-    np.frombuffer(memory, dtype=rounded.dtype).reshape(values.shape)[...] = rounded
+    bits = raw_view(rounded(values, dtype))
+    np.frombuffer(memory, dtype=bits.dtype).reshape(values.shape)[...] = bits
     return out

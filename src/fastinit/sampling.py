@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .dtypes import check_out, check_shape, new_array, raw_view, resolve
+from .dtypes import (
+    LARGEST_FLOAT8,
+    check_out,
+    check_shape,
+    new_array,
+    numpy_dtype,
+    part_of,
+    raw_view,
+    resolve,
+    store,
+)
 from .keys import Key
 from .threads import get_num_threads
 
@@ -28,12 +38,17 @@ _LARGEST = {
     "bfloat16": float.fromhex("0x1.fep127"),
     "float32": float(np.finfo(np.float32).max),
     "float64": math.inf,
+    "complex64": float(np.finfo(np.float32).max),
+    "complex128": math.inf,
+    **LARGEST_FLOAT8,
 }
+_NARROW = {"float16", *LARGEST_FLOAT8}
+_ROOT_HALF = 0.7071067811865476
 
 
 def _number(value: Any, what: str, dtype: str, *, infinite: bool = False) -> float:
     """A parameter as a float that the dtype can hold."""
-    if type(value) is float and -3e38 < value < 3e38 and dtype != "float16":
+    if type(value) is float and -3e38 < value < 3e38 and dtype not in _NARROW:
         return value
     if isinstance(value, (str, bytes)) or np.ndim(value) != 0 or isinstance(value, complex):
         raise TypeError(f"{what}: expected a real number, got {value!r}")
@@ -80,11 +95,51 @@ def check_law(law: str, parameters: Iterable[Any], dtype: str) -> tuple[float, .
     return mean, std, lower, upper
 
 
-def fill(out: Any, law: str, parameters: tuple[float, ...], key: Key, dtype: str, first: int = 0) -> None:
+def fill(
+    out: Any, law: str, parameters: tuple[float, ...], key: Key, dtype: str, first: int = 0, plane: int = 0
+) -> None:
     """Write elements first, first + 1, ... of a tensor to a checked buffer (see `check_out`)."""
     _core.fill(
-        out, _LAW[law], _DTYPE[dtype], parameters, key.seed, key.stream, first, get_num_threads()
+        out, _LAW[law], _DTYPE[dtype], parameters, key.seed, key.stream, first, get_num_threads(), plane
     )
+
+
+def _halved(law: str, parameters: tuple[float, ...], *, centred: bool) -> tuple[float, ...]:
+    """The law of one part of a complex number: 1/sqrt(2) of the width, about the same centre or about 0."""
+    if law == "uniform":
+        low, high = parameters
+        middle, reach = (low / 2 + high / 2), (high / 2 - low / 2) * _ROOT_HALF
+        middle = 0.0 if centred else middle
+        return middle - reach, middle + reach
+    mean, std, *bounds = parameters
+    return (0.0 if centred else mean, std * _ROOT_HALF, *bounds)
+
+
+def _of_parts(
+    law: str, parameters: tuple[float, ...], name: str, out: Any, part: Callable[..., NDArray[Any]]
+) -> Any:
+    """A tensor of a dtype that the kernels do not have, from tensors ``part(dtype, parameters, plane)`` of one that they have.
+
+    Complex numbers have the variance of the law, E|z - E z|^2: real and imaginary part are independent, with half of it each.
+    """
+    real = part_of(name)
+    if real is not None:
+        values = part(real, _halved(law, parameters, centred=False), 0).astype(numpy_dtype(name))
+        values.imag = part(real, _halved(law, parameters, centred=True), 2)
+        return store(values, name, out)
+    values = part("float32", parameters, 0)
+    if law != "normal":
+        # The outermost float8 numbers inside the bounds, found among all of them.
+        bits = np.arange(256, dtype=np.uint8).view(numpy_dtype(name)).astype(np.float64)
+        if law == "uniform":
+            inside = bits[(bits >= parameters[0]) & (bits < parameters[1])]
+        else:
+            low, high = (parameters[0] + parameters[1] * bound for bound in parameters[2:])
+            inside = bits[(bits >= low) & (bits <= high)]
+        if not inside.size:
+            raise ValueError(f"dtype: expected one with numbers between the bounds of {law}{parameters}, got {name}")
+        values = np.clip(values, inside.min(), inside.max())
+    return store(values, name, out)
 
 
 def draw(law: str, parameters: Iterable[Any], shape: Any, key: Any, dtype: Any, out: Any) -> Any:
@@ -93,6 +148,14 @@ def draw(law: str, parameters: Iterable[Any], shape: Any, key: Any, dtype: Any, 
     sizes = check_shape(shape)
     checked = check_law(law, parameters, name)
     check_key(key)
+    if name not in _DTYPE:
+
+        def part(dtype: str, of_part: tuple[float, ...], plane: int) -> NDArray[Any]:
+            values = new_array(sizes, dtype)
+            fill(values, law, of_part, key, dtype, plane=plane)
+            return values
+
+        return _of_parts(law, checked, name, out, part)
     if out is None:
         out = new_array(sizes, name)
         memory = raw_view(out)
@@ -121,8 +184,9 @@ def uniform(
     key : Key
         Names the tensor: the same key gives the same values.
     dtype : str or dtype, default "float32"
-        float32, float64, float16 or bfloat16. The 16-bit values are the roundings of the float32 ones,
-        kept inside the interval.
+        float32, float64, float16, bfloat16, or one of ml_dtypes' float8; 16-bit and float8 values are the roundings of
+        the float32 ones, kept inside the interval. Also complex64 and complex128: independent parts about the interval's
+        middle and about 0, each of half the variance.
     out : writable C-contiguous buffer, optional
         An array of that shape and dtype (bfloat16 also as uint16), or bytes of that size.
 
@@ -252,7 +316,7 @@ def resolve_index(shape: tuple[int, ...], index: Any) -> list[tuple[int, int, in
 
 def fill_piece(
     law: str, parameters: Iterable[Any], shape: Any, index: Any, key: Any, dtype: Any, out: Any
-) -> NDArray[Any]:
+) -> Any:
     """``draw(law, parameters, shape, key, dtype)[index]``, without making the rest."""
     name = resolve(dtype)
     sizes = check_shape(shape)
@@ -260,11 +324,6 @@ def fill_piece(
     check_key(key)
     axes = resolve_index(sizes, index)
     piece = tuple(count for _, _, count, stays in axes if stays)
-    if out is None:
-        out = new_array(piece, name)
-        memory = raw_view(out)
-    else:
-        memory = check_out(out, piece, name)
     first, width = 0, 1
     counts: list[int] = []  # from the last axis to the first, neighbours merged where they touch
     strides: list[int] = []
@@ -276,9 +335,26 @@ def fill_piece(
             counts.append(count)
             strides.append(step * width)
         width *= size
-    if 0 not in counts:
-        _core.fill_block(
-            memory, _LAW[law], _DTYPE[name], checked, key.seed, key.stream, first,
-            counts[::-1] or [1], strides[::-1] or [1], get_num_threads(),
-        )  # fmt: skip
+
+    def write(memory: Any, dtype: str, of_part: tuple[float, ...], plane: int) -> None:
+        if 0 not in counts:
+            _core.fill_block(
+                memory, _LAW[law], _DTYPE[dtype], of_part, key.seed, key.stream, first,
+                counts[::-1] or [1], strides[::-1] or [1], get_num_threads(), plane,
+            )  # fmt: skip
+
+    if name not in _DTYPE:
+
+        def part(dtype: str, of_part: tuple[float, ...], plane: int) -> NDArray[Any]:
+            values = new_array(piece, dtype)
+            write(values, dtype, of_part, plane)
+            return values
+
+        return _of_parts(law, checked, name, out, part)
+    if out is None:
+        out = new_array(piece, name)
+        memory = raw_view(out)
+    else:
+        memory = check_out(out, piece, name)
+    write(memory, name, checked, 0)
     return out

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dtypes import check_shape, resolve, store, working
+from ..dtypes import check_shape, part_of, resolve, store, working
 from ..keys import Key, check_word
 from ..sampling import check_key, resolve_index
 
@@ -93,6 +93,15 @@ class Initializer:
                 options.append(f"{field.name}={value!r}")
         return f"{type(self).__name__}({', '.join(options)})"
 
+    # Only an independent law, a fixed tensor, or what is made of these has a meaning in complex numbers.
+    _complex: ClassVar[bool] = False
+
+    def _dtype(self, dtype: Any) -> str:
+        name = resolve(dtype)
+        if part_of(name) and not self._complex:
+            raise ValueError(f"dtype: expected a real one for {type(self).__name__}, got {name}")
+        return name
+
     def _key(self, key: Key | None) -> Key:
         if key is not None:
             return check_key(key)
@@ -111,7 +120,9 @@ class Initializer:
         ----------
         shape : tuple of int
         dtype : str or dtype, default "float32"
-            float32, float64, float16 or bfloat16; 16-bit values are the roundings of float32 ones.
+            float32, float64, float16, bfloat16 or one of ml_dtypes' float8; 16-bit and float8 values are the roundings of
+            float32 ones. Independent laws and fixed tensors also have complex64 and complex128, where the variance
+            is E|z - E z|^2.
         key : Key, optional
             Overrides the seed.
         out : writable C-contiguous buffer, optional
@@ -123,7 +134,7 @@ class Initializer:
             If the shape has no meaning here, or an argument is of the wrong kind; nothing has been
             written then.
         """
-        name, sizes = resolve(dtype), check_shape(shape)
+        name, sizes = self._dtype(dtype), check_shape(shape)
         return store(self._values(sizes, working(name), self._key(key)), name, out)
 
     def shard(
@@ -153,7 +164,7 @@ class Initializer:
         ValueError, TypeError
             As in a call.
         """
-        name, sizes = resolve(dtype), check_shape(shape)
+        name, sizes = self._dtype(dtype), check_shape(shape)
         picks = tuple(
             slice(start, None if start + step * count < 0 else start + step * count, step)
             if stays

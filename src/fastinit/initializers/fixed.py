@@ -19,6 +19,8 @@ __all__ = ["Constant", "Fixed", "Identity", "Ones", "Zeros"]
 class Fixed(Initializer):
     """A tensor that depends on its shape alone: variance and bounds are those of its elements."""
 
+    _complex = True
+
     def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
         raise NotImplementedError
 

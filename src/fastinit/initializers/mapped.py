@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dtypes import check_shape, resolve, store
+from ..dtypes import check_shape, store
 from ..elementary import exp, log, log_1_minus_exp
 from ..keys import Key
 from ..sampling import fill_piece, uniform
@@ -43,7 +43,7 @@ class Mapped(Initializer):
         dtype: Any = "float32",
         out: Any = None,
     ) -> Any:
-        name, sizes = resolve(dtype), check_shape(shape)
+        name, sizes = self._dtype(dtype), check_shape(shape)
         u = fill_piece("uniform", (0.0, 1.0), sizes, index, self._key(key), "float64", None)
         return store(self._of(u), name, out)
 

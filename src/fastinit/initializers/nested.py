@@ -25,6 +25,8 @@ def _as_config(initializer: Initializer) -> dict[str, Any]:
 class Nested(Initializer):
     """An initializer with the option `initializer`, one or a tuple of them. Not one itself."""
 
+    _complex = True  # as far as those are
+
     def __post_init__(self) -> None:
         from .lookup import get  # which imports this module
 
@@ -101,7 +103,7 @@ class Times(Nested):
         return fill_piece(*self._law(sizes), sizes, index, self._key(key), dtype, out)
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
-        values: NDArray[Any] = self.initializer._values(shape, dtype, key)
+        values: NDArray[Any] = self.initializer(shape, dtype, key=key)
         return np.asarray(values * np.dtype(dtype).type(self.factor))
 
     def _mean(self, shape: Any) -> float:

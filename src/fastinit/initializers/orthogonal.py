@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dtypes import check_shape, resolve, store, working
+from ..dtypes import check_shape, store, working
 from ..haar import haar
 from ..keys import Key
 from ..sampling import resolve_index
@@ -80,7 +80,7 @@ class Orthogonal(Initializer):
         out: Any = None,
     ) -> Any:
         # Of a tall matrix the columns between the outermost wanted ones are made, of a wide one the rows.
-        name, sizes = resolve(dtype), check_shape(shape)
+        name, sizes = self._dtype(dtype), check_shape(shape)
         rows, columns, gain = self._matrix(sizes)
         axes, split = resolve_index(sizes, index), self._split(sizes)
         reach = [range(start, start + step * count, step) for start, step, count, _ in axes]

@@ -1,0 +1,134 @@
+"""Complex and float8 tensors: parts and roundings of what the kernels draw.
+
+Statistical bounds are five standard errors at fixed seeds: false alarm 6e-7 each.
+"""
+
+import math
+
+import numpy as np
+import pytest
+
+from fastinit import (
+    Constant,
+    GlorotUniform,
+    HeNormal,
+    Identity,
+    Key,
+    Orthogonal,
+    PerGate,
+    RandomNormal,
+    Sparse,
+    Times,
+    TruncatedNormal,
+    VarianceScaling,
+    _core,
+    normal,
+    truncated_normal,
+    uniform,
+)
+from fastinit.initializers import LogUniform
+
+SHAPE = (300, 200)
+DRAWN = [HeNormal(), GlorotUniform(), VarianceScaling(), TruncatedNormal(1.0, 0.5, -1.0, 3.0), RandomNormal(2.0, 3.0)]
+
+
+@pytest.mark.parametrize("initializer", DRAWN, ids=repr)
+def test_the_variance_of_complex_numbers_is_the_stated_one(initializer):
+    z = initializer(SHAPE, "complex128", key=Key(5))
+    deviations = np.abs(z - z.mean()) ** 2
+    error = deviations.std() / math.sqrt(z.size)
+    assert abs(deviations.mean() - initializer.variance(SHAPE)) < 5 * error
+    # Half of it in each part, and the parts independent.
+    real, imaginary = z.real - z.real.mean(), z.imag - z.imag.mean()
+    for part in (real, imaginary):
+        assert abs((part**2).mean() - initializer.variance(SHAPE) / 2) < 5 * (part**2).std() / math.sqrt(z.size)
+    product = real * imaginary
+    assert abs(product.mean()) < 5 * product.std() / math.sqrt(z.size)
+
+
+def test_complex_parts_are_planes_of_the_stream():
+    z = normal((100,), 2.0, 3.0, key=Key(7), dtype="complex64")
+    assert z.dtype == np.complex64
+    root = 3 * 0.7071067811865476
+    assert np.array_equal(z.real, normal((100,), 2.0, root, key=Key(7)))
+    imaginary = np.empty(100, np.float32)
+    _core.fill(imaginary, _core.LAWS.index("normal"), 0, (0.0, root), 7, 0, 0, 1, 2)
+    assert np.array_equal(z.imag, imaginary)
+    u = uniform((10_000,), 1.0, 3.0, key=Key(7), dtype="complex64")
+    assert abs(u.real - 2).max() <= 0.7071068
+    assert abs(u.imag).max() <= 0.7071068
+    # The two precisions are one network.
+    assert np.allclose(z, normal((100,), 2.0, 3.0, key=Key(7), dtype="complex128"), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize(
+    "initializer",
+    [*DRAWN, Identity(2.0), Constant(0.5), Times("he_normal", 0.5), PerGate(["he_normal", "zeros"])],
+    ids=repr,
+)
+def test_complex_shards_shapes_and_memory(initializer, dtype):
+    whole = initializer(SHAPE, dtype, key=Key(3))
+    assert (whole.dtype, whole.shape) == (dtype, SHAPE)
+    for piece in (np.s_[3], np.s_[::-7, 2:9], np.s_[4:4]):
+        assert np.array_equal(initializer.shard(SHAPE, piece, dtype=dtype, key=Key(3)), whole[piece])
+    out = np.empty(SHAPE, dtype)
+    assert initializer(SHAPE, dtype, key=Key(3), out=out) is out
+    assert np.array_equal(out, whole)
+    with pytest.raises(ValueError, match="out: expected dtype"):
+        initializer(SHAPE, dtype, out=np.empty(SHAPE, np.float64))
+    assert initializer((0, 4), dtype).shape == (0, 4)
+
+
+@pytest.mark.parametrize("initializer", [Orthogonal(), Sparse(3), LogUniform(), Times(Orthogonal(), 2.0)], ids=repr)
+def test_what_has_no_complex_law_says_so(initializer):
+    with pytest.raises(ValueError, match="dtype: expected a real one for"):
+        initializer((9, 9), "complex64")
+    with pytest.raises(ValueError, match="dtype: expected a real one for"):
+        initializer.shard((9, 9), 0, dtype="complex64")
+
+
+FLOAT8 = ["float8_e4m3fn", "float8_e5m2", "float8_e4m3", "float8_e3m4", "float8_e4m3b11fnuz", "float8_e5m2fnuz"]
+
+
+@pytest.mark.parametrize("name", FLOAT8)
+@pytest.mark.parametrize("initializer", [*DRAWN, Orthogonal(), Constant(0.3), Sparse(3, std=0.5)], ids=repr)
+def test_float8_is_the_rounding_of_float32(initializer, name):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    kind = getattr(ml_dtypes, name, None)
+    if kind is None:
+        pytest.skip(f"this ml_dtypes has no {name}")
+    small = initializer(SHAPE, kind, key=Key(1))
+    assert small.dtype == kind
+    largest = float(ml_dtypes.finfo(kind).max)
+    expected = np.clip(initializer(SHAPE, key=Key(1)), -largest, largest).astype(kind).astype(np.float64)
+    values = small.astype(np.float64)
+    assert np.isfinite(values).all()
+    low, high = initializer.bounds(SHAPE)
+    moved = values != expected
+    assert ((expected[moved] < low) | (expected[moved] >= high)).all()
+    assert (values >= low).all() or (values[values < low] == expected[values < low]).all()
+    assert np.array_equal(initializer.shard(SHAPE, np.s_[2:5, ::3], dtype=kind, key=Key(1)), small[2:5, ::3])
+    bits = np.empty(SHAPE, np.uint8)
+    initializer(SHAPE, name, key=Key(1), out=bits)
+    assert np.array_equal(bits, small.view(np.uint8))
+
+
+def test_float8_stays_inside_bounds_and_range():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    kind = ml_dtypes.float8_e4m3fn
+    u = uniform((10_000,), 0.0, 1.0, key=Key(0), dtype=kind).astype(np.float64)
+    assert (u.min() >= 0, u.max()) == (True, 0.9375)  # the largest below 1
+    t = truncated_normal((10_000,), 0.0, 1.0, -1.03, 1.03, key=Key(0), dtype=kind).astype(np.float64)
+    assert np.abs(t).max() == 1.0
+    n = normal((10_000,), 0.0, 400.0, key=Key(0), dtype=kind).astype(np.float64)
+    assert np.abs(n).max() == 448
+    with pytest.raises(ValueError, match="expected one with numbers between the bounds"):
+        uniform((3,), 1.01, 1.02, key=Key(0), dtype=kind)
+    with pytest.raises(ValueError, match="in the range of float8_e4m3fn"):
+        normal((3,), 500.0, 1.0, key=Key(0), dtype=kind)
+
+
+def test_names_of_dtypes():
+    with pytest.raises(ValueError, match=r"dtype: expected one of float32, .*float8_e5m2.*, got 'int8'"):
+        normal(3, key=Key(0), dtype="int8")
