@@ -39,7 +39,7 @@ static void reflect(void *context, unsigned worker, unsigned workers) {
 /* Later columns need more reflections: the last group first, so that the threads end together. */
 static void apply(void *context, unsigned worker, unsigned workers) {
     launch *all = context;
-    const size_t width = FI_HAAR_PANELS * all->kernels->columns;
+    const size_t width = all->job.panels * all->kernels->columns;
     const size_t groups = (all->job.run->count + width - 1) / width;
     (void)workers;
     for (size_t g; (g = (size_t)fi_ticket(&all->next)) < groups;)
@@ -71,11 +71,17 @@ fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads) {
     if (threads < 1) threads = 1;
     const unsigned workers = products / 2e6 < threads ? (unsigned)(products / 2e6) + 1 : threads;
 
+    /* Several tasks a thread, so that all end together. */
+    const size_t wanted = (run->count + all.kernels->columns - 1) / all.kernels->columns;
+    job->panels = wanted / (4 * workers);
+    if (job->panels < 1) job->panels = 1;
+    if (job->panels > FI_HAAR_PANELS) job->panels = FI_HAAR_PANELS;
+
     const size_t size = dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float);
     const size_t v = fi_haar_block(job, job->blocks) * size;
     const size_t t = job->blocks * FI_REFLECTIONS * FI_REFLECTIONS * size;
     const size_t sign = job->blocks * FI_REFLECTIONS * size;
-    const size_t panels = FI_HAAR_PANELS * all.kernels->columns * job->rows;
+    const size_t panels = job->panels * all.kernels->columns * job->rows;
     const size_t row = job->blocks * FI_REFLECTIONS;
     const size_t scratch = (panels > row ? panels : row) * size;
     char *memory = malloc(v + t + sign + workers * (scratch + sizeof(void *)) + FI_LINE);

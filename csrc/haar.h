@@ -6,10 +6,8 @@
 
 #include "internal.h"
 
-/* Reflections applied together, and columns of the result that one task makes in groups of panels. Both are
- * a part of what is computed or of its speed on every instruction set alike; the first decides bits. */
-#define FI_REFLECTIONS 64
-#define FI_HAAR_PANELS 4
+#define FI_REFLECTIONS 64 /* applied together: a part of the arithmetic, so of the bits */
+#define FI_HAAR_PANELS 4  /* of columns that one task makes at most, to read v less often */
 
 typedef struct {
     const fi_haar_run *run;
@@ -18,6 +16,7 @@ typedef struct {
     size_t rows;        /* of the matrix, rounded up to whole tiles */
     size_t reflections; /* that the wanted columns need: up to the last of them */
     size_t blocks;
+    size_t panels; /* of columns that one task makes */
     /* v: the reflections' vectors. Block k has rows FI_REFLECTIONS * k to the end, in column panels (see
      * gemm_template.h). t: one triangle T a block, panels too. sign: D, one a column. */
     void *v, *t, *sign;
@@ -30,7 +29,7 @@ struct fi_haar_kernels {
     void (*draw)(const fi_haar_job *job, unsigned worker, size_t begin, size_t end);
     /* From the normals of a block to its reflections, its signs and its triangle. */
     void (*reflect)(const fi_haar_job *job, size_t block);
-    /* Group g of FI_HAAR_PANELS panels of wanted columns, to the output. */
+    /* Group g of panels of wanted columns, to the output. */
     void (*apply)(const fi_haar_job *job, unsigned worker, size_t group);
 };
 

@@ -85,21 +85,22 @@ static void FI_REAL(haar_reflect)(const fi_haar_job *job, size_t block) {
                 FI_REAL(haar_gather)(gram[b][a * FI_COLUMNS + i], v + a * height * FI_COLUMNS, i,
                                      v + b * height * FI_COLUMNS, height);
 
-    /* T_jj = tau_j; T_ij = -tau_j sum_{i <= l < j} T_il (v_l . v_j). */
-    double t[FI_REFLECTIONS][FI_REFLECTIONS];
+    /* T_jj = tau_j; T_ij = -tau_j sum_{i <= l < j} T_il (v_l . v_j). t holds T by columns, so that a whole column is
+     * summed at once; below the diagonal T is 0. */
+    double t[FI_REFLECTIONS][FI_REFLECTIONS] = {{0}};
     for (size_t j = 0; j < FI_REFLECTIONS; j++) {
-        double dots[FI_REFLECTIONS], sums[FI_REFLECTIONS] = {0};
-        for (size_t l = 0; l < j; l++) dots[l] = gram[j / FI_COLUMNS][l][j % FI_COLUMNS];
-        for (size_t i = 0; i < j; i++)
-            for (size_t l = i; l < j; l++) sums[i] += t[i][l] * dots[l];
-        for (size_t i = 0; i < j; i++) t[i][j] = -tau[j] * sums[i];
+        double sums[FI_REFLECTIONS] = {0};
+        for (size_t l = 0; l < j; l++) {
+            const double dot = gram[j / FI_COLUMNS][l][j % FI_COLUMNS];
+            for (size_t i = 0; i < FI_REFLECTIONS; i++) sums[i] += t[l][i] * dot;
+        }
+        for (size_t i = 0; i < j; i++) t[j][i] = -tau[j] * sums[i];
         t[j][j] = tau[j];
-        for (size_t i = j + 1; i < FI_REFLECTIONS; i++) t[i][j] = 0;
     }
     real *target = (real *)job->t + block * FI_REFLECTIONS * FI_REFLECTIONS;
     for (size_t i = 0; i < FI_REFLECTIONS; i++)
         for (size_t j = 0; j < FI_REFLECTIONS; j++)
-            target[(j / FI_COLUMNS * FI_REFLECTIONS + i) * FI_COLUMNS + j % FI_COLUMNS] = (real)t[i][j];
+            target[(j / FI_COLUMNS * FI_REFLECTIONS + i) * FI_COLUMNS + j % FI_COLUMNS] = (real)t[j][i];
 }
 
 /* q -= V T (V^T q) for `panels` panels of columns; q has the rows of the block, panels lie `pitch` apart. */
@@ -141,8 +142,8 @@ static void FI_REAL(haar_block)(const fi_haar_job *job, size_t block, real *q, s
 
 static void FI_REAL(haar_apply)(const fi_haar_job *job, unsigned worker, size_t group) {
     const fi_haar_run *run = job->run;
-    const size_t from = group * FI_HAAR_PANELS * FI_COLUMNS, left = run->count - from;
-    const size_t width = left < FI_HAAR_PANELS * FI_COLUMNS ? left : FI_HAAR_PANELS * FI_COLUMNS;
+    const size_t whole = job->panels * FI_COLUMNS, from = group * whole;
+    const size_t width = run->count - from < whole ? run->count - from : whole;
     const size_t panels = (width + FI_COLUMNS - 1) / FI_COLUMNS, pitch = job->rows * FI_COLUMNS;
     real *q = job->scratch[worker];
     memset(q, 0, panels * pitch * sizeof(real));
