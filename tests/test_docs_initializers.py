@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_catalogue import RANDOM
 
-from fastinit import Orthogonal, Times, compute_fans
+from fastinit import GainNormal, Orthogonal, Times, compute_fans, gains
 from fastinit.initializers import CATALOGUE, DeltaOrthogonal, Sparse
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "initializers.md"
@@ -62,6 +62,8 @@ def test_the_variance_is_that_of_the_code(initializer, shape):
     elif len(shape) > 1:
         fans = compute_fans(shape, scope.get("fans"))
         scope |= {"fan_in": fans.fan_in, "fan_out": fans.fan_out}
+        if isinstance(initializer, GainNormal):
+            scope["gain"] = getattr(gains, f"{initializer.keep}_gain")(initializer.activation)
         mode = scope.get("mode", "fan_in")
         assert mode == "fan_in", "the table shows the default"
     if scope.get("low") is not None and scope.get("high") is not None and "corrected" in scope:

@@ -4,6 +4,7 @@
 classes "normal" is never truncated: truncation has its own name.
 """
 
+from .activation import GainNormal
 from .base import Initializer
 from .convolution import Bilinear, Dirac, Icnr
 from .depth import DepthwiseResidual, ResidualNormal, SmallInit, WangResidual
@@ -58,7 +59,7 @@ __all__ = [
     "DeltaOrthogonal",
     "DepthwiseResidual",
     "Dirac",
-    "ForgetGateBias",
+    "ForgetGateBias", "GainNormal",
     "GlorotNormal",
     "GlorotUniform",
     "Hadamard",
