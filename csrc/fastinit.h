@@ -117,7 +117,7 @@ typedef struct {
 /* Writes the block's elements to the contiguous out; time and memory grow with the block alone. */
 void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsigned threads);
 
-/* The exclusive-or of the first `count` words (rounded up to tiles of 64, at most 2^34) of plane 0: the
+/* The exclusive-or of the first `count` words (rounded up to 128, at most 2^34) of plane 0: the
  * speed of the random bits alone, for benchmarks. */
 uint32_t fi_words_xor(fi_key key, uint64_t count);
 

@@ -128,7 +128,7 @@ void fi_map(const fi_plan *plan, const uint64_t *words, void *out, size_t count)
 
 uint32_t fi_words_xor(fi_key key, uint64_t count) {
     const fi_fpenv saved = fi_fpenv_enter();
-    const uint32_t result = fi_active->words_xor(key, (count + FI_TILE - 1) / FI_TILE);
+    const uint32_t result = fi_active->words_xor(key, (count + FI_STRETCH - 1) / FI_STRETCH * (FI_STRETCH / FI_TILE));
     fi_fpenv_leave(saved);
     return result;
 }

@@ -78,3 +78,27 @@ def test_strided_blocks(each_isa):
             list(piece.shape), [-2 * 17 * 130, 5 * 130, -3], 2,
         )  # fmt: skip
         np.testing.assert_array_equal(out, piece, str(row))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_tensors_in_one_launch(each_isa, threads):
+    """Shares of the threads are cut through tensors of all laws and dtypes; no tensor notices."""
+    outputs = [np.empty(row.count, golden.ITEM[row.dtype]) for row, _ in ROWS]
+    jobs = [
+        (
+            out, _core.LAWS.index(row.law), _core.DTYPES.index(row.dtype), row.parameters,
+            row.seed, row.stream, row.first,
+        )
+        for out, (row, _) in zip(outputs, ROWS, strict=True)
+    ]  # fmt: skip
+    _core.fill_many(jobs, threads)
+    pairs = zip(outputs, ROWS, strict=True)
+    assert [str(row) for out, (row, sha) in pairs if golden.digest(out) != sha] == []
+
+
+def test_words_that_a_benchmark_adds_up(each_isa):
+    """The exclusive-or of the first words, rounded up to 128 of them."""
+    words = golden.Row("words", "float32", (), 9, 0, 0, 128 * 25).values()
+    for count in (1, 64, 65, 128, 129, 128 * 24 + 1):
+        rounded = -(-count // 128) * 128
+        assert _core.words_xor(9, count) == np.bitwise_xor.reduce(words[:rounded])
