@@ -69,7 +69,7 @@ def test_cross_entropy_by_its_formula():
     ("loss", "targets"),
     [
         (softmax_cross_entropy, np.array([1, 0, 2])),
-        (softmax_cross_entropy, np.array([[0.2, 0.3, 0.5], [1, 0, 0], [0.5, 1.5, 2]])),
+        (softmax_cross_entropy, np.array([[0.2, 0.3, 0.5], [1, 0, 0], [0.1, 0.3, 0.6]])),
         (mean_squared_error, np.array([[1.0, 2, 3], [-1, 0, 1], [0.5, 0.5, 0.5]])),
     ],
 )
@@ -379,3 +379,69 @@ def golden_lines():
 def test_golden_hashes(each_isa):
     expected = [line for line in VECTORS.read_text().splitlines() if not line.startswith("#")]
     assert list(golden_lines()) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"loss": "mse"}, TypeError, "loss: expected a function"),
+        ({"optimizer": "sgd"}, TypeError, "optimizer: expected an optimizer such as"),
+        ({"optimizer": SGD}, TypeError, "optimizer: expected an optimizer such as"),
+        ({"callback": 5}, TypeError, "callback: expected a function"),
+        ({"validation": np.zeros((4, 4))}, TypeError, r"validation: expected a pair \(x, y\), got ndarray"),
+    ],
+)
+def test_fit_refuses_before_the_first_update(options, error, message):
+    stack = Stack((4, 5, 3), "tanh", key=Key(0))
+    before = [w.copy() for w in stack.weights]
+    with pytest.raises(error, match=message):
+        fit(stack, np.ones((6, 4)), np.zeros(6, int), **options)
+    for w, old in zip(stack.weights, before, strict=True):
+        np.testing.assert_array_equal(w, old)
+
+
+def test_fit_refuses_parameters_that_cannot_be_written():
+    stack = Stack((4, 5, 3), "tanh", key=Key(0))
+    stack.weights[1].flags.writeable = False
+    before = stack.weights[0].copy()
+    with pytest.raises(ValueError, match=r"stack.weights\[1\]: expected a writable array"):
+        fit(stack, np.ones((6, 4)), np.zeros(6, int))
+    np.testing.assert_array_equal(stack.weights[0], before)
+
+
+@pytest.mark.parametrize("call", [lambda: fit(None, [[1.0]], [0]), lambda: predict(None, [[1.0]])])
+def test_training_wants_a_stack(call):
+    with pytest.raises(TypeError, match=r"stack: expected a fastinit.Stack, got NoneType"):
+        call()
+
+
+def test_integer_outputs_have_real_gradients():
+    for loss, targets in ((softmax_cross_entropy, [0, 1]), (mean_squared_error, [[0, 1], [1, 0]])):
+        value, gradient = loss([[1, 2], [3, 0]], targets)
+        wanted, expected = loss(np.array([[1.0, 2.0], [3.0, 0.0]]), targets)
+        assert value == wanted
+        np.testing.assert_array_equal(gradient, expected)
+        assert np.abs(gradient).max() >= 0.25
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "message"),
+    [
+        (mean_squared_error, [[np.nan, 0.0]], "targets: expected no NaN, got 1"),
+        (softmax_cross_entropy, [[np.nan, 0.0]], "targets: expected no NaN, got 1"),
+        (softmax_cross_entropy, [[1.5, -0.5]], "targets: expected probabilities"),
+        (softmax_cross_entropy, [[0.2, 0.2]], "targets: expected probabilities"),
+    ],
+)
+def test_targets_that_are_no_targets(loss, targets, message):
+    with pytest.raises(ValueError, match=message):
+        loss(np.zeros((1, 2)), targets)
+
+
+def test_predict_wants_classes():
+    with pytest.raises(ValueError, match="stack: expected at least two outputs, one a class, got 1"):
+        predict(Stack((2, 1), "tanh", key=Key(0)), np.ones((1, 2)))
+    lost = Stack((2, 2), "linear", key=Key(0))
+    lost.weights[0][:] = np.nan
+    with pytest.raises(ValueError, match="expected outputs without NaN, got 3 of 3"):
+        predict(lost, np.ones((3, 2)))

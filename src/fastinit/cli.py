@@ -7,9 +7,10 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +46,12 @@ def _parser() -> argparse.ArgumentParser:
         "study",
         help="train real networks and measure every claim",
         description="Train real networks on handwritten digits, measure what a text on weight initialisation "
-        "claims, print a table and write an HTML report. Exit status: 0 if every measurement "
+        "claims, print a table and write an HTML report. Exit status: 0 if every claim was measured and "
         "is as stated, 1 if one is not, 2 on a wrong use.",
     )
-    study.add_argument("--html", metavar="FILE", default="fastinit-study.html", help="report to write (default: %(default)s)")
+    study.add_argument(
+        "--html", metavar="FILE", default="fastinit-study.html", help="report to write (default: %(default)s)"
+    )
     study.add_argument("--no-html", action="store_true", help="write no HTML report")
     study.add_argument("--json", metavar="FILE", help="write every number as JSON")
     study.add_argument("--quick", action="store_true", help="smaller networks, the same claims")
@@ -97,12 +100,11 @@ def _study(options: argparse.Namespace) -> int:
     from .study.report_text import plain, rich_table, summary
 
     settings = Settings(seed=options.seed, quick=options.quick)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a pipe in an old code page has no σ
     terminal = sys.stdout.isatty() and not options.plain and os.environ.get("TERM") != "dumb"
     results = _run_rich(settings) if terminal else _run_plain(settings)
-    if html_path is not None:
-        _write(html_path, html(results, settings))
-    if json_path is not None:
-        _write(json_path, json.dumps(_as_json(results, settings), indent=2, allow_nan=False) + "\n")
+    # The table first: what a failing write costs is the file, not the measurements.
     if terminal:
         from rich.console import Console
 
@@ -111,10 +113,19 @@ def _study(options: argparse.Namespace) -> int:
         console.print(summary(results))
     else:
         print(plain(results))
+    status = 0 if all(result.matches for result in results) else 1
+    try:
+        if html_path is not None:
+            _write(html_path, html(results, settings))
+        if json_path is not None:
+            _write(json_path, json.dumps(_as_json(results, settings), indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        print(f"fastinit: {error.filename or 'report'}: cannot write: {error.strerror}", file=sys.stderr)
+        return 1
     for path in (html_path, json_path):
         if path is not None:
             print(f"written: {path}")
-    return 0 if all(result.matches is not False for result in results) else 1
+    return status
 
 
 def _run_plain(settings: Settings) -> list[Result]:
@@ -144,7 +155,7 @@ def _run_rich(settings: Settings) -> list[Result]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity: a bound that is none becomes null, any other such number its name."""
+    """JSON has no infinity and no NaN: they become their names."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -165,7 +176,7 @@ def _as_json(results: Sequence[Result], settings: Settings) -> dict[str, Any]:
         "seed": settings.seed,
         "quick": settings.quick,
         "instruction_set": _core.isa(),
-        "matches": all(result.matches is not False for result in results),
+        "matches": all(result.matches for result in results),
         "claims": [result.as_dict() for result in results],
     })  # fmt: skip
     return report
@@ -176,9 +187,15 @@ def _as_json(results: Sequence[Result], settings: Settings) -> dict[str, Any]:
 
 def _unwritable(path: Path) -> str | None:
     """Why a file could not be written, None if it can."""
-    folder = path.parent
+    if str(path) == "-":
+        return "-: expected a file's path"
     if path.is_dir():
         return f"{path}: expected a file, got a directory"
+    if path.exists() and not os.access(path, os.W_OK):
+        return f"{path}: expected a writable file"
+    if path.exists() and not path.is_file():
+        return None  # a device or a pipe
+    folder = path.resolve().parent
     if not folder.is_dir():
         return f"{path}: expected an existing directory, got {folder}"
     try:
@@ -190,23 +207,25 @@ def _unwritable(path: Path) -> str | None:
     return None
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    """A text file that takes the place of `path` when it is complete, and vanishes if it is not."""
+def _write(path: Path, text: str) -> None:
+    """Text that takes the place of a regular file when it is complete; a device or a pipe is written to."""
+    if path.exists() and not path.is_file():
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return
+    path = path.resolve()  # through a symbolic link, which stays
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".fastinit-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            yield file
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # mkstemp's files are private, a report is not
+            file.write(text)
+        if path.exists():
+            shutil.copymode(path, name)
+        else:
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(name, 0o666 & ~mask)  # mkstemp's files are private, a report is not
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
-
-
-def _write(path: Path, text: str) -> None:
-    with _replacing(path) as file:
-        file.write(text)

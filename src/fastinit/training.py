@@ -33,10 +33,10 @@ def softmax_cross_entropy(outputs: Array, targets: Any) -> tuple[float, Array]:
 
     Parameters
     ----------
-    outputs : ndarray of shape (batch, classes)
-        Logits.
+    outputs : array_like of shape (batch, classes)
+        Logits; integers count as float64.
     targets : array_like of shape (batch,) or (batch, classes)
-        Class numbers in [0, classes), or a probability for each class.
+        Class numbers in [0, classes), or a probability for each class: none negative, and of sum 1 within 1e-3.
 
     Returns
     -------
@@ -47,9 +47,10 @@ def softmax_cross_entropy(outputs: Array, targets: Any) -> tuple[float, Array]:
 
     Raises
     ------
-    ValueError
-        If the targets do not fit the outputs.
+    ValueError, TypeError
+        If the targets do not fit the outputs, or are not what is said above.
     """
+    outputs = _outputs(outputs)
     targets = _class_targets(targets, outputs.shape)
     logits = outputs.astype(np.float64)
     logits -= logits.max(axis=1, keepdims=True, initial=-np.inf)
@@ -62,7 +63,7 @@ def softmax_cross_entropy(outputs: Array, targets: Any) -> tuple[float, Array]:
         gradient[rows, targets] -= 1
     else:
         value = -(targets * log_softmax).sum() / n
-        gradient = np.exp(log_softmax) * targets.sum(axis=1, keepdims=True) - targets
+        gradient = np.exp(log_softmax) * targets.sum(axis=1, keepdims=True) - targets  # the sum: 1 but for rounding
     return float(value), (gradient / n).astype(outputs.dtype)
 
 
@@ -71,7 +72,8 @@ def mean_squared_error(outputs: Array, targets: Any) -> tuple[float, Array]:
 
     Parameters
     ----------
-    outputs : ndarray of shape (batch, n)
+    outputs : array_like of shape (batch, n)
+        Integers count as float64.
     targets : array_like of the same shape
 
     Returns
@@ -82,10 +84,11 @@ def mean_squared_error(outputs: Array, targets: Any) -> tuple[float, Array]:
 
     Raises
     ------
-    ValueError
-        If the shapes differ.
+    ValueError, TypeError
+        If the shapes differ, a target is NaN, or something is no real number.
     """
-    targets = np.asarray(targets, dtype=np.float64)
+    outputs = _outputs(outputs)
+    targets = _real_targets(np.asarray(targets))
     if targets.shape != outputs.shape:
         raise ValueError(f"targets: expected shape {outputs.shape}, got {targets.shape}")
     difference = outputs.astype(np.float64) - targets
@@ -93,6 +96,24 @@ def mean_squared_error(outputs: Array, targets: Any) -> tuple[float, Array]:
     with np.errstate(over="ignore"):  # a diverging network has an infinite loss, which is the answer
         value = float((difference * difference).sum() / n)
         return value, (difference * (2 / n)).astype(outputs.dtype)
+
+
+def _outputs(outputs: Any) -> Array:
+    found = np.asarray(outputs)
+    if found.ndim != 2:
+        raise ValueError(f"outputs: expected shape (batch, n), got {found.shape}")
+    if found.dtype.kind not in "fiub":
+        raise TypeError(f"outputs: expected real numbers, got dtype {found.dtype}")
+    return found if found.dtype.kind == "f" else found.astype(np.float64)
+
+
+def _real_targets(targets: Array) -> Array:
+    if targets.dtype.kind not in "fiub":
+        raise TypeError(f"targets: expected real numbers, got dtype {targets.dtype}")
+    found = targets.astype(np.float64)
+    if np.isnan(found).any():
+        raise ValueError(f"targets: expected no NaN, got {int(np.isnan(found).sum())}")
+    return found
 
 
 def _class_targets(targets: Any, shape: tuple[int, ...]) -> Array:
@@ -106,7 +127,14 @@ def _class_targets(targets: Any, shape: tuple[int, ...]) -> Array:
             )
         return found
     if found.shape == shape:
-        return found.astype(np.float64)
+        found = _real_targets(found)
+        sums = found.sum(axis=1)
+        if found.size and (found.min() < 0 or np.abs(sums - 1).max() > 1e-3):
+            raise ValueError(
+                "targets: expected probabilities, none negative and of sum 1 in each row; "
+                f"got a least one of {found.min()} and sums in [{sums.min()}, {sums.max()}]"
+            )
+        return found
     raise ValueError(f"targets: expected shape ({shape[0]},) or {shape}, got {found.shape}")
 
 
@@ -114,7 +142,7 @@ def _class_targets(targets: Any, shape: tuple[int, ...]) -> Array:
 
 
 def _rate(name: str, value: Any, *, low: float = 0.0, high: float = math.inf, closed: bool = False) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name}: expected a real number, got {type(value).__name__} {value!r}")
     if not (low <= value < high) or (value == low and not closed) or not math.isfinite(value):
         left = "[" if closed else "("
@@ -261,6 +289,22 @@ def _check_data(what: str, stack: Stack, x: Any, y: Any, loss: Loss) -> tuple[Ar
     return np.ascontiguousarray(samples, dtype=stack.dtype), targets
 
 
+def _check_roles(stack: Any, loss: Any, optimizer: Any, callback: Any) -> None:
+    """What is called in the loop can be called, and what is updated can be written."""
+    if not isinstance(stack, Stack):
+        raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")
+    if not callable(loss):
+        raise TypeError(f"loss: expected a function (outputs, targets) -> (value, gradient), got {loss!r}")
+    if optimizer is not None and (isinstance(optimizer, type) or not hasattr(optimizer, "start")):
+        raise TypeError(f"optimizer: expected an optimizer such as fastinit.SGD(0.01), got {optimizer!r}")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: expected a function (epoch, history), got {callback!r}")
+    for what, arrays in (("weights", stack.weights), ("biases", stack.biases)):
+        for i, array in enumerate(arrays):
+            if not isinstance(array, np.ndarray) or not array.flags.writeable:
+                raise ValueError(f"stack.{what}[{i}]: expected a writable array, got one that cannot be updated")
+
+
 def _accuracy(outputs: Array, targets: Array) -> float:
     return float((outputs.argmax(axis=1) == targets).mean())
 
@@ -314,8 +358,13 @@ def fit(
     -----
     A network that diverges is not an error: its loss becomes inf or NaN in the history.
     """
+    _check_roles(stack, loss, optimizer, callback)
     samples, targets = _check_data("training", stack, x, y, loss)
-    held_out = None if validation is None else _check_data("validation", stack, *validation, loss)
+    held_out = None
+    if validation is not None:
+        if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+            raise TypeError(f"validation: expected a pair (x, y), got {type(validation).__name__}")
+        held_out = _check_data("validation", stack, *validation, loss)
     epochs = _count("epochs", epochs)
     size = len(samples) if batch_size is None else _count("batch_size", batch_size)
     key = stack.key if key is None else check_key(key)
@@ -381,6 +430,15 @@ def predict(stack: Stack, x: Any) -> Array:
     Raises
     ------
     ValueError, TypeError
-        As `Stack.forward`.
+        As `Stack.forward`; also for a stack of one output, which has no classes, and where an output is NaN.
     """
-    return stack.forward(x).argmax(axis=1)
+    if not isinstance(stack, Stack):
+        raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")
+    if stack.widths[-1] < 2:
+        raise ValueError(f"stack: expected at least two outputs, one a class, got {stack.widths[-1]}")
+    outputs = stack.forward(x)
+    if np.isnan(outputs).any():
+        rows = int(np.isnan(outputs).any(axis=1).sum())
+        raise ValueError(f"stack: expected outputs without NaN, got {rows} of {len(outputs)} samples with one")
+    classes: Array = outputs.argmax(axis=1)
+    return classes

@@ -8,9 +8,9 @@ import numpy as np
 
 from ..initializers import Identity, VarianceScaling
 from ..stack import LayerReport, Stack
-from ..theory import chi_1, expectation, fixed_point, slope
+from ..theory import chi_1, fixed_point
 from ..training import mean_squared_error
-from .measure import factor, images, near, profile, relative, train_losses
+from .measure import directional_errors, factor, images, near, profile, relative, train_losses
 from .rows import Check, Claim, Measurement, Plot
 from .settings import Settings
 
@@ -39,9 +39,8 @@ def small_tanh_sigmoid(settings: Settings) -> Measurement:
         q = 0.0 if activation == "tanh" else fixed_point(activation, sigma_w**2)
         expected = chi_1(activation, q, sigma_w**2)
         name = f"{activation}, sigma_w {sigma_w:g}: gradient energy per layer"
-        checks += [near(name, measured, expected, relative(settings, 0.04))]
+        checks.append(near(name, measured, expected, relative(settings, 0.02)))
         lines.append((f"{activation}, σ_w = {sigma_w:g}", energies(runs[0])))
-    checks.append(Check("largest of these factors", max(found.values()), 0, 0.5))
     return Measurement(
         f"gradient energy per layer × {found['tanh', 0.5]:.3f} (tanh, σ_w 0.5); sigmoid × {found['sigmoid', 0.5]:.4f}, "
         f"{found['sigmoid', 1.0]:.4f}, {found['sigmoid', 2.0]:.3f} at σ_w 0.5, 1, 2",
@@ -69,6 +68,9 @@ def small_relu_slow(settings: Settings) -> Measurement:
     pairs = zip(half.backward(x, dy).weights, whole.backward(x, dy).weights, strict=True)
     off = max(float(np.abs(small - big * np.float32(0.5 ** (depth - 1))).max()) for small, big in pairs)
 
+    # The gradients that all rows rest on, against the loss itself: a small step along each kind of parameter.
+    errors = directional_errors(widths, settings)
+
     limit = 300 if settings.quick else 1200
     target, steps, series = 0.5, {}, []
     for scale in (1.0, 0.7, 0.4):
@@ -83,6 +85,10 @@ def small_relu_slow(settings: Settings) -> Measurement:
         f"{shown[0.7]}, {shown[0.4]} at 1, 0.7, 0.4 × He",
         (
             Check("deviation from a^(L-1), a = 1/2", off, 0, 0),
+            *(
+                Check(f"derivative of the loss along {name}, relative error of backward", error, 0, 1e-5)
+                for name, error in errors.items()
+            ),
             Check("steps at He's scale", steps[1.0], 10, limit / 3),
             Check("steps at 0.7, over those at 1", steps[0.7] / steps[1.0], 1.5, math.inf),
             Check("steps at 0.4, over those at 1", steps[0.4] / steps[1.0], 3.0, math.inf),
@@ -92,28 +98,31 @@ def small_relu_slow(settings: Settings) -> Measurement:
     )  # fmt: skip
 
 
-# Where an activation counts as saturated: its derivative is below this (csrc/activations.def).
-_FLAT = {"tanh": 0.0591, "sigmoid": 0.014775}
+# |z| from which on an activation counts as saturated, |tanh| > 0.97 and the same of 2 sigmoid - 1, and what the share
+# and the gradients of this few networks scatter by, times five: seen over a dozen seeds.
+_SATURATED_FROM = {"tanh": math.atanh(0.97), "sigmoid": 2 * math.atanh(0.97)}
+_SHARE_MARGIN = {"tanh": 0.008, "sigmoid": 0.02}
+_GRADIENT_MARGIN = {"tanh": 0.03, "sigmoid": 0.06}
 
 
 def large_tanh_sigmoid(settings: Settings) -> Measurement:
     checks, gradients, saturation, found = [], [], [], {}
     for activation, sigma_w in (
-        ("tanh", 2.0), ("tanh", 5.0), ("tanh", 10.0), ("sigmoid", 5.0), ("sigmoid", 20.0),
+        ("tanh", 2.0), ("tanh", 5.0), ("tanh", 10.0), ("sigmoid", 5.0), ("sigmoid", 10.0), ("sigmoid", 20.0),
     ):  # fmt: skip
         runs = profile(settings, f"large.{activation}.{sigma_w}", activation, 20, sigma_w)
         q = fixed_point(activation, sigma_w**2)
         measured = factor(runs)
         share = float(np.mean([layer.saturated for layers in runs for layer in layers[5:]]))
         found[activation, sigma_w] = measured, share
-        steep, flat = slope(activation), _FLAT[activation]
-        expected = expectation(lambda z, f=steep, flat=flat: (f(z) < flat).astype(float), q)  # type: ignore[misc]
+        expected = math.erfc(_SATURATED_FROM[activation] / math.sqrt(2 * q))
         # A gradient that only the few unsaturated units pass on fluctuates much from network to network.
         name = f"{activation}, sigma_w {sigma_w:g}"
+        margin = relative(settings, _SHARE_MARGIN[activation])
         checks += [
             near(f"{name}: gradient energy per layer", measured, chi_1(activation, q, sigma_w**2),
-                 relative(settings, 0.06)),
-            Check(f"{name}: share saturated", share, expected - 0.03, expected + 0.03),
+                 relative(settings, _GRADIENT_MARGIN[activation])),
+            Check(f"{name}: share saturated", share, expected - margin, expected + margin),
         ]  # fmt: skip
         line = f"{activation}, σ_w = {sigma_w:g}"
         gradients.append((line, energies(runs[0])))
@@ -143,7 +152,7 @@ def large_tanh_sigmoid(settings: Settings) -> Measurement:
             ", ".join(f"{value:.2f}" for value, _ in rows),
         )
 
-    tanh, sigmoid = shown("tanh", (2.0, 5.0, 10.0)), shown("sigmoid", (5.0, 20.0))
+    tanh, sigmoid = shown("tanh", (2.0, 5.0, 10.0)), shown("sigmoid", (5.0, 10.0, 20.0))
     return Measurement(
         f"tanh, σ_w {tanh[0]}: {tanh[1]} saturated, yet gradient energy per layer × {tanh[2]}; sigmoid, σ_w {sigmoid[0]}: "
         f"{sigmoid[1]} and × {sigmoid[2]}; tanh, W = 3 I: × {fall:.3f}; W = 100 I in float32: exactly 0",

@@ -26,7 +26,7 @@ def zeros_do_not_learn(settings: Settings) -> Measurement:
     shares = np.bincount(digits.y, minlength=10) / len(digits.y)
     prior = float(-(shares * np.log(shares)).sum())
     steps = 500
-    checks, series, ends = [], [], []
+    checks, series, starts, ends = [], [], [], []
     for activation in ("tanh", "relu"):
         stack = Stack(
             (64, 32, 32, 10), activation, output_activation="linear",
@@ -43,6 +43,7 @@ def zeros_do_not_learn(settings: Settings) -> Measurement:
                 w -= g
             losses.append(loss)
         end = softmax_cross_entropy(stack.forward(digits.x), digits.y)[0]
+        starts.append(losses[0])
         ends.append(end)
         checks += [
             Check(f"{activation}: largest weight gradient in {steps} steps", largest, 0, 0),
@@ -52,7 +53,7 @@ def zeros_do_not_learn(settings: Settings) -> Measurement:
         ]
         series.append((activation, tuple(range(steps)), _numbers([v - prior for v in losses])))
     return Measurement(
-        f"every weight gradient exactly 0 in {steps} steps; loss falls from {math.log(10):.5f} to "
+        f"every weight gradient exactly 0 in {steps} steps; loss falls from {starts[0]:.5f} to "
         f"{ends[0]:.5f}, the class prior's entropy {prior:.5f}",
         tuple(checks),
         (Plot("Loss above the class prior's entropy, all weights zero", "step", "nats", tuple(series), True),),
@@ -83,12 +84,21 @@ def zeros_sigmoid_perceptron(settings: Settings) -> Measurement:
     for w in stack.weights[:-1]:
         s = np.linalg.svd(w.astype(np.float64), compute_uv=False)
         ratios.append(s[1] / s[0] if s[0] else 0.0)
+    # Ten outputs: every row of the last matrix is the same, so all outputs follow from one hidden number.
+    several = Stack(
+        (64, 16, 16, 10), "sigmoid", output_activation="linear", weights="zeros", biases="zeros", key=settings.key
+    )
+    fit(several, digits.x, digits.y, optimizer=SGD(0.5), epochs=3, batch_size=64)
+    shared = float(np.abs(several.weights[-1] - several.weights[-1][:1]).max())
+    spread = float(np.ptp(several.weights[-1][0]))
     return Measurement(
         f"hidden units differ by {unequal:g} after {steps} steps; weight matrices of rank 1; first gradient of "
         f"layers 1 to {depth} at steps {', '.join(f'{f:g}' for f in first)}",
         (
             Check("largest difference between the units of a layer", unequal, 0, 0),
             Check("second singular value over the first", max(ratios), 0, 1e-7),
+            Check("ten outputs: largest difference between the weights of two hidden units", shared, 0, 0),
+            Check("ten outputs: spread of one hidden unit's weights (it did train)", spread, 1e-3, 1e3),
             *(
                 Check(f"step of layer {layer + 1}'s first gradient", first[layer], expected, expected)
                 for layer, expected in enumerate(range(depth - 1, -1, -1))
@@ -100,18 +110,16 @@ def zeros_sigmoid_perceptron(settings: Settings) -> Measurement:
 def equal_stay_equal(settings: Settings) -> Measurement:
     digits = settings.digits
     checks = []
-    steps = 1000
+    batches = math.ceil(len(digits.x) / 32)
+    epochs = math.ceil(1000 / batches)
+    steps = epochs * batches
     for activation in ("tanh", "relu", "sigmoid"):
         stack = Stack(
             (64, 48, 48, 10), activation, output_activation="linear",
             weights=Constant(0.02), biases="zeros", key=settings.key / activation,
         )  # fmt: skip
         start = stack.weights[0].copy()
-        batches = math.ceil(len(digits.x) / 32)
-        fit(
-            stack, digits.x, digits.y, optimizer=SGD(0.05), batch_size=32,
-            epochs=math.ceil(steps / batches),
-        )  # fmt: skip
+        fit(stack, digits.x, digits.y, optimizer=SGD(0.05), batch_size=32, epochs=epochs)
         unequal = max(
             float(np.abs(stack.weights[0] - stack.weights[0][:, :1]).max()),
             float(np.abs(stack.weights[1] - stack.weights[1][:1, :1]).max()),
@@ -132,10 +140,11 @@ def equal_stay_equal(settings: Settings) -> Measurement:
 def small_random_weights(settings: Settings) -> Measurement:
     width, depth = width_of(settings), 20
     x = images(settings)
-    margin = relative(settings, 0.06)
+    margin = relative(settings, 0.03)
     checks, series, factors = [], [], {}
     distinct = math.inf
-    for activation, std in (("tanh", 0.01), ("relu", 0.01), ("relu", 0.1)):
+    held = math.sqrt(2 / width)
+    for activation, std in (("tanh", 0.01), ("relu", 0.01), ("relu", 0.1), ("relu", held)):
         runs = []
         for i in range(seeds_of(settings)):
             stack = Stack(
@@ -153,15 +162,16 @@ def small_random_weights(settings: Settings) -> Measurement:
         measured = factor(runs)
         factors[activation, std] = measured
         checks.append(
-            near(f"{activation}, std {std}: gradient energy per layer", measured, expected, margin)
+            near(f"{activation}, std {std:.3g}: gradient energy per layer", measured, expected, margin)
         )
         series.append((
-            f"{activation}, std {std}", tuple(range(1, depth + 1)),
+            f"{activation}, std {std:.3g}", tuple(range(1, depth + 1)),
             _numbers([layer.gradient.second_moment for layer in runs[0]]),
         ))  # fmt: skip
     return Measurement(
         f"units differ from the start; per layer the gradients' energy is multiplied by {factors['tanh', 0.01]:.3f} (tanh, "
-        f"std 0.01), {factors['relu', 0.01]:.3f} and {factors['relu', 0.1]:.2f} (ReLU, std 0.01 and 0.1)",
+        f"std 0.01), {factors['relu', 0.01]:.3f}, {factors['relu', 0.1]:.2f} and {factors['relu', held]:.3f} (ReLU, std 0.01, 0.1 and "
+        f"√(2/n) = {held:.3f})",
         (Check("smallest spread of one input's weights over the units", distinct, 1e-3, math.inf), *checks),
         (Plot("Gradient energy by layer, weights of a fixed standard deviation", "layer",
               "mean square of dL/dz", tuple(series), True),),
@@ -189,7 +199,7 @@ SYMMETRY = (
     Claim(
         3,
         "With equal weights the neurons of a layer stay identical.",
-        "64-48-48-10, weights 0.02, digits, 1000 steps of gradient descent, batches of 32",
+        "64-48-48-10, weights 0.02, digits, at least 1000 steps of gradient descent, batches of 32",
         equal_stay_equal,
         "true",
         "The difference is exactly 0 for ever, provided that every unit's sum runs in the same order, as it does here.",

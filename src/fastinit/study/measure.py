@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from ..initializers import RandomNormal, VarianceScaling
 from ..keys import Key
-from ..sampling import uniform
+from ..sampling import normal, uniform
 from ..stack import LayerReport, Stack
 from ..training import softmax_cross_entropy
 from .rows import Check
 from .settings import Settings
 
 __all__ = [
-    "factor", "images", "near", "profile", "random_stack", "relative", "seeds_of", "train_losses",
+    "directional_errors", "factor", "images", "near", "profile", "random_stack", "relative", "seeds_of", "train_losses",
     "width_of",
 ]  # fmt: skip
 
@@ -38,7 +38,8 @@ def seeds_of(settings: Settings) -> int:
 def images(settings: Settings, count: int = 64) -> Array:
     """Digits, each scaled to mean square 1: the input variance that the theory starts from."""
     x = settings.digits.x[:count].astype(np.float64)
-    return (x / np.sqrt((x * x).mean(axis=1, keepdims=True))).astype(np.float32)
+    scaled: Array = (x / np.sqrt((x * x).mean(axis=1, keepdims=True))).astype(np.float32)
+    return scaled
 
 
 def random_stack(
@@ -55,14 +56,49 @@ def random_stack(
 
 
 def profile(
-    settings: Settings, name: str, activation: str, depth: int, sigma_w: float, sigma_b: float = 0.0
-) -> list[tuple[LayerReport, ...]]:
+    settings: Settings, name: str, activation: str, depth: int, sigma_w: float, sigma_b: float = 0.0,
+    networks: int | None = None,
+) -> list[tuple[LayerReport, ...]]:  # fmt: skip
     """The layer reports of several independent random stacks on the digits."""
     x = images(settings)
     return [
         random_stack(settings, f"{name}.{i}", activation, depth, sigma_w, sigma_b).propagate(x).layers
-        for i in range(seeds_of(settings))
+        for i in range(networks or seeds_of(settings))
     ]
+
+
+def directional_errors(widths: Sequence[int], settings: Settings) -> dict[str, float]:
+    """Relative errors of the derivatives of the loss along a random direction of weights, biases and input.
+
+    Those of `Stack.backward` and the loss against central differences, in float64, with tanh layers.
+    """
+    digits = settings.digits
+    x, y = digits.x[:64].astype(np.float64), digits.y[:64]
+    stack = Stack(
+        tuple(widths), "tanh", output_activation="linear", weights="glorot_normal", biases=RandomNormal(0.0, 0.1),
+        key=settings.key / "derivative", dtype="float64",
+    )  # fmt: skip
+    gradients = stack.backward(x, softmax_cross_entropy(stack.forward(x), y)[1])
+    kinds = {
+        "the weights": (stack.weights, gradients.weights),
+        "the biases": (stack.biases, gradients.biases),
+        "the input": ([x], [gradients.input]),
+    }
+    errors, step = {}, 1e-5
+    for name, (arrays, found) in kinds.items():
+        key = settings.key / "direction" / name
+        directions = [normal(a.shape, key=key / i, dtype="float64") for i, a in enumerate(arrays)]
+        ends = []
+        for sign in (1, -1):
+            for a, d in zip(arrays, directions, strict=True):
+                a += sign * step * d
+            ends.append(softmax_cross_entropy(stack.forward(x), y)[0])
+            for a, d in zip(arrays, directions, strict=True):
+                a -= sign * step * d
+        measured = (ends[0] - ends[1]) / (2 * step)
+        claimed = sum(float((g * d).sum()) for g, d in zip(found, directions, strict=True))
+        errors[name] = abs(claimed - measured) / abs(measured)
+    return errors
 
 
 def factor(

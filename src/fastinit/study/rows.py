@@ -124,9 +124,12 @@ class Result:
 
 
 def run_claim(claim: Claim, settings: Settings) -> Result:
-    """Measure one claim."""
+    """Measure one claim; one whose measurement raises an error does not match, and says which error."""
     import time
 
     start = time.perf_counter()
-    measurement = claim.measure(settings)
+    try:
+        measurement = claim.measure(settings)
+    except Exception as error:  # one broken row must not take the others with it: it counts as a mismatch
+        measurement = Measurement(f"failed: {type(error).__name__}: {error}")
     return Result(claim, measurement, time.perf_counter() - start)
