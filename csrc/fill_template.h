@@ -7,10 +7,6 @@
  *   vu_pack (FI_HALVES x vq -> vu), vq_join, vf_store_f16, vf_store_bf16, vd_store_halves
  */
 
-/* The loops work on units: as many tiles as one call of Philox needs for its chains, at least one. A unit
- * begins at a multiple of its length, so that no carry of the block number falls inside one. */
-#define FI_UNIT_BLOCKS (FI_STREAMS * FI_LANES < 16 ? 16 : FI_STREAMS * FI_LANES)
-#define FI_UNIT (4 * FI_UNIT_BLOCKS)
 /* Where in a unit the first lane of a block's row 0 lies. */
 #define FI_AT(block) ((block) / 16 * FI_TILE + (block) % 16)
 
@@ -35,30 +31,64 @@
         }                                                                                        \
     }
 
+/* The argument, a block of statements, for each FI_ROWS_F64 rows of FI_LANES elements from row j on: their 64 bits in w. */
+#define FI_UNIT_OF_WORDS(...)                                                                     \
+    for (unsigned b = 0; b < FI_UNIT_BLOCKS; b += FI_STREAMS * FI_LANES) {                        \
+        vq high[4][FI_CHAINS], low[4][FI_CHAINS];                                                 \
+        FI_NAME(philox_words)(&p[0], (uint32_t)(unit * FI_UNIT_BLOCKS) + b, high);                \
+        FI_NAME(philox_words)(&p[1], (uint32_t)(unit * FI_UNIT_BLOCKS) + b, low);                 \
+        for (unsigned s = 0; s < FI_STREAMS; s++) {                                               \
+            for (unsigned j = 0; j < 4; j += FI_ROWS_F64) {                                       \
+                const unsigned at = FI_AT(b + s * FI_LANES) + 16 * j;                             \
+                vq w[FI_GROUP_F64];                                                               \
+                FI_UNROLL                                                                         \
+                for (unsigned v = 0; v < FI_GROUP_F64; v++) {                                     \
+                    const unsigned chain = s * FI_HALVES + v % FI_HALVES;                         \
+                    w[v] = vq_join(high[j + v / FI_HALVES][chain], low[j + v / FI_HALVES][chain]); \
+                }                                                                                 \
+                __VA_ARGS__                                                                       \
+            }                                                                                     \
+        }                                                                                         \
+    }
+
+FI_INLINE void FI_NAME(store_f64)(double *out, const vd *x) {
+    for (unsigned row = 0; row < FI_ROWS_F64; row++) vd_store_halves(out + 16 * row, x + row * FI_HALVES);
+}
+
+FI_INLINE void FI_NAME(unit_uniform_float64)(const fi_plan *plan, const FI_NAME(philox) * p,
+                                             uint64_t unit, double *out) {
+    FI_UNIT_OF_WORDS({
+        vd x[FI_GROUP_F64];
+        for (unsigned v = 0; v < FI_GROUP_F64; v++) x[v] = FI_NAME(uniform_f64)(plan, w[v]);
+        FI_NAME(store_f64)(out + at, x);
+    })
+}
+
+/* Every element by the middle's formula, then those beyond by theirs. */
 #define FI_UNIT_FROM_F64(law)                                                                     \
     FI_INLINE void FI_NAME(unit_##law##_float64)(const fi_plan *plan, const FI_NAME(philox) * p,  \
                                                  uint64_t unit, double *out) {                    \
-        for (unsigned b = 0; b < FI_UNIT_BLOCKS; b += FI_STREAMS * FI_LANES) {                    \
-            vq high[4][FI_CHAINS], low[4][FI_CHAINS];                                             \
-            FI_NAME(philox_words)(&p[0], (uint32_t)(unit * FI_UNIT_BLOCKS) + b, high);            \
-            FI_NAME(philox_words)(&p[1], (uint32_t)(unit * FI_UNIT_BLOCKS) + b, low);             \
-            for (unsigned s = 0; s < FI_STREAMS; s++) {                                           \
-                for (int j = 0; j < 4; j++) {                                                     \
-                    vd x[FI_HALVES];                                                              \
-                    for (int h = 0; h < FI_HALVES; h++) {                                         \
-                        const unsigned i = s * FI_HALVES + (unsigned)h;                           \
-                        x[h] = FI_NAME(law##_f64)(plan, vq_join(high[j][i], low[j][i]));          \
-                    }                                                                             \
-                    vd_store_halves(out + FI_AT(b + s * FI_LANES) + 16 * j, x);                   \
-                }                                                                                 \
+        FI_NAME(tails) tails;                                                                     \
+        tails.count = 0;                                                                          \
+        FI_UNIT_OF_WORDS({                                                                        \
+            vd x[FI_GROUP_F64], q[FI_GROUP_F64], tail;                                            \
+            vq upper[FI_GROUP_F64];                                                               \
+            for (unsigned v = 0; v < FI_GROUP_F64; v++)                                           \
+                FI_NAME(law##_tails)(plan, w[v], &tail, &q[v], &upper[v]);                        \
+            FI_NAME(quantile_middle_f64)(q, x, FI_GROUP_F64);                                     \
+            for (unsigned v = 0; v < FI_GROUP_F64; v++) {                                         \
+                x[v] = FI_NAME(finished_f64)(plan, x[v], upper[v]);                               \
+                FI_NAME(tails_add)(&tails, vd_less(vd_set1(FI_MIDDLE), q[v]), w[v],               \
+                                   at + v / FI_HALVES * 16 + v % FI_HALVES);                      \
             }                                                                                     \
-        }                                                                                         \
+            FI_NAME(store_f64)(out + at, x);                                                      \
+        })                                                                                        \
+        FI_NAME(tails_end_##law)(plan, &tails, out);                                              \
     }
 
 FI_UNIT_FROM_F32(uniform, float32, float, vf_store)
 FI_UNIT_FROM_F32(uniform, float16, uint16_t, vf_store_f16)
 FI_UNIT_FROM_F32(uniform, bfloat16, uint16_t, vf_store_bf16)
-FI_UNIT_FROM_F64(uniform)
 FI_UNIT_FROM_F32(normal, float32, float, vf_store)
 FI_UNIT_FROM_F32(normal, float16, uint16_t, vf_store_f16)
 FI_UNIT_FROM_F32(normal, bfloat16, uint16_t, vf_store_bf16)

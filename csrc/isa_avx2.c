@@ -27,6 +27,8 @@
 #define FI_LANES 8
 #define FI_HALVES 2
 #define FI_STREAMS 1
+#define FI_ROWS_F64 1
+#define FI_TAIL_VECTORS 2
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
 
@@ -35,6 +37,14 @@ typedef __m256i vu;
 typedef __m256 vf;
 typedef __m256d vd;
 typedef __m256d vm;
+
+#if FI_MSVC
+#define vf_settle(a)
+#define vd_settle(a)
+#else
+#define vf_settle(a) __asm__("" : "+x"(a))
+#define vd_settle(a) __asm__("" : "+x"(a))
+#endif
 
 FI_INLINE vq vq_set1(uint64_t a) { return _mm256_set1_epi64x((long long)a); }
 FI_INLINE vq vq_mul(vq a, vq b) { return _mm256_mul_epu32(a, b); }
@@ -97,11 +107,6 @@ FI_INLINE vf vf_lookup(const float table[32], vu i) {
 FI_INLINE vf vf_negated_unless(vf a, vu bits) {
     return _mm256_xor_ps(a, _mm256_andnot_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(-0.0f)));
 }
-#if FI_MSVC
-#define vf_settle(a)
-#else
-#define vf_settle(a) __asm__("" : "+x"(a))
-#endif
 FI_INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 FI_INLINE void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 FI_INLINE void vf_store_bf16(uint16_t *p, vf a) {
@@ -129,6 +134,25 @@ FI_INLINE vd vd_max(vd a, vd b) { return _mm256_max_pd(a, b); }
 FI_INLINE vm vd_less(vd a, vd b) { return _mm256_cmp_pd(a, b, _CMP_LT_OQ); }
 FI_INLINE vd vd_select(vm m, vd a, vd b) { return _mm256_blendv_pd(b, a, m); }
 FI_INLINE int vm_any(vm m) { return _mm256_movemask_pd(m) != 0; }
+/* For each mask of four lanes, the set ones twice: their places in two halves, their pairs of 32-bit lanes. */
+#define FI_SET(a, b, c, d) {2 * a, 2 * a + 1, 2 * b, 2 * b + 1, 2 * c, 2 * c + 1, 2 * d, 2 * d + 1}
+static const uint8_t fi_set_lanes[16][8] = {
+    FI_SET(0, 0, 0, 0), FI_SET(0, 0, 0, 0), FI_SET(1, 0, 0, 0), FI_SET(0, 1, 0, 0),
+    FI_SET(2, 0, 0, 0), FI_SET(0, 2, 0, 0), FI_SET(1, 2, 0, 0), FI_SET(0, 1, 2, 0),
+    FI_SET(3, 0, 0, 0), FI_SET(0, 3, 0, 0), FI_SET(1, 3, 0, 0), FI_SET(0, 1, 3, 0),
+    FI_SET(2, 3, 0, 0), FI_SET(0, 2, 3, 0), FI_SET(1, 2, 3, 0), FI_SET(0, 1, 2, 3)};
+FI_INLINE __m256i set_lanes(vm m) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)fi_set_lanes[_mm256_movemask_pd(m)]));
+}
+FI_INLINE void vm_append(vm m, unsigned first, uint32_t *list) {
+    const __m256i even = _mm256_permutevar8x32_epi32(set_lanes(m), _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+    _mm_storeu_si128((__m128i *)list,
+                     _mm_add_epi32(_mm_set1_epi32((int)first), _mm256_castsi256_si128(even)));
+}
+FI_INLINE unsigned vq_append(vm m, vq a, uint64_t *list) {
+    _mm256_storeu_si256((__m256i *)list, _mm256_permutevar8x32_epi32(a, set_lanes(m)));
+    return (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_pd(m));
+}
 /* 64-bit integers as 2^32 high + low: the high part is exact (biased by 2^84 + 2^52, and by 2^63
  * where signed), the low part comes in the mantissa of 2^52 + low, and their sum is rounded once. */
 FI_INLINE vd vd_from_parts(vq a, uint64_t high_bias, double bias) {
@@ -160,6 +184,7 @@ FI_INLINE vd vd_lookup(const double table[16], vd a) {
 FI_INLINE vd vd_negated_unless(vd a, vq bits) {
     return _mm256_xor_pd(a, _mm256_andnot_pd(_mm256_castsi256_pd(bits), _mm256_set1_pd(-0.0)));
 }
+FI_INLINE vq vq_load(const uint64_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 FI_INLINE void vd_store_halves(double *p, const vd *halves) {
     const vd low = _mm256_unpacklo_pd(halves[0], halves[1]);
     const vd high = _mm256_unpackhi_pd(halves[0], halves[1]);

@@ -27,6 +27,8 @@
 #define FI_LANES 16
 #define FI_HALVES 2
 #define FI_STREAMS 2
+#define FI_ROWS_F64 2
+#define FI_TAIL_VECTORS 3
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
 
@@ -35,6 +37,14 @@ typedef __m512i vu;
 typedef __m512 vf;
 typedef __m512d vd;
 typedef __mmask8 vm;
+
+#if FI_MSVC
+#define vf_settle(a)
+#define vd_settle(a)
+#else
+#define vf_settle(a) __asm__("" : "+v"(a))
+#define vd_settle(a) __asm__("" : "+v"(a))
+#endif
 
 FI_INLINE vq vq_set1(uint64_t a) { return _mm512_set1_epi64((long long)a); }
 FI_INLINE vq vq_mul(vq a, vq b) { return _mm512_mul_epu32(a, b); }
@@ -86,11 +96,6 @@ FI_INLINE vf vf_negated_unless(vf a, vu bits) {
     return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(
         _mm512_castps_si512(a), bits, _mm512_set1_epi32((int)0x80000000u), 0xD2));
 }
-#if FI_MSVC
-#define vf_settle(a)
-#else
-#define vf_settle(a) __asm__("" : "+v"(a))
-#endif
 FI_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 FI_INLINE void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 /* By integers: the CPU's own bfloat16 conversion flushes subnormals. */
@@ -118,6 +123,16 @@ FI_INLINE vd vd_max(vd a, vd b) { return _mm512_max_pd(a, b); }
 FI_INLINE vm vd_less(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
 FI_INLINE vd vd_select(vm m, vd a, vd b) { return _mm512_mask_blend_pd(m, b, a); }
 FI_INLINE int vm_any(vm m) { return m != 0; }
+/* Compressed in registers: Zen 4 compresses to memory one element at a time. */
+FI_INLINE void vm_append(vm m, unsigned first, uint32_t *list) {
+    const __m256i lanes = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+    _mm256_storeu_si256((__m256i *)list, _mm256_maskz_compress_epi32(
+                                             m, _mm256_add_epi32(_mm256_set1_epi32((int)first), lanes)));
+}
+FI_INLINE unsigned vq_append(vm m, vq a, uint64_t *list) {
+    _mm512_storeu_si512(list, _mm512_maskz_compress_epi64(m, a));
+    return (unsigned)_mm_popcnt_u32(m);
+}
 FI_INLINE vd vd_from_i64(vq a) { return _mm512_cvtepi64_pd(a); }
 FI_INLINE vd vd_from_u64(vq a) { return _mm512_cvtepu64_pd(a); }
 FI_INLINE vd vd_mantissa(vd a) {
@@ -138,6 +153,7 @@ FI_INLINE vd vd_negated_unless(vd a, vq bits) {
     return _mm512_castsi512_pd(_mm512_ternarylogic_epi64(
         _mm512_castpd_si512(a), bits, _mm512_set1_epi64((long long)(UINT64_C(1) << 63)), 0xD2));
 }
+FI_INLINE vq vq_load(const uint64_t *p) { return _mm512_loadu_si512(p); }
 FI_INLINE void vd_store_halves(double *p, const vd *halves) {
     const __m512i low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
     const __m512i high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);

@@ -16,6 +16,8 @@
 #define FI_LANES 1
 #define FI_HALVES 1
 #define FI_STREAMS 1
+#define FI_ROWS_F64 1
+#define FI_TAIL_VECTORS 1
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
 
@@ -24,6 +26,10 @@ typedef uint32_t vu;
 typedef float vf;
 typedef double vd;
 typedef int vm;
+
+/* One lane has no registers to lose, and GCC vectorises some of it. */
+#define vf_settle(a)
+#define vd_settle(a)
 
 FI_INLINE vq vq_set1(uint64_t a) { return a; }
 FI_INLINE vq vq_mul(vq a, vq b) { return (uint64_t)(uint32_t)a * (uint32_t)b; }
@@ -69,7 +75,6 @@ FI_INLINE vf vf_from_u32(vu a) { return (float)a; }
 FI_INLINE vf vf_mantissa(vu bits) { return vf_of((bits & 0x7FFFFFu) | 0x3F800000u); }
 FI_INLINE vf vf_lookup(const float table[32], vu i) { return table[i & 31]; }
 FI_INLINE vf vf_negated_unless(vf a, vu bits) { return vf_of(vf_bits(a) ^ (~bits & 0x80000000u)); }
-#define vf_settle(a) /* one lane has no registers to lose, and GCC vectorises some of it */
 FI_INLINE vf vf_load(const float *p) { return *p; }
 FI_INLINE void vf_store(float *p, vf a) { *p = a; }
 FI_INLINE void vf_store_bf16(uint16_t *p, vf a) {
@@ -112,6 +117,16 @@ FI_INLINE vd vd_max(vd a, vd b) { return a > b ? a : b; }
 FI_INLINE vm vd_less(vd a, vd b) { return a < b; }
 FI_INLINE vd vd_select(vm m, vd a, vd b) { return m ? a : b; }
 FI_INLINE int vm_any(vm m) { return m; }
+/* The set lanes moved together, as indices first + FI_HALVES * lane and as values, and how many they are.
+ * FI_DOUBLE_LANES of each are written. */
+FI_INLINE void vm_append(vm m, unsigned first, uint32_t *list) {
+    (void)m;
+    *list = first;
+}
+FI_INLINE unsigned vq_append(vm m, vq a, uint64_t *list) {
+    *list = a;
+    return (unsigned)m;
+}
 FI_INLINE vd vd_from_i64(vq a) { return (double)(int64_t)a; }
 FI_INLINE vd vd_from_u64(vq a) { return (double)a; }
 FI_INLINE vd vd_mantissa(vd a) {
@@ -121,6 +136,7 @@ FI_INLINE vd vd_exponent(vd a) { return (double)((int)(vd_bits(a) >> 52) - 1023)
 /* table[leading four bits of the mantissa] */
 FI_INLINE vd vd_lookup(const double table[16], vd a) { return table[(vd_bits(a) >> 48) & 15]; }
 FI_INLINE vd vd_negated_unless(vd a, vq bits) { return vd_of(vd_bits(a) ^ (~bits & (UINT64_C(1) << 63))); }
+FI_INLINE vq vq_load(const uint64_t *p) { return *p; }
 FI_INLINE void vd_store_halves(double *p, const vd *halves) { *p = halves[0]; }
 
 /* ---- stack vocabulary ------------------------------------------------------------------- */
@@ -197,9 +213,19 @@ uint32_t fi_word(fi_key key, unsigned plane, uint64_t element) {
     return (uint32_t)w[element % FI_TILE / 16][0];
 }
 
-double fi_logarithm(double x) { return FI_NAME(log_f64)(x); }
+double fi_logarithm(double x) {
+    double y;
+    FI_NAME(log_f64)(&x, &y);
+    return y;
+}
 
-double fi_normal_quantile_tail(double p) { return FI_NAME(quantile_f64)(p, 0.5 - p); }
+double fi_normal_quantile_tail(double p) {
+    double z;
+    const double q = 0.5 - p;
+    if (q <= FI_MIDDLE) FI_NAME(quantile_middle_f64)(&q, &z, 1);
+    else FI_NAME(quantile_tail_f64)(&p, &z);
+    return z;
+}
 
 uint16_t fi_round16(float x, fi_dtype dtype) {
     uint16_t half;

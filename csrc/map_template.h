@@ -27,6 +27,21 @@
         }                                                                                           \
     }
 
+/* A normal law by both formulas, where the fills sort the elements first. */
+#define FI_VALUE_F64(law)                                                                           \
+    FI_INLINE vd FI_NAME(law##_f64)(const fi_plan *plan, vq w) {                                    \
+        vd p[FI_TAIL_VECTORS], q, z, tail[FI_TAIL_VECTORS];                                         \
+        vq upper;                                                                                   \
+        FI_NAME(law##_tails)(plan, w, &p[0], &q, &upper);                                           \
+        for (int v = 1; v < FI_TAIL_VECTORS; v++) p[v] = p[0];                                      \
+        FI_NAME(quantile_middle_f64)(&q, &z, 1);                                                    \
+        FI_NAME(quantile_tail_f64)(p, tail);                                                        \
+        z = vd_select(vd_less(vd_set1(FI_MIDDLE), q), tail[0], z);                                  \
+        return FI_NAME(finished_f64)(plan, z, upper);                                               \
+    }
+FI_VALUE_F64(normal)
+FI_VALUE_F64(truncated_normal)
+
 #define FI_MAP_F64(law)                                                                             \
     static void FI_NAME(map_##law##_float64)(const fi_plan *plan, const uint64_t *words, void *out, \
                                              size_t count) {                                        \

@@ -156,6 +156,7 @@ static fi_status plan_parameters(fi_plan *plan) {
     /* Adding a zero changes only a negative zero, and no |z| is less than 2^-26, or than its limit. */
     const float limit = plan->limit_f > 0 && plan->limit_f < 0x1p-26f ? plan->limit_f : 0x1p-26f;
     plan->shifted = plan->shift_f != 0 || plan->scale_f * limit == 0;
+    if (plan->dtype == FI_FLOAT64) plan->shifted = plan->shift != 0 || plan->scale * 0x1p-65 == 0;
     return status;
 }
 

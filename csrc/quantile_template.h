@@ -5,7 +5,7 @@
  * Parameters: the vocabulary of the including isa_*.c:
  *   vf vu   FI_LANES floats / 32-bit words: vf_set1 vf_add vf_sub vf_mul vf_mantissa vf_lookup vf_settle
  *   vd vq   doubles / 64-bit words in as many lanes: vd_set1 vd_add vd_sub vd_mul vd_div vd_sqrt
- *           vd_mantissa vd_exponent vd_lookup, vm vd_less vm_any vm_all vd_select
+ *           vd_settle vd_mantissa vd_exponent vd_lookup, vm vd_less vm_any vd_select
  * and the constants of tables.h and ppnd16.h.
  */
 
@@ -42,55 +42,87 @@ FI_INLINE void FI_NAME(quantile_f32)(const vf f[4], vf z[4]) {
 #undef FI_TERM
 }
 
-/* ln x, x > 0 normal. Max Error: 2 ULP where |ln x| > 1 (the only use).
- * x = 2^e m; with the reciprocal v of the middle of m's sixteenth of [1, 2): ln m = -ln v + log1p(m v - 1). */
-FI_INLINE vd FI_NAME(log_f64)(vd x) {
-    const vd e = vd_exponent(x);
-    const vd m = vd_mantissa(x);
-    const vd r = vd_sub(vd_mul(m, vd_lookup(fi_log_inverse, x)), vd_set1(1.0));
-    vd y = vd_set1(fi_log1p[8]);
-    FI_UNROLL
-    for (int k = 7; k >= 0; k--) y = vd_add(vd_mul(y, r), vd_set1(fi_log1p[k]));
-    y = vd_add(r, vd_mul(vd_mul(r, r), y));
-    y = vd_add(vd_lookup(fi_log_value, x), y);
-    return vd_add(vd_mul(e, vd_set1(0.693147180559945309417)), y);
-}
+/* float64, in two parts of one relative precision: Max Error 2^-50 * max(1, z). The caller sorts the elements, so
+ * that the seven in eight of the middle pay for no logarithm and the others fill whole vectors. */
+#define FI_GROUP_F64 (FI_ROWS_F64 * FI_HALVES) /* vectors that are worked on together */
+#define FI_MIDDLE 0.425 /* of q = 1/2 - p, where the parts meet */
 
-/* float64. Arguments p in (0, 1/2] and q = 1/2 - p, each to full relative precision.
- * Max Error: 2^-50 * max(1, z). Valid Range: [2^-1022, 1/2]. */
-FI_INLINE vd FI_NAME(quantile_f64)(vd p, vd q) {
-    const vm middle = vd_less(q, vd_set1(0.425));
-    const vd t = vd_sub(vd_set1(0.180625), vd_mul(q, q));
-    vd x = t, factor = q;
-    vm far = vd_less(vd_set1(1.0), vd_set1(0.0));
-    /* A single lane is in the middle 85 % of the time and then needs no logarithm; of eight lanes
-     * one is in the tails 73 % of the time. */
-    const int tails = FI_LANES > 1 || !vm_any(middle);
-    if (tails) {
-        const vd r = vd_sqrt(vd_sub(vd_set1(0.0), FI_NAME(log_f64)(p)));
-        far = vd_less(vd_set1(5.0), r); /* p < 1.4e-11 */
-        x = vd_select(middle, t, vd_sub(r, vd_select(far, vd_set1(5.0), vd_set1(1.6))));
-        factor = vd_select(middle, q, vd_set1(1.0));
+/* Arguments q = 1/2 - p, of `count` vectors together. Valid Range: [0, FI_MIDDLE]; beyond it up to 1/2 finite and
+ * wrong. */
+FI_INLINE void FI_NAME(quantile_middle_f64)(const vd *q, vd *z, int count) {
+    vd x[FI_GROUP_F64], d[FI_GROUP_F64];
+    FI_UNROLL
+    for (int v = 0; v < count; v++) {
+        x[v] = vd_sub(vd_set1(0.180625), vd_mul(q[v], q[v]));
+        z[v] = vd_set1(fi_ppnd_middle[0][7]);
+        d[v] = vd_set1(fi_ppnd_middle[1][7]);
     }
-#define FI_COEFFICIENT(side, k)                                                                  \
-    (tails ? vd_select(middle, vd_set1(fi_ppnd_middle[side][k]),                           \
-                       vd_set1(fi_ppnd_tail[side][k]))                                     \
-           : vd_set1(fi_ppnd_middle[side][k]))
-    vd numerator = FI_COEFFICIENT(0, 7), denominator = FI_COEFFICIENT(1, 7);
     FI_UNROLL
     for (int k = 6; k >= 0; k--) {
-        numerator = vd_add(vd_mul(numerator, x), FI_COEFFICIENT(0, k));
-        denominator = vd_add(vd_mul(denominator, x), FI_COEFFICIENT(1, k));
-    }
-#undef FI_COEFFICIENT
-    if (FI_UNLIKELY(vm_any(far))) {
-        vd n = vd_set1(fi_ppnd_far[0][7]), d = vd_set1(fi_ppnd_far[1][7]);
-        for (int k = 6; k >= 0; k--) {
-            n = vd_add(vd_mul(n, x), vd_set1(fi_ppnd_far[0][k]));
-            d = vd_add(vd_mul(d, x), vd_set1(fi_ppnd_far[1][k]));
+        FI_UNROLL
+        for (int v = 0; v < count; v++) {
+            z[v] = vd_add(vd_mul(z[v], x[v]), vd_set1(fi_ppnd_middle[0][k]));
+            d[v] = vd_add(vd_mul(d[v], x[v]), vd_set1(fi_ppnd_middle[1][k]));
+            vd_settle(z[v]);
+            vd_settle(d[v]);
         }
-        numerator = vd_select(far, n, numerator);
-        denominator = vd_select(far, d, denominator);
     }
-    return vd_mul(vd_div(numerator, denominator), factor);
+    FI_UNROLL
+    for (int v = 0; v < count; v++) z[v] = vd_mul(vd_div(z[v], d[v]), q[v]);
+}
+
+/* FI_TAIL_VECTORS vectors together: one chain of the operations below is some 150 cycles long. */
+#define FI_TAIL_LOOP FI_UNROLL for (int v = 0; v < FI_TAIL_VECTORS; v++)
+
+/* y = ln x, x > 0 normal. Max Error: 2 ULP where |ln x| > 1 (the only use).
+ * x = 2^e m; with the reciprocal i of the middle of m's sixteenth of [1, 2): ln m = -ln i + log1p(m i - 1). */
+FI_INLINE void FI_NAME(log_f64)(const vd *x, vd *y) {
+    vd r[FI_TAIL_VECTORS];
+    FI_TAIL_LOOP {
+        r[v] = vd_sub(vd_mul(vd_mantissa(x[v]), vd_lookup(fi_log_inverse, x[v])), vd_set1(1.0));
+        y[v] = vd_set1(fi_log1p[8]);
+    }
+    FI_UNROLL
+    for (int k = 7; k >= 0; k--) FI_TAIL_LOOP {
+        y[v] = vd_add(vd_mul(y[v], r[v]), vd_set1(fi_log1p[k]));
+        vd_settle(y[v]);
+    }
+    FI_TAIL_LOOP {
+        y[v] = vd_add(r[v], vd_mul(vd_mul(r[v], r[v]), y[v]));
+        y[v] = vd_add(vd_lookup(fi_log_value, x[v]), y[v]);
+        y[v] = vd_add(vd_mul(vd_exponent(x[v]), vd_set1(0.693147180559945309417)), y[v]);
+    }
+}
+
+/* Valid Range: p in [2^-1022, 0.0751]; beyond it up to 1/2 finite and wrong. */
+FI_INLINE void FI_NAME(quantile_tail_f64)(const vd *p, vd *z) {
+    vd r[FI_TAIL_VECTORS], y[FI_TAIL_VECTORS], n[FI_TAIL_VECTORS], d[FI_TAIL_VECTORS];
+    FI_NAME(log_f64)(p, y);
+    FI_TAIL_LOOP {
+        r[v] = vd_sqrt(vd_sub(vd_set1(0.0), y[v]));
+        y[v] = vd_sub(r[v], vd_set1(1.6));
+        n[v] = vd_set1(fi_ppnd_tail[0][7]);
+        d[v] = vd_set1(fi_ppnd_tail[1][7]);
+    }
+    FI_UNROLL
+    for (int k = 6; k >= 0; k--) FI_TAIL_LOOP {
+        n[v] = vd_add(vd_mul(n[v], y[v]), vd_set1(fi_ppnd_tail[0][k]));
+        d[v] = vd_add(vd_mul(d[v], y[v]), vd_set1(fi_ppnd_tail[1][k]));
+        vd_settle(n[v]);
+        vd_settle(d[v]);
+    }
+    FI_TAIL_LOOP {
+        const vm far = vd_less(vd_set1(5.0), r[v]); /* p < 1.4e-11 */
+        if (FI_UNLIKELY(vm_any(far))) {
+            const vd x = vd_sub(r[v], vd_set1(5.0));
+            vd far_n = vd_set1(fi_ppnd_far[0][7]), far_d = vd_set1(fi_ppnd_far[1][7]);
+            for (int k = 6; k >= 0; k--) {
+                far_n = vd_add(vd_mul(far_n, x), vd_set1(fi_ppnd_far[0][k]));
+                far_d = vd_add(vd_mul(far_d, x), vd_set1(fi_ppnd_far[1][k]));
+            }
+            n[v] = vd_select(far, far_n, n[v]);
+            d[v] = vd_select(far, far_d, d[v]);
+        }
+        z[v] = vd_div(n[v], d[v]);
+    }
 }
