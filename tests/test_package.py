@@ -47,6 +47,7 @@ LAYERS = (
     {"sampling", "config"},
     {"haar"},
     {"initializers", "gains"},
+    {"many"},
     {"filling"},
     {"stack", "residual", "virtual"},
     {"training"},

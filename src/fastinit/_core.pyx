@@ -197,14 +197,18 @@ def fill_block(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_
     if output.count != elements:
         PyBuffer_Release(&output.view)
         raise ValueError(f"out: expected {elements} elements, got {output.count}")
-    with nogil:
+    if output.view.len < RELEASE_GIL_FROM:
         fi_fill_block(&plan, output.data, &block, threads)
+    else:
+        with nogil:
+            fi_fill_block(&plan, output.data, &block, threads)
     PyBuffer_Release(&output.view)
 
 
 def fill_many(list jobs, unsigned threads=1):
     """One launch for many fills; each job is the tuple (out, law, dtype, parameters, seed, stream, first)."""
     cdef size_t n = <size_t>len(jobs), opened = 0, i
+    cdef Py_ssize_t bytes = 0
     cdef fi_plan *plans = <fi_plan *>PyMem_Malloc((n + 1) * sizeof(fi_plan))
     cdef fi_piece *pieces = <fi_piece *>PyMem_Malloc((n + 1) * sizeof(fi_piece))
     cdef Output *outputs = <Output *>PyMem_Malloc((n + 1) * sizeof(Output))
@@ -216,12 +220,16 @@ def fill_many(list jobs, unsigned threads=1):
             plan_open(&plans[i], law, dtype, parameters, seed, stream, 0)
             output_open(&outputs[i], out, dtype)
             opened += 1
+            bytes += outputs[i].view.len
             pieces[i].plan = &plans[i]
             pieces[i].out = outputs[i].data
             pieces[i].first = first
             pieces[i].count = outputs[i].count
-        with nogil:
+        if bytes < RELEASE_GIL_FROM:
             fi_fill_many(pieces, n, threads)
+        else:
+            with nogil:
+                fi_fill_many(pieces, n, threads)
     finally:
         for i in range(opened):
             PyBuffer_Release(&outputs[i].view)

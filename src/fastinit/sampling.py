@@ -165,6 +165,21 @@ def draw(law: str, parameters: Iterable[Any], shape: Any, key: Any, dtype: Any, 
     return out
 
 
+# (memory, law, dtype, parameters, seed, stream, first), as the binding wants them.
+Job = tuple[Any, int, int, tuple[float, ...], int, int, int]
+
+
+def job(memory: Any, law: str, parameters: Iterable[Any], key: Key, dtype: str) -> Job:
+    """A fill for `fill_all`; `memory` has been checked (see `check_out`)."""
+    checked = check_law(law, parameters, dtype)
+    return memory, _LAW[law], _DTYPE[dtype], checked, key.seed, key.stream, 0
+
+
+def fill_all(jobs: list[Job]) -> None:
+    """All fills in one launch of the threads."""
+    _core.fill_many(jobs, get_num_threads())
+
+
 def uniform(
     shape: Any,
     low: float = 0.0,

@@ -1,0 +1,62 @@
+"""A whole model's tensors in one launch of the threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .dtypes import check_out, resolve, store, working
+from .initializers import get
+from .initializers.drawn import Drawn
+from .sampling import Job, fill_all, job
+
+__all__ = ["fill_many"]
+
+
+def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
+    """Fill many arrays, each with its initializer and key, balanced over elements and not over arrays.
+
+    The values are those of ``initializer(out.shape, out.dtype, key=key, out=out)`` for each. A model of many
+    small tensors is filled on all threads, where single calls would leave each tensor to one.
+
+    Parameters
+    ----------
+    jobs : iterable of (out, initializer, key)
+        `out` is a writable C-contiguous array of the tensor's dtype (uint16: the bits of bfloat16);
+        `initializer` is what `get` takes; `key` is a Key, or None for the initializer's own seed. What is not
+        drawn element by element (an orthogonal matrix) is computed before the launch and needs room for itself.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As the initializers do, for any of the jobs: nothing has been written then, to any array.
+
+    Examples
+    --------
+    >>> w, b = np.empty((784, 256), "float32"), np.empty(256, "float32")
+    >>> fill_many([(w, "he_normal", Key(0) / "0.weight"), (b, "zeros", None)])
+    """
+    drawn: list[Job] = []
+    made: list[tuple[Any, str, Any]] = []
+    for number, entry in enumerate(jobs):
+        try:
+            out, identifier, key = entry
+        except (TypeError, ValueError):
+            kind = type(entry).__name__
+            raise TypeError(f"jobs[{number}]: expected (out, initializer, key), got {kind}") from None
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"jobs[{number}]: expected an array as out, got {type(out).__name__}")
+        dtype = "bfloat16" if out.dtype == np.uint16 else resolve(out.dtype)
+        memory = check_out(out, out.shape, dtype)
+        initializer = get(identifier)
+        if isinstance(initializer, Drawn):
+            law, parameters = initializer._law(out.shape)
+            drawn.append(job(memory, law, parameters, initializer._key(key), dtype))
+        else:
+            values = initializer._values(out.shape, working(dtype), initializer._key(key))
+            made.append((values, dtype, out))
+    fill_all(drawn)
+    for values, dtype, out in made:
+        store(values, dtype, out)
