@@ -80,7 +80,7 @@ FI_NOINLINE void FI_NAME(refine)(const fi_plan *plan, uint64_t block, const uint
 FI_INLINE void FI_NAME(from_tails)(const fi_plan *plan, uint64_t block, const vu *w, const vf *f,
                                    const vu *upper, float limit, vf *x) {
     vf z[4];
-    FI_NAME(quantile_f32)(f, z);
+    const int far_from_tails = FI_NAME(quantile_f32)(f, z);
     FI_UNROLL
     for (int v = 0; v < 4; v++) {
         if (limit > 0) z[v] = vf_min(z[v], vf_set1(limit));
@@ -91,7 +91,7 @@ FI_INLINE void FI_NAME(from_tails)(const fi_plan *plan, uint64_t block, const vu
     /* f >= 2^17 is exponent bits 1001xxxx, which no smaller f shares in both ones: one AND for two vectors,
      * where minima would be one for each. */
     const vu common = vu_and3(vu_and3(vf_bits(f[0]), vf_bits(f[1]), vf_bits(f[2])), vf_bits(f[3]), vf_bits(f[3]));
-    if (FI_UNLIKELY(vu_any_lacks(common, UINT32_C(0x48000000)))) {
+    if (!far_from_tails && FI_UNLIKELY(vu_any_lacks(common, UINT32_C(0x48000000)))) {
         uint32_t words[4 * FI_LANES];
         float tails[4 * FI_LANES], values[4 * FI_LANES];
         for (int v = 0; v < 4; v++) {

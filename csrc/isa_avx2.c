@@ -28,6 +28,7 @@
 #define FI_HALVES 2
 #define FI_STREAMS 1
 #define FI_ROWS_F64 1
+#define FI_UPPER_LOOKUP 1
 #define FI_TAIL_VECTORS 2
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
@@ -103,6 +104,16 @@ FI_INLINE vf vf_lookup(const float table[32], vu i) {
     const vf c = _mm256_permutevar8x32_ps(_mm256_load_ps(table + 16), i);
     const vf d = _mm256_permutevar8x32_ps(_mm256_load_ps(table + 24), i);
     return _mm256_blendv_ps(_mm256_blendv_ps(a, b, bit3), _mm256_blendv_ps(c, d, bit3), bit4);
+}
+FI_INLINE vu vu_sub(vu a, vu b) { return _mm256_sub_epi32(a, b); }
+FI_INLINE vu vu_or(vu a, vu b) { return _mm256_or_si256(a, b); }
+FI_INLINE int vu_any_has(vu a, uint32_t bits) { return !_mm256_testz_si256(a, _mm256_set1_epi32((int)bits)); }
+/* The half octave's number in bits 22 to 25: sixteen entries by two permutes and one blend. */
+FI_INLINE vf vf_lookup_upper(const float table[32], vu i) {
+    const vu place = _mm256_srli_epi32(i, 22);
+    const vf low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 12), place);
+    const vf high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 20), place);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(i, 6)));
 }
 FI_INLINE vf vf_negated_unless(vf a, vu bits) {
     return _mm256_xor_ps(a, _mm256_andnot_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(-0.0f)));

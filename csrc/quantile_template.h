@@ -17,30 +17,42 @@
  * All vectors take one coefficient before the next, so that its table is loaded once. vf_settle makes the compiler
  * do the arithmetic in that order: GCC 12 delays a chain to its last use and spills all table entries meanwhile.
  *
+ * Where a lookup of 32 entries is several instructions (FI_UPPER_LOOKUP), vectors whose f are all in [2^23, 2^31), seven
+ * in eight at 32 lanes, look into the upper half of the tables alone. Returns 1 for those, whose f need no refinement.
+ *
  * Tried and lost: degree 8 on 16 whole octaves (a permute of one register, but three more terms);
  * one vector after the other (the tables are reloaded or spilled). */
-FI_INLINE void FI_NAME(quantile_f32)(const vf f[4], vf z[4]) {
+FI_INLINE int FI_NAME(quantile_f32)(const vf f[4], vf z[4]) {
     vu i[4];
     vf t[4];
     FI_UNROLL
-    for (int v = 0; v < 4; v++) {
-        i[v] = vu_shr(vf_bits(f[v]), 22);
-        t[v] = vf_sub(vf_mantissa(vf_bits(f[v])), vf_set1(1.5f));
-        z[v] = vf_lookup(fi_quantile32_c5, i[v]);
+    for (int v = 0; v < 4; v++) t[v] = vf_sub(vf_mantissa(vf_bits(f[v])), vf_set1(1.5f));
+#define FI_TERM(lookup, k)                                                            \
+    FI_UNROLL                                                                         \
+    for (int v = 0; v < 4; v++) {                                                     \
+        z[v] = vf_add(vf_mul(z[v], t[v]), lookup(fi_quantile32_c##k, i[v]));          \
+        vf_settle(z[v]);                                                              \
     }
-#define FI_TERM(table)                                               \
-    FI_UNROLL                                                        \
-    for (int v = 0; v < 4; v++) {                                    \
-        z[v] = vf_add(vf_mul(z[v], t[v]), vf_lookup(table, i[v])); \
-        vf_settle(z[v]);                                             \
+#define FI_POLYNOMIAL(lookup)                                                         \
+    FI_UNROLL                                                                         \
+    for (int v = 0; v < 4; v++) z[v] = lookup(fi_quantile32_c5, i[v]);                \
+    FI_TERM(lookup, 4) FI_TERM(lookup, 3) FI_TERM(lookup, 2) FI_TERM(lookup, 1) FI_TERM(lookup, 0)
+#if FI_UPPER_LOOKUP
+    /* Half octaves above 2^23; those of the whole octaves [2^23, 2^31) are below 2^26 as integers. */
+    FI_UNROLL
+    for (int v = 0; v < 4; v++) i[v] = vu_sub(vf_bits(f[v]), vu_set1(UINT32_C(150) << 23));
+    if (FI_LIKELY(!vu_any_has(vu_or(vu_or(i[0], i[1]), vu_or(i[2], i[3])), UINT32_C(0xFC000000)))) {
+        FI_POLYNOMIAL(vf_lookup_upper)
+        return 1;
     }
-    FI_TERM(fi_quantile32_c4)
-    FI_TERM(fi_quantile32_c3)
-    FI_TERM(fi_quantile32_c2)
-    FI_TERM(fi_quantile32_c1)
-    FI_TERM(fi_quantile32_c0)
-#undef FI_TERM
+#endif
+    FI_UNROLL
+    for (int v = 0; v < 4; v++) i[v] = vu_shr(vf_bits(f[v]), 22);
+    FI_POLYNOMIAL(vf_lookup)
+    return 0;
 }
+#undef FI_POLYNOMIAL
+#undef FI_TERM
 
 /* float64, in two parts of one relative precision: Max Error 2^-50 * max(1, z). The caller sorts the elements, so
  * that the seven in eight of the middle pay for no logarithm and the others fill whole vectors. */

@@ -47,7 +47,6 @@ LAYERS = (
     {"sampling", "config"},
     {"haar"},
     {"initializers", "gains"},
-    {"many"},
     {"filling"},
     {"stack", "residual", "virtual"},
     {"training"},

@@ -63,7 +63,7 @@ from .initializers import (
     lora_scaling,
 )
 from .keys import Key
-from .many import fill_many
+from .filling import fill_many
 from .sampling import normal, truncated_normal, uniform
 from .stack import Gradients, LayerReport, Moments, Propagation, Recording, Stack
 from .threads import get_num_threads, num_threads, set_num_threads
