@@ -1,0 +1,228 @@
+"""The Keras dialect: ``from fastinit import keras as initializers`` stands where ``from keras import initializers`` stood.
+
+The random classes are subclasses of Keras's own that draw from the stream of fastinit: the same arguments, attributes,
+configuration and errors, and values that are the same on every backend and machine. They are registered as
+``"fastinit>HeNormal"`` and ``"fastinit>he_normal"``: saved models load again wherever this module was imported, and those
+strings stand wherever Keras takes the name of an initializer. What draws nothing (`Zeros`, `Constant`, ...) is Keras's own.
+docs/dialects.md lists where the two differ.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+try:
+    import keras as _keras
+except ImportError as error:
+    raise ImportError(
+        "fastinit.keras: expected Keras 3 (pip install 'fastinit[keras]'), which is not installed"
+    ) from error
+
+import numpy as np
+from keras.initializers import (
+    STFT,
+    Constant,
+    Identity,
+    Initializer,
+    Ones,
+    Zeros,
+    constant,
+    deserialize,
+    identity,
+    ones,
+    serialize,
+    stft,
+    zeros,
+)
+
+from .dtypes import check_shape
+from .initializers import Orthogonal as _Haar
+from .initializers.scaling import law_of_variance
+from .keys import Key
+from .sampling import draw
+
+__all__ = [
+    "STFT", "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity",
+    "IdentityInitializer", "Initializer", "LecunNormal", "LecunUniform", "Ones", "Orthogonal",
+    "OrthogonalInitializer", "RandomNormal", "RandomUniform", "STFTInitializer", "TruncatedNormal",
+    "VarianceScaling", "Zeros", "constant", "deserialize", "get", "glorot_normal", "glorot_uniform",
+    "he_normal", "he_uniform", "identity", "lecun_normal", "lecun_uniform", "ones", "orthogonal",
+    "random_normal", "random_uniform", "serialize", "stft", "truncated_normal", "variance_scaling", "zeros",
+]  # fmt: skip
+
+_theirs = _keras.initializers
+IdentityInitializer, STFTInitializer = Identity, STFT
+
+
+def _key(seed: Any, initial: Any) -> Key:
+    """The key of one call of an initializer.
+
+    An int gives the same key every time, a SeedGenerator its next state. Without a seed every call has a new key, drawn from
+    Python's `random`, which keras.utils.set_random_seed sets: two layers that share the object differ.
+    """
+    if isinstance(seed, _keras.random.SeedGenerator):
+        first, count = (int(word) % 2**64 for word in np.asarray(_keras.ops.convert_to_numpy(seed.next())))
+        return Key(first) / count
+    return Key(random.getrandbits(64) if initial is None else seed % 2**64)
+
+
+def _number(value: Any) -> Any:
+    """A Python number of one, or of a scalar tensor."""
+    return float(_keras.ops.convert_to_numpy(value)) if _keras.ops.is_tensor(value) else value
+
+
+class _FromStream:
+    """A random initializer of Keras whose values come from the stream of fastinit."""
+
+    seed: Any
+    _init_seed: Any
+
+    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
+        """The law of the elements of a tensor of `shape`."""
+        raise NotImplementedError
+
+    def _draw(self, shape: tuple[int, ...], dtype: str) -> Any:
+        law, parameters = self._law(shape)
+        if law == "uniform" and parameters[0] == parameters[1]:
+            law, parameters = "normal", (parameters[0], 0.0)
+        return draw(law, parameters, shape, _key(self.seed, self._init_seed), dtype, None)
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        """A tensor of `shape`, of Keras's default float type if `dtype` is not given."""
+        name = _keras.backend.standardize_dtype(dtype)
+        return _keras.ops.convert_to_tensor(self._draw(check_shape(tuple(shape)), name), dtype=name)
+
+
+class RandomNormal(_FromStream, _theirs.RandomNormal):
+    """Normal of the given mean and standard deviation; arguments and attributes are those of keras.initializers.RandomNormal."""
+
+    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
+        return "normal", (_number(self.mean), _number(self.stddev))
+
+
+class RandomUniform(_FromStream, _theirs.RandomUniform):
+    """Uniform in [minval, maxval); arguments and attributes are those of keras.initializers.RandomUniform."""
+
+    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
+        return "uniform", (_number(self.minval), _number(self.maxval))
+
+
+class TruncatedNormal(_FromStream, _theirs.TruncatedNormal):
+    """Normal, truncated at two standard deviations from the mean; arguments and attributes are those of Keras's.
+
+    `stddev` is that before truncation: what is drawn has 0.8796 of it.
+    """
+
+    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
+        return "truncated_normal", (_number(self.mean), _number(self.stddev), -2.0, 2.0)
+
+
+class VarianceScaling(_FromStream, _theirs.VarianceScaling):
+    """Mean 0 and variance scale / fan; arguments and attributes are those of keras.initializers.VarianceScaling.
+
+    "normal" means "truncated_normal", as in Keras.
+    """
+
+    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
+        fan_in, fan_out = self._fans(shape)
+        fan = {"fan_in": fan_in, "fan_out": fan_out}.get(self.mode, (fan_in + fan_out) / 2)
+        distribution = "normal" if self.distribution == "untruncated_normal" else self.distribution
+        return law_of_variance(self.scale / max(1.0, fan), distribution)
+
+    def _fans(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Keras's fans: (..., in, out), a vector has its size, a number 1; or the axes that were given."""
+        inputs, outputs = getattr(self, "input_axes", None), getattr(self, "output_axes", None)
+        if inputs is not None and outputs is not None:
+            return math.prod(shape[axis] for axis in inputs), math.prod(shape[axis] for axis in outputs)
+        if len(shape) < 2:
+            return (math.prod(shape),) * 2
+        field = math.prod(shape[:-2])
+        return field * shape[-2], field * shape[-1]
+
+
+class GlorotNormal(VarianceScaling, _theirs.GlorotNormal):
+    """Truncated normal of variance 2 / (fan_in + fan_out): Glorot & Bengio (2010)."""
+
+
+class GlorotUniform(VarianceScaling, _theirs.GlorotUniform):
+    """Uniform of variance 2 / (fan_in + fan_out): Glorot & Bengio (2010)."""
+
+
+class HeNormal(VarianceScaling, _theirs.HeNormal):
+    """Truncated normal of variance 2 / fan_in: He, Zhang, Ren & Sun (2015)."""
+
+
+class HeUniform(VarianceScaling, _theirs.HeUniform):
+    """Uniform of variance 2 / fan_in: He, Zhang, Ren & Sun (2015)."""
+
+
+class LecunNormal(VarianceScaling, _theirs.LecunNormal):
+    """Truncated normal of variance 1 / fan_in: LeCun, Bottou, Orr & Müller (1998)."""
+
+
+class LecunUniform(VarianceScaling, _theirs.LecunUniform):
+    """Uniform of variance 1 / fan_in: LeCun, Bottou, Orr & Müller (1998)."""
+
+
+class Orthogonal(_FromStream, _theirs.Orthogonal):
+    """A random matrix with orthonormal columns or rows, exactly Haar distributed, times `gain`.
+
+    Arguments and attributes are those of keras.initializers.Orthogonal. More than two axes are the matrix
+    (product of the others, last).
+    """
+
+    def _draw(self, shape: tuple[int, ...], dtype: str) -> Any:
+        if len(shape) < 2:
+            raise ValueError(
+                "The tensor to initialize must be at least two-dimensional. "
+                f"Received: shape={shape} of rank {len(shape)}."
+            )
+        return _Haar(gain=_number(self.gain))(shape, dtype, key=_key(self.seed, self._init_seed))
+
+
+OrthogonalInitializer = Orthogonal
+random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
+variance_scaling, orthogonal = VarianceScaling, Orthogonal
+glorot_normal, glorot_uniform = GlorotNormal, GlorotUniform
+he_normal, he_uniform, lecun_normal, lecun_uniform = HeNormal, HeUniform, LecunNormal, LecunUniform
+
+# By the names that Keras has for its own, with and without the package.
+_BY_NAME: dict[str, Any] = {
+    "random_normal": RandomNormal, "normal": RandomNormal,
+    "random_uniform": RandomUniform, "uniform": RandomUniform,
+    "truncated_normal": TruncatedNormal, "variance_scaling": VarianceScaling,
+    "glorot_normal": GlorotNormal, "glorot_uniform": GlorotUniform,
+    "he_normal": HeNormal, "he_uniform": HeUniform,
+    "lecun_normal": LecunNormal, "lecun_uniform": LecunUniform,
+    "orthogonal": Orthogonal, "OrthogonalInitializer": Orthogonal,
+}  # fmt: skip
+_BY_NAME |= {cls.__name__: cls for cls in _BY_NAME.values()}
+for _cls in set(_BY_NAME.values()):
+    _keras.saving.register_keras_serializable(package="fastinit")(_cls)
+for _name, _cls in _BY_NAME.items():
+    _keras.saving.get_custom_objects()[f"fastinit>{_name}"] = _cls
+
+
+def get(identifier: Any) -> Any:
+    """keras.initializers.get, with plain names of random initializers meaning those of this module.
+
+    Parameters
+    ----------
+    identifier : str, dict, class, callable, tensor, array or None
+        ``"he_normal"`` and ``"HeNormal"`` are `HeNormal` of this module. Anything else is what Keras makes of it.
+
+    Raises
+    ------
+    ValueError
+        If Keras does not know the identifier.
+
+    Examples
+    --------
+    >>> get("he_normal").__class__.__module__
+    'fastinit.keras'
+    """
+    if isinstance(identifier, str) and identifier in _BY_NAME:
+        return _BY_NAME[identifier]()
+    return _theirs.get(identifier)
