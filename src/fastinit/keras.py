@@ -21,6 +21,7 @@ except ImportError as error:
     ) from error
 
 import numpy as np
+from keras import initializers as _theirs
 from keras.initializers import (
     STFT,
     Constant,
@@ -52,7 +53,6 @@ __all__ = [
     "random_normal", "random_uniform", "serialize", "stft", "truncated_normal", "variance_scaling", "zeros",
 ]  # fmt: skip
 
-_theirs = _keras.initializers
 IdentityInitializer, STFTInitializer = Identity, STFT
 
 
