@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from .. import _core
+from .. import _core, sampling
 from ..keys import Key
-from ..sampling import check_key, check_law, draw, fill_piece
+from ..sampling import check_key, check_law, fill_piece
 from ..threads import get_num_threads
 
 __all__ = ["drawn_key", "fill", "in_place", "write"]
@@ -97,7 +97,8 @@ def drawn_key(generator: torch.Generator | None, key: Key | None) -> Key:
 
 def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     """The memory of a contiguous CPU tensor as an array, without a copy; bfloat16 as its bits."""
-    tensor = tensor.detach()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
     if tensor.dtype is torch.bfloat16:
         tensor = tensor.view(torch.uint16)
     array: np.ndarray[Any, Any] = tensor.numpy()
@@ -139,7 +140,7 @@ def write(tensor: Any, make: Make, generator: torch.Generator | None, key: Key |
     shard = _shard(tensor)
     if shard is not None:
         memory, index = shard
-    if memory.device.type == "cpu" and memory.is_contiguous() and not memory.is_neg():
+    if memory.is_cpu and memory.is_contiguous() and not memory.is_neg():
         make(shape, name, key, index, _array(memory))
         # What autograd goes by to see that a tensor it saved has been written over.
         torch.autograd.graph.increment_version(tensor)
@@ -212,9 +213,12 @@ def fill(
         second /= 2**0.5
         return _write_parts(tensor, law, ((first, second), (0.0, second)), generator, key)
 
+    if tensor.dtype in _NAMES:
+        parameters = check_law(law, parameters, _NAMES[tensor.dtype])
+
     def make(shape: tuple[int, ...], dtype: str, key: Key, index: Any, out: Any) -> Any:
         if index is None:
-            return draw(law, parameters, shape, key, dtype, out)
+            return sampling.fill(out, law, parameters, key, dtype)
         return fill_piece(law, parameters, shape, index, key, dtype, out)
 
     return write(tensor, make, generator, key, what)
