@@ -22,6 +22,7 @@ from fastinit import (
     TruncatedNormal,
     VarianceScaling,
     _core,
+    fill_many,
     normal,
     truncated_normal,
     uniform,
@@ -127,6 +128,20 @@ def test_float8_stays_inside_bounds_and_range():
         uniform((3,), 1.01, 1.02, key=Key(0), dtype=kind)
     with pytest.raises(ValueError, match="in the range of float8_e4m3fn"):
         normal((3,), 500.0, 1.0, key=Key(0), dtype=kind)
+
+
+def test_many_arrays_of_every_dtype():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    initializers = [HeNormal(), GlorotUniform(), Identity(2.0), Times("he_normal", 0.5)]
+    dtypes = [np.float32, np.complex64, np.complex128, ml_dtypes.float8_e4m3fn, ml_dtypes.bfloat16]
+    jobs = [(np.zeros((30, 20), dtype), one, Key(1) / i) for i, one in enumerate(initializers) for dtype in dtypes]
+    fill_many(jobs)
+    for out, one, key in jobs:
+        assert np.array_equal(out, one((30, 20), out.dtype, key=key))
+    first, second = np.full((4, 4), 7.0), np.zeros((4, 4), np.complex64)
+    with pytest.raises(ValueError, match="dtype: expected a real one for Orthogonal"):
+        fill_many([(first, "he_normal", Key(0)), (second, "orthogonal", Key(0))])
+    assert (first == 7).all()
 
 
 def test_names_of_dtypes():

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import check_out, resolve, store, working
+from . import _core
+from .dtypes import check_out, store, working
 from .initializers import get
 from .initializers.drawn import Drawn
 from .sampling import Job, fill_all, job
@@ -48,15 +49,17 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
             raise TypeError(f"jobs[{number}]: expected (out, initializer, key), got {kind}") from None
         if not isinstance(out, np.ndarray):
             raise TypeError(f"jobs[{number}]: expected an array as out, got {type(out).__name__}")
-        dtype = "bfloat16" if out.dtype == np.uint16 else resolve(out.dtype)
-        memory = check_out(out, out.shape, dtype)
         initializer = get(identifier)
-        if isinstance(initializer, Drawn):
-            law, parameters = initializer._law(out.shape)
-            drawn.append(job(memory, law, parameters, initializer._key(key), dtype))
-        else:
+        dtype = "bfloat16" if out.dtype == np.uint16 else initializer._dtype(out.dtype)
+        memory = check_out(out, out.shape, dtype)
+        if not isinstance(initializer, Drawn):
             values = initializer._values(out.shape, working(dtype), initializer._key(key))
             made.append((values, dtype, out))
+        elif dtype in _core.DTYPES:
+            law, parameters = initializer._law(out.shape)
+            drawn.append(job(memory, law, parameters, initializer._key(key), dtype))
+        else:  # complex and float8 are made of what the kernels draw
+            made.append((initializer(out.shape, dtype, key=key), dtype, out))
     fill_all(drawn)
     for values, dtype, out in made:
         store(values, dtype, out)

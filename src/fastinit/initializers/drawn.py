@@ -20,6 +20,8 @@ _ROOT_2_PI = 2.5066282746310002
 class Drawn(Initializer):
     """Elements drawn independently from one law, which may depend on the shape."""
 
+    _complex = True
+
     def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
         """The name of the law and its parameters, see `fastinit.sampling.check_law`."""
         raise NotImplementedError
