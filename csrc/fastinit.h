@@ -152,16 +152,20 @@ fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads);
 /* ---- The deep stack ---------------------------------------------------------------------- */
 
 typedef enum {
-#define FI_ACTIVATION(name, NAME, threshold) FI_##NAME,
+#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps) FI_##NAME,
 #include "activations.def"
     FI_ACTIVATIONS
 } fi_activation;
 
-/* The name of an activation; NULL from the first index past the end. */
+/* The name of an activation, and its stated errors (activations.def); NULL from the first index past the end. */
 const char *fi_activation_name(size_t index);
+double fi_activation_value_ulp(size_t index);
+double fi_activation_slope_eps(size_t index);
 
 typedef struct {
     double mean, variance, second_moment; /* population variance; NaN of an empty batch */
+    double low, high;                     /* of the numbers that are no NaN; infinities the wrong way round of none */
+    double non_finite;                    /* how many are infinite or NaN */
 } fi_moments;
 
 typedef struct {
@@ -177,7 +181,13 @@ typedef struct {
     size_t depth, batch;
     const size_t *widths;            /* depth + 1, each >= 1 */
     const int *activations;          /* depth */
-    const void *const *weights;      /* depth: (widths[l], widths[l + 1]) */
+    const double *parameters;        /* depth: the slope of leaky_relu */
+    const int *skips;                /* depth, or NULL: layer l adds alpha phi(z) to activation skips[l] <= l of the same
+                                        width, where that is >= 0; blocks do not overlap */
+    double alpha;
+    const void *const *weights;      /* depth: (widths[l], widths[l + 1]); or NULL: drawn from `plans` when they are
+                                        needed, and activations are kept at checkpoints alone */
+    const fi_plan *plans;            /* depth; read where weights is NULL */
     const void *const *biases;       /* depth: (widths[l + 1],), or NULL for none */
     int backward;                    /* there is, or will be, a backward pass */
     int phases;                      /* FI_FORWARD, FI_BACKWARD (on the workspace of the forward pass), or both */
@@ -202,8 +212,9 @@ void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned thread
  * floating-point operations (two a multiply-add) that was. For benchmarks. */
 double fi_fma_loop(fi_dtype dtype, uint64_t rounds);
 
-/* y[i] = phi(x[i]), for tests of the stated errors. */
-void fi_activate(fi_activation activation, fi_dtype dtype, const void *x, void *y, size_t n);
+/* values[i] = phi(x[i]) and slopes[i] = phi'(x[i]) (unless NULL), as the stack computes them. */
+void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
+                 void *slopes, size_t n);
 
 /* ---- Threads --------------------------------------------------------------------------- */
 

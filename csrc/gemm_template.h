@@ -17,47 +17,108 @@ typedef struct {
     vr v[FI_ROWS][FI_VECTORS];
 } FI_REAL(tile);
 
-/* tile[i][:] += sum over k < count of left[i * row_step + k * sum_step] * right[k][:] */
-FI_INLINE void FI_REAL(tile_multiply)(FI_REAL(tile) * tile, const real *FI_RESTRICT left, size_t row_step,
-                                      size_t sum_step, const real *FI_RESTRICT right, size_t count) {
+/* For i < rows, v < vectors: tile[i][v] += sum over k < count of left[i * row_step + k * sum_step] * right[k][v].
+ * `rows` and `vectors` are constants where this is inlined: a narrow or shallow rest costs what it is worth. */
+FI_INLINE void FI_REAL(tile_multiply_part)(FI_REAL(tile) * tile, const real *FI_RESTRICT left,
+                                           size_t row_step, size_t sum_step, const real *FI_RESTRICT right,
+                                           size_t right_step, size_t count, const int rows,
+                                           const int vectors) {
     FI_UNROLL_FOUR
     for (size_t k = 0; k < count; k++) {
         vr b[FI_VECTORS];
-        for (int v = 0; v < FI_VECTORS; v++) b[v] = VR(load)(right + v * FI_REAL_LANES);
-        for (int i = 0; i < FI_ROWS; i++) {
+        for (int v = 0; v < vectors; v++) b[v] = VR(load)(right + v * FI_REAL_LANES);
+        for (int i = 0; i < rows; i++) {
             const vr a = VR(set1)(left[(size_t)i * row_step]);
-            for (int v = 0; v < FI_VECTORS; v++) tile->v[i][v] = VR(fma)(a, b[v], tile->v[i][v]);
+            for (int v = 0; v < vectors; v++) tile->v[i][v] = VR(fma)(a, b[v], tile->v[i][v]);
         }
         left += sum_step;
-        right += FI_COLUMNS;
+        right += right_step;
     }
+}
+
+/* The same with a whole tile and a packed panel at the right. */
+FI_INLINE void FI_REAL(tile_multiply)(FI_REAL(tile) * tile, const real *FI_RESTRICT left, size_t row_step,
+                                      size_t sum_step, const real *FI_RESTRICT right, size_t count) {
+    FI_REAL(tile_multiply_part)(tile, left, row_step, sum_step, right, FI_COLUMNS, count, FI_ROWS,
+                                FI_VECTORS);
+}
+
+FI_INLINE void FI_REAL(tile_product_part)(FI_REAL(tile) * tile, const real *left, size_t rows,
+                                          size_t row, const real *right, size_t right_step, size_t count,
+                                          const int tile_rows, const int vectors) {
+    FI_REAL(tile) sum; /* a local: registers, where the pointer's target would be memory */
+    for (int i = 0; i < tile_rows; i++)
+        for (int v = 0; v < vectors; v++) sum.v[i][v] = VR(set1)(0);
+    const real *a = left + row * FI_COLUMNS;
+    for (; count > FI_COLUMNS; count -= FI_COLUMNS) {
+        FI_REAL(tile_multiply_part)(&sum, a, FI_COLUMNS, 1, right, right_step, FI_COLUMNS, tile_rows, vectors);
+        a += rows * FI_COLUMNS;
+        right += FI_COLUMNS * right_step;
+    }
+    FI_REAL(tile_multiply_part)(&sum, a, FI_COLUMNS, 1, right, right_step, count, tile_rows, vectors);
+    for (int i = 0; i < tile_rows; i++)
+        for (int v = 0; v < vectors; v++) tile->v[i][v] = sum.v[i][v];
 }
 
 /* A tile of (left panels, rows from `row` on) x (packed right panel): the sum runs through the panels.
  * left: ceil(count / FI_COLUMNS) panels of `rows` rows each. */
 FI_INLINE void FI_REAL(tile_product)(FI_REAL(tile) * tile, const real *left, size_t rows, size_t row,
                                      const real *right, size_t count) {
-    FI_REAL(tile) sum; /* a local: registers, where the pointer's target would be memory */
+    FI_REAL(tile_product_part)(tile, left, rows, row, right, FI_COLUMNS, count, FI_ROWS, FI_VECTORS);
+}
+
+FI_INLINE void FI_REAL(tile_clear)(FI_REAL(tile) * tile) {
     for (int i = 0; i < FI_ROWS; i++)
-        for (int v = 0; v < FI_VECTORS; v++) sum.v[i][v] = VR(set1)(0);
-    const real *a = left + row * FI_COLUMNS;
-    for (; count > FI_COLUMNS; count -= FI_COLUMNS) {
-        FI_REAL(tile_multiply)(&sum, a, FI_COLUMNS, 1, right, FI_COLUMNS);
-        a += rows * FI_COLUMNS;
-        right += FI_COLUMNS * FI_COLUMNS;
+        for (int v = 0; v < FI_VECTORS; v++) tile->v[i][v] = VR(set1)(0);
+}
+
+FI_INLINE void FI_REAL(tile_load)(FI_REAL(tile) * tile, const real *source) {
+    for (int i = 0; i < FI_ROWS; i++)
+        for (int v = 0; v < FI_VECTORS; v++)
+            tile->v[i][v] = VR(load)(source + i * FI_COLUMNS + v * FI_REAL_LANES);
+}
+
+FI_INLINE void FI_REAL(tile_store)(real *target, const FI_REAL(tile) * tile) {
+    for (int i = 0; i < FI_ROWS; i++)
+        for (int v = 0; v < FI_VECTORS; v++)
+            VR(store)(target + i * FI_COLUMNS + v * FI_REAL_LANES, tile->v[i][v]);
+}
+
+FI_INLINE void FI_REAL(tile_add)(FI_REAL(tile) * tile, const real *source) {
+    for (int i = 0; i < FI_ROWS; i++)
+        for (int v = 0; v < FI_VECTORS; v++)
+            tile->v[i][v] =
+                VR(add)(tile->v[i][v], VR(load)(source + i * FI_COLUMNS + v * FI_REAL_LANES));
+}
+
+/* tile_product for a right-hand side with rows `right_step` apart, of which `width` columns and `live` rows are wanted:
+ * what is not is anything finite. */
+FI_INLINE void FI_REAL(tile_product_within)(FI_REAL(tile) * tile, const real *left, size_t rows, size_t row,
+                                         const real *right, size_t right_step, size_t count, size_t live,
+                                         size_t width) {
+    if (FI_LIKELY(live > 1 && width > FI_REAL_LANES)) {
+        FI_REAL(tile_product_part)(tile, left, rows, row, right, right_step, count, FI_ROWS, FI_VECTORS);
+        return;
     }
-    FI_REAL(tile_multiply)(&sum, a, FI_COLUMNS, 1, right, count);
-    *tile = sum;
+    FI_REAL(tile_clear)(tile);
+    if (live > 1)
+        FI_REAL(tile_product_part)(tile, left, rows, row, right, right_step, count, FI_ROWS, 1);
+    else if (width > FI_REAL_LANES)
+        FI_REAL(tile_product_part)(tile, left, rows, row, right, right_step, count, 1, FI_VECTORS);
+    else
+        FI_REAL(tile_product_part)(tile, left, rows, row, right, right_step, count, 1, 1);
 }
 
 /* A tile of left^T x right, left's columns from `column` on (a multiple of FI_ROWS), summed over `count` rows:
- * left and right are single panels. */
+ * left and right are single panels, and of the right one `width` columns are wanted. */
 FI_INLINE void FI_REAL(tile_product_transposed)(FI_REAL(tile) * tile, const real *left, size_t column,
-                                                const real *right, size_t count) {
+                                                const real *right, size_t count, size_t width) {
     FI_REAL(tile) sum;
-    for (int i = 0; i < FI_ROWS; i++)
-        for (int v = 0; v < FI_VECTORS; v++) sum.v[i][v] = VR(set1)(0);
-    FI_REAL(tile_multiply)(&sum, left + column, 1, FI_COLUMNS, right, count);
+    FI_REAL(tile_clear)(&sum);
+    if (FI_LIKELY(width > FI_REAL_LANES))
+        FI_REAL(tile_multiply)(&sum, left + column, 1, FI_COLUMNS, right, count);
+    else
+        FI_REAL(tile_multiply_part)(&sum, left + column, 1, FI_COLUMNS, right, FI_COLUMNS, count, FI_ROWS, 1);
     *tile = sum;
 }
 

@@ -80,6 +80,8 @@ extern const fi_kernels fi_kernels_neon;
 
 /* The scalar set's answers to single questions, which the other sets ask in rare branches. */
 uint32_t fi_word(fi_key key, unsigned plane, uint64_t element);
+/* x - n pi in [-pi/2, pi/2] for the nearest whole n, and whether n is odd; x finite, |x| >= 1. */
+double fi_reduce_pi(double x, int *odd);
 uint16_t fi_round16(float x, fi_dtype dtype); /* to nearest even; dtype is one of the 16-bit ones */
 
 /* The table in use; written by fi_isa_select alone. */

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "activation_tables.h"
 #include "internal.h"
 
 #if FI_X86
@@ -279,6 +280,8 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "gemm_template.h"
 #include "activation_template.h"
 #include "moments_template.h"
+#include "layer_template.h"
+#include "record_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
 
@@ -286,6 +289,8 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "gemm_template.h"
 #include "activation_template.h"
 #include "moments_template.h"
+#include "layer_template.h"
+#include "record_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
 

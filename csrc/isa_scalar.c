@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "activation_tables.h"
 #include "internal.h"
 #include "haar.h"
 #include "ppnd16.h"
@@ -191,6 +192,8 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "gemm_template.h"
 #include "activation_template.h"
 #include "moments_template.h"
+#include "layer_template.h"
+#include "record_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
 
@@ -198,6 +201,8 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "gemm_template.h"
 #include "activation_template.h"
 #include "moments_template.h"
+#include "layer_template.h"
+#include "record_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
 

@@ -4,8 +4,8 @@
  *   1. a row (one sample) in eight lanes, lane = column mod 8, by sums of x - p and (x - p)^2, where the
  *      pivot p is the row's first element: constant data has variance 0 exactly;
  *   2. the lanes as ((0+4)+(2+6)) + ((1+5)+(3+7)), to the row's mean and sum of squared deviations;
- *   3. eight neighbouring rows, then the groups of eight, in index order (stack.c), by the update of Chan, Golub &
- *      LeVeque (1979).
+ *   3. eight neighbouring rows in index order, their means about the first one's;
+ *   4. these groups in index order (stack.c), by the update of Chan, Golub & LeVeque (1979).
  *
  * Parameters: a real type and VR(to_double)(vector, part): FI_DOUBLE_LANES of its lanes as doubles.
  */
@@ -21,35 +21,25 @@ FI_INLINE void FI_REAL(row_moments_begin)(FI_REAL(row_moments) * m, real pivot) 
     m->pivot = (double)pivot;
 }
 
-/* Adds `width` <= FI_COLUMNS elements of a row, from a column that is a multiple of FI_COLUMNS (of 8). */
-FI_INLINE void FI_REAL(row_moments_add)(FI_REAL(row_moments) * m, const vr x[FI_VECTORS], size_t width) {
-    if (FI_LIKELY(width >= FI_COLUMNS)) {
-        vd sum[8 / FI_DOUBLE_LANES], squares[8 / FI_DOUBLE_LANES];
-        const vd pivot = vd_set1(m->pivot);
-        for (int l = 0; l < 8 / FI_DOUBLE_LANES; l++) {
-            sum[l] = vd_load(m->sum + l * FI_DOUBLE_LANES);
-            squares[l] = vd_load(m->squares + l * FI_DOUBLE_LANES);
+/* Adds FI_COLUMNS elements of a row, from a column that is a multiple of FI_COLUMNS (of 8). */
+FI_INLINE void FI_REAL(row_moments_add)(FI_REAL(row_moments) * m, const vr x[FI_VECTORS]) {
+    vd sum[8 / FI_DOUBLE_LANES], squares[8 / FI_DOUBLE_LANES];
+    const vd pivot = vd_set1(m->pivot);
+    for (int l = 0; l < 8 / FI_DOUBLE_LANES; l++) {
+        sum[l] = vd_load(m->sum + l * FI_DOUBLE_LANES);
+        squares[l] = vd_load(m->squares + l * FI_DOUBLE_LANES);
+    }
+    for (int v = 0; v < FI_VECTORS; v++) {
+        for (int part = 0; part < FI_PARTS; part++) {
+            const int l = (v * FI_PARTS + part) % (8 / FI_DOUBLE_LANES);
+            const vd d = vd_sub(VR(to_double)(x[v], part), pivot);
+            sum[l] = vd_add(sum[l], d);
+            squares[l] = vd_fma(d, d, squares[l]);
         }
-        for (int v = 0; v < FI_VECTORS; v++) {
-            for (int part = 0; part < FI_PARTS; part++) {
-                const int l = (v * FI_PARTS + part) % (8 / FI_DOUBLE_LANES);
-                const vd d = vd_sub(VR(to_double)(x[v], part), pivot);
-                sum[l] = vd_add(sum[l], d);
-                squares[l] = vd_fma(d, d, squares[l]);
-            }
-        }
-        for (int l = 0; l < 8 / FI_DOUBLE_LANES; l++) {
-            vd_store(m->sum + l * FI_DOUBLE_LANES, sum[l]);
-            vd_store(m->squares + l * FI_DOUBLE_LANES, squares[l]);
-        }
-    } else {
-        real lanes[FI_COLUMNS];
-        for (int v = 0; v < FI_VECTORS; v++) VR(store)(lanes + v * FI_REAL_LANES, x[v]);
-        for (size_t c = 0; c < width; c++) {
-            const double d = (double)lanes[c] - m->pivot;
-            m->sum[c % 8] += d;
-            m->squares[c % 8] = fma(d, d, m->squares[c % 8]);
-        }
+    }
+    for (int l = 0; l < 8 / FI_DOUBLE_LANES; l++) {
+        vd_store(m->sum + l * FI_DOUBLE_LANES, sum[l]);
+        vd_store(m->squares + l * FI_DOUBLE_LANES, squares[l]);
     }
 }
 
@@ -64,4 +54,21 @@ FI_INLINE fi_partial_moments FI_REAL(row_moments_end)(const FI_REAL(row_moments)
     const double deviations = isinf(squares) && isfinite(sum) ? squares : squares - sum * sum / n;
     /* Rounding may leave a tiny negative; a NaN stays one. */
     return (fi_partial_moments){n, m->pivot + sum / n, deviations < 0 ? 0 : deviations};
+}
+
+/* The moments of `rows` <= 8 rows that are `step` apart. */
+static fi_partial_moments FI_REAL(group_moments)(const FI_REAL(row_moments) * m, size_t step, size_t rows,
+                                                 size_t width) {
+    const double n = (double)width, k = (double)rows;
+    double pivot = 0, sum = 0, squares = 0, deviations = 0;
+    for (size_t r = 0; r < rows; r++) {
+        const fi_partial_moments row = FI_REAL(row_moments_end)(&m[r * step], width);
+        if (r == 0) pivot = row.mean;
+        const double d = row.mean - pivot;
+        sum += d;
+        squares = fma(d, d, squares);
+        deviations += row.deviations;
+    }
+    const double between = isinf(squares) && isfinite(sum) ? squares : squares - sum * sum / k;
+    return (fi_partial_moments){n * k, pivot + sum / k, deviations + n * (between < 0 ? 0 : between)};
 }

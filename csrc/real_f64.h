@@ -6,6 +6,7 @@
 #undef vrm
 #undef VR
 #undef FI_REAL
+#undef FI_OF_REAL
 #undef FI_REAL_LANES
 #undef FI_EXP_TERMS
 #undef FI_EXP_MAGIC
@@ -14,16 +15,29 @@
 #undef FI_TANH_LOWEST
 #undef FI_LN2_HIGH
 #undef FI_LN2_LOW
+#undef FI_PI_HIGH
+#undef FI_PI_MIDDLE
+#undef FI_PI_LOW
+#undef FI_SIN_FAR
+#undef FI_SIN_TERMS
+#undef FI_LOG1P_TERMS
 #define real double
 #define vr vd
 #define vrm vm
 #define VR(name) FI_CONCAT(vd, name)
 #define FI_REAL(name) FI_NAME(FI_CONCAT(name, f64))
+#define FI_OF_REAL(name) FI_CONCAT(name, f64)
 #define FI_REAL_LANES FI_DOUBLE_LANES
 #define FI_EXP_TERMS 13             /* remainder 1.2e-17 r */
 #define FI_EXP_MAGIC 6755399441055744.0 /* 1.5 * 2^52 */
 #define FI_EXP_BIAS 1023.0
-#define FI_EXP_LOWEST -746.0
+#define FI_EXP_LOWEST -760.0
 #define FI_TANH_LOWEST -80.0
 #define FI_LN2_HIGH 0x1.62e42fefap-1
 #define FI_LN2_LOW 0x1.cf79abc9e3b3ap-40
+#define FI_PI_HIGH 0x1.921fb54442d18p+1
+#define FI_PI_MIDDLE 0x1.1a62633145c07p-53
+#define FI_PI_LOW -0x1.f1976b7ed8fbcp-109
+#define FI_SIN_FAR 1.0e13
+#define FI_SIN_TERMS 12
+#define FI_LOG1P_TERMS 18

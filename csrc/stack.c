@@ -14,19 +14,44 @@
 
 #define FI_LINE 64
 
-static const char *const activation_names[] = {
-#define FI_ACTIVATION(name, NAME, threshold) #name,
+#define FI_FROM_VALUE 0
+#define FI_FROM_INPUT 1
+const fi_traits fi_activation_traits[] = {
+#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps) \
+    {#name, FI_FROM_##from, saturated_below, value_ulp, slope_eps},
 #include "activations.def"
 };
 
 const char *fi_activation_name(size_t index) {
-    return index < FI_ACTIVATIONS ? activation_names[index] : NULL;
+    return index < FI_ACTIVATIONS ? fi_activation_traits[index].name : NULL;
+}
+double fi_activation_value_ulp(size_t index) { return fi_activation_traits[index].value_ulp; }
+double fi_activation_slope_eps(size_t index) { return fi_activation_traits[index].slope_eps; }
+
+void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
+                 void *slopes, size_t n) {
+    const fi_fpenv saved = fi_fpenv_enter();
+    fi_active->stack[dtype]->activate(activation, parameter, x, values, slopes, n);
+    fi_fpenv_leave(saved);
 }
 
-void fi_activate(fi_activation activation, fi_dtype dtype, const void *x, void *y, size_t n) {
-    const fi_fpenv saved = fi_fpenv_enter();
-    fi_active->stack[dtype]->activate(activation, x, y, n);
-    fi_fpenv_leave(saved);
+/* ---- weights that are not stored ---------------------------------------------------------- */
+
+void fi_stack_draw(const fi_stack_run *run, size_t layer, size_t row, size_t rows, size_t column,
+                   size_t columns, void *out, size_t step) {
+    const size_t width = run->widths[layer + 1];
+    const fi_block block = {.first = row * width + column,
+                            .dimensions = 2,
+                            .counts = {rows, columns},
+                            .strides = {(int64_t)width, 1}};
+    fi_fill_block(&run->plans[layer], out, &block, 1);
+    if (columns == step) return;
+    const size_t size = run->plans[layer].dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float);
+    char *bytes = out;
+    for (size_t r = rows; r-- > 0;) { /* spread out from the back */
+        memmove(bytes + r * step * size, bytes + r * columns * size, columns * size);
+        memset(bytes + (r * step + columns) * size, 0, (step - columns) * size);
+    }
 }
 
 /* ---- memory: the caller's one block, cut up the same way to measure it and to use it ------- */
@@ -51,8 +76,9 @@ typedef struct {
     fi_stack_job job;
     const fi_stack_kernels *kernels;
     size_t real_size;
-    unsigned parts;   /* of the batch: each takes its rows through all layers */
-    unsigned workers; /* for the parts, and then for the weight gradients */
+    size_t segment;     /* layers between checkpoints */
+    unsigned parts;     /* of the batch: each takes its rows through all layers */
+    unsigned workers;   /* for the parts, and then for the weight gradients */
     size_t *first_task; /* weight gradients: first_task[l] .. first_task[l + 1] - 1 are layer l's panels */
     fi_counter next_part, parts_done, next_task;
 } launch;
@@ -64,18 +90,26 @@ static size_t panels(const launch *all, size_t width) {
 /* The arrays of pointers and offsets. */
 static void lay_out_tables(launch *all, arena *a) {
     fi_stack_job *job = &all->job;
-    const size_t depth = job->run->depth;
+    const fi_stack_run *run = job->run;
+    const size_t depth = run->depth;
     job->activations = take(a, (depth + 1) * sizeof(void *));
+    job->slopes = take(a, depth * sizeof(void *));
     job->gradients = take(a, (depth + 1) * sizeof(void *));
+    job->is_source = take(a, depth + 1);
     all->first_task = take(a, (depth + 1) * sizeof(size_t));
     job->panel = take(a, all->parts * sizeof(void *));
-    job->row_moments = take(a, all->parts * sizeof(void *));
+    job->drawn = take(a, all->parts * sizeof(void *));
+    job->record_of = take(a, all->parts * sizeof(void *));
     job->alive = take(a, all->parts * sizeof(void *));
     job->saturated = take(a, all->parts * sizeof(void *));
+    job->extremes = take(a, all->parts * sizeof(void *));
     if (!a->base) return;
     all->first_task[0] = 0;
-    for (size_t l = 0; l < depth; l++)
-        all->first_task[l + 1] = all->first_task[l] + panels(all, job->run->widths[l + 1]);
+    memset(job->is_source, 0, depth + 1);
+    for (size_t l = 0; l < depth; l++) {
+        all->first_task[l + 1] = all->first_task[l] + panels(all, run->widths[l + 1]);
+        if (run->skips && run->skips[l] >= 0) job->is_source[run->skips[l]] = 1;
+    }
     job->first_panel = all->first_task;
 }
 
@@ -90,6 +124,7 @@ static void lay_out_zeros(launch *all, arena *a) {
     for (unsigned w = 0; w < all->parts; w++) {
         put(a, job->alive, w, take(a, units * all->real_size));
         put(a, (void **)job->saturated, w, take(a, depth * sizeof(uint64_t)));
+        put(a, (void **)job->extremes, w, take(a, depth * FI_QUANTITIES * sizeof(fi_extremes)));
     }
 }
 
@@ -100,26 +135,39 @@ static void lay_out_numbers(launch *all, arena *a) {
     size_t widest = 0;
     for (size_t l = 0; l <= depth; l++)
         if (run->widths[l] > widest) widest = run->widths[l];
+    const size_t layer = panels(all, widest) * unit;
     const size_t groups = (job->groups + all->parts - 1) / all->parts;
     for (unsigned w = 0; w < all->parts; w++) {
         put(a, job->panel, w, take(a, widest * job->columns * all->real_size));
+        if (!run->weights) put(a, job->drawn, w, take(a, widest * job->columns * all->real_size));
         if (job->record)
-            put(a, job->row_moments, w,
-                take(a, groups * FI_GROUP * 2 * all->kernels->row_moments_size));
+            put(a, job->record_of, w,
+                take(a, all->kernels->record_size + groups * FI_GROUP * all->kernels->row_record_size));
     }
     /* Backward passes read every layer's values; weight gradients read every layer's gradients too. */
     void *two[2] = {NULL, NULL};
     for (size_t l = 0; l <= depth; l++) {
-        if (!run->backward && l < 2) two[l] = take(a, panels(all, widest) * unit);
-        put(a, job->activations, l,
-            run->backward ? take(a, panels(all, run->widths[l]) * unit) : two[l % 2]);
+        void *p;
+        if (all->segment && l % all->segment && l > all->segment) /* its place in the first segment */
+            p = a->base ? job->activations[l % all->segment] : NULL;
+        else if (run->backward || run->skips) p = take(a, panels(all, run->widths[l]) * unit);
+        else p = l < 2 ? (two[l] = take(a, layer)) : two[l % 2];
+        put(a, job->activations, l, p);
+    }
+    for (size_t l = 0; l < depth; l++) {
+        const int kept = run->backward && (fi_activation_traits[run->activations[l]].from_input ||
+                                           (run->skips && run->skips[l] >= 0));
+        const int shared = all->segment && l >= all->segment;
+        if (shared) put(a, job->slopes, l, a->base ? job->slopes[l % all->segment] : NULL);
+        else put(a, job->slopes, l, kept ? take(a, panels(all, run->widths[l + 1]) * unit) : NULL);
     }
     if (!run->backward) return;
-    const int all_gradients = run->weight_gradients != NULL;
+    if (run->skips) job->skipped = take(a, layer);
     for (size_t l = 0; l < depth; l++) {
-        if (!all_gradients && l < 2) two[l] = take(a, panels(all, widest) * unit);
-        put(a, job->gradients, l,
-            all_gradients ? take(a, panels(all, run->widths[l + 1]) * unit) : two[l % 2]);
+        void *p;
+        if (run->weight_gradients) p = take(a, panels(all, run->widths[l + 1]) * unit);
+        else p = l < 2 ? (two[l] = take(a, layer)) : two[l % 2];
+        put(a, job->gradients, l, p);
     }
     put(a, job->gradients, depth, take(a, panels(all, run->widths[0]) * unit));
 }
@@ -135,6 +183,9 @@ static size_t prepare(launch *all, const fi_stack_run *run, fi_dtype dtype, unsi
     job->groups = (run->batch + FI_GROUP - 1) / FI_GROUP;
     job->rows = job->groups * FI_GROUP;
     job->record = run->statistics != NULL;
+    /* Where not even the weights are stored: checkpoints and one segment, some 2 sqrt(depth) layers. */
+    if (!run->weights && run->backward)
+        while (all->segment * all->segment < run->depth) all->segment++;
 
     /* A thread costs some 30 us: one for each two million multiply-adds, and for each group of rows. */
     double products = 0;
@@ -162,15 +213,24 @@ size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned thre
 
 /* ---- phases ----------------------------------------------------------------------------- */
 
+static void run_part(launch *all, unsigned part, size_t begin, size_t end) {
+    const size_t depth = all->job.run->depth, segment = all->segment ? all->segment : depth;
+    const int phases = all->job.run->phases;
+    if (phases & FI_FORWARD) all->kernels->forward(&all->job, part, begin, end, 0, depth, 0);
+    if (!(phases & FI_BACKWARD)) return;
+    for (size_t first = (depth - 1) / segment * segment;; first -= segment) {
+        const size_t last = depth - first < segment ? depth : first + segment;
+        if (last < depth) all->kernels->forward(&all->job, part, begin, end, first, last, 1);
+        all->kernels->backward(&all->job, part, begin, end, first, last);
+        if (first == 0) return;
+    }
+}
+
 static void run_parts(launch *all) {
-    const fi_stack_run *run = all->job.run;
     for (uint64_t part; (part = fi_ticket(&all->next_part)) < all->parts;) {
         const size_t begin = all->job.groups * part / all->parts * FI_GROUP;
         const size_t end = all->job.groups * (part + 1) / all->parts * FI_GROUP;
-        if (begin < end && run->phases & FI_FORWARD)
-            all->kernels->forward(&all->job, (unsigned)part, begin, end);
-        if (begin < end && run->phases & FI_BACKWARD)
-            all->kernels->backward(&all->job, (unsigned)part, begin, end);
+        if (begin < end) run_part(all, (unsigned)part, begin, end);
         fi_ticket(&all->parts_done);
     }
 }
@@ -195,13 +255,20 @@ static void work(void *context, unsigned worker, unsigned workers) {
 }
 
 static fi_moments merged(const launch *all, size_t layer, int quantity) {
-    const fi_partial_moments *groups =
-        all->job.moments + (layer * FI_QUANTITIES + (size_t)quantity) * all->job.groups;
+    const fi_stack_job *job = &all->job;
+    const size_t which = layer * FI_QUANTITIES + (size_t)quantity;
+    if (quantity == FI_GRADIENT && !job->run->backward) return (fi_moments){NAN, NAN, NAN, NAN, NAN, NAN};
     fi_partial_moments total = {0, NAN, NAN};
-    for (size_t g = 0; g < all->job.groups; g++) fi_moments_merge(&total, &groups[g]);
-    if (quantity == FI_GRADIENT && !all->job.run->backward) total.mean = total.deviations = NAN;
+    for (size_t g = 0; g < job->groups; g++) fi_moments_merge(&total, &job->moments[which * job->groups + g]);
     const double variance = total.deviations / total.count;
-    return (fi_moments){total.mean, variance, variance + total.mean * total.mean};
+    fi_moments all_parts = {total.mean, variance, variance + total.mean * total.mean, INFINITY, -INFINITY, 0};
+    for (unsigned w = 0; w < all->parts && job->groups; w++) {
+        const fi_extremes *e = &job->extremes[w][which];
+        if (e->low < all_parts.low) all_parts.low = e->low;
+        if (e->high > all_parts.high) all_parts.high = e->high;
+        all_parts.non_finite += (double)e->non_finite;
+    }
+    return all_parts;
 }
 
 static void summarise(const launch *all) {

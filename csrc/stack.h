@@ -13,35 +13,62 @@
 enum { FI_PRE_ACTIVATION, FI_VALUE, FI_GRADIENT, FI_QUANTITIES };
 
 typedef struct {
+    double low, high; /* of the numbers that are no NaN */
+    uint64_t non_finite;
+} fi_extremes;
+
+/* What the list says of an activation. */
+typedef struct {
+    const char *name;
+    int from_input; /* the derivative is no function of the value */
+    double saturated_below, value_ulp, slope_eps;
+} fi_traits;
+extern const fi_traits fi_activation_traits[];
+
+/* An activation whose derivative is what was kept, whatever function that was. */
+#define FI_KEPT_ACTIVATION FI_SIN
+
+typedef struct {
     const fi_stack_run *run;
     size_t rows;    /* the batch rounded up to whole groups */
     size_t columns; /* of a panel */
     int record;     /* statistics are wanted */
-    /* Panel matrices of `rows` rows. activations[l], l = 0..depth, has widths[l] columns; gradients[l],
-     * with respect to the pre-activation of layer l, widths[l + 1] columns; gradients[depth] is
-     * for the input's gradient. Neighbours alternate between two buffers where nobody needs them all. */
-    void **activations, **gradients;
+    /* Panel matrices of `rows` rows. activations[l], l = 0..depth, has widths[l] columns; slopes[l], of layer l, where
+     * the value does not give the derivative, and NULL elsewhere; gradients[l], with respect to the
+     * pre-activation of layer l, widths[l + 1] columns; gradients[depth] is for the input's gradient. Layers
+     * share memory where nobody needs them all. */
+    void **activations, **slopes, **gradients;
+    void *skipped;            /* the gradient that goes around the residual block under way */
+    unsigned char *is_source; /* [layer]: a residual block begins at activations[layer] */
     fi_partial_moments *moments; /* [layer][quantity][group] */
     size_t groups;
     const size_t *first_panel; /* [layer]: how many output panels the layers before it have */
     /* For each part of the batch: */
-    void **panel;         /* one packed panel of weights */
-    void **row_moments;   /* two for each of its rows */
-    void **alive;         /* the largest |derivative| of each unit, in the order of the panels */
-    uint64_t **saturated; /* [layer] */
+    void **panel;           /* one packed panel of weights */
+    void **drawn;           /* rows of weights that are not stored */
+    void **record_of;       /* the statistics under way */
+    void **alive;           /* the largest |derivative| of each unit, in the order of the panels */
+    uint64_t **saturated;   /* [layer] */
+    fi_extremes **extremes; /* [layer][quantity] */
 } fi_stack_job;
 
 struct fi_stack_kernels {
     size_t columns; /* of a panel */
-    size_t row_moments_size;
-    /* Rows begin .. end-1 (whole groups) of a part through all layers, and back. */
-    void (*forward)(fi_stack_job *job, unsigned part, size_t begin, size_t end);
-    void (*backward)(fi_stack_job *job, unsigned part, size_t begin, size_t end);
+    size_t record_size, row_record_size;
+    /* Rows begin .. end-1 (whole groups) of a part through layers first .. last-1, and back. */
+    void (*forward)(fi_stack_job *job, unsigned part, size_t begin, size_t end, size_t first, size_t last,
+                    int again);
+    void (*backward)(fi_stack_job *job, unsigned part, size_t begin, size_t end, size_t first, size_t last);
     /* Columns of panel p of a layer's weight gradient, and of its bias gradient. */
     void (*weight_gradient)(fi_stack_job *job, size_t layer, size_t p);
     size_t (*dead)(const fi_stack_job *job, unsigned parts, size_t layer);
-    void (*activate)(int activation, const void *x, void *y, size_t n);
+    void (*activate)(int activation, double parameter, const void *x, void *values, void *slopes, size_t n);
     double (*fma_loop)(uint64_t rounds); /* returns the operations of one round */
 };
+
+/* Rows row .. and columns column .. of the weights of a layer that are not stored, drawn to OUT `out`, whose rows are
+ * `step` apart. */
+void fi_stack_draw(const fi_stack_run *run, size_t layer, size_t row, size_t rows, size_t column,
+                   size_t columns, void *out, size_t step);
 
 #endif

@@ -1,19 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The deep stack: z = a W + b, a' = phi(z), layer after layer, and back: d = (d' W'^T) phi'(a).
- * A worker takes its rows of the batch forward through all layers and backward again, one packed panel of weights
- * at a time; what follows a product (bias, activation, statistics) is done on the tile in registers.
+ * The deep stack: z = a W + b, a' = phi(z), layer after layer, and back: d = (d' W'^T) phi'(a). A layer at the end of a
+ * residual block has a' = a_block + alpha phi(z). A part of the batch goes through all layers and back again, one
+ * packed panel of weights at a time; what follows a product is done on the tile while it is near.
  *
- * Parameters: a real type; gemm_template.h, activation_template.h and moments_template.h.
+ * Parameters: a real type; gemm_template.h, layer_template.h and record_template.h.
  */
 
-typedef struct {
-    fi_stack_job *job;
-    unsigned worker;
-    size_t begin, end;  /* rows: whole groups */
-    size_t live;        /* rows of them that are samples, not padding: end of those */
-    int record;
-} FI_REAL(rows);
+/* Batches this small read the weights where they are: packing would cost more than the product. */
+#define FI_FEW_ROWS 16
 
 /* ---- row-major memory to panels and back ------------------------------------------------ */
 
@@ -40,100 +35,96 @@ static void FI_REAL(from_panels)(real *target, const real *panels, size_t rows, 
     }
 }
 
-/* ---- statistics ------------------------------------------------------------------------- */
-
-/* Adds row r's part in panel p to the moments kept in slot 0 or 1 of that row. */
-FI_INLINE void FI_REAL(record_row)(const FI_REAL(rows) * part, int slot, size_t r, size_t p,
-                                   const vr x[FI_VECTORS], size_t width) {
-    FI_REAL(row_moments) *m = (FI_REAL(row_moments) *)part->job->row_moments[part->worker] +
-                              (r - part->begin) * 2 + (size_t)slot;
-    if (p == 0) {
-        real lanes[FI_REAL_LANES];
-        VR(store)(lanes, x[0]);
-        FI_REAL(row_moments_begin)(m, lanes[0]);
-    }
-    FI_REAL(row_moments_add)(m, x, width - p * FI_COLUMNS);
+/* Samples in the tile from row r on. */
+FI_INLINE size_t FI_REAL(samples)(const FI_REAL(rows) * part, size_t r) {
+    if (r >= part->live) return 0;
+    return part->live - r < FI_ROWS ? part->live - r : FI_ROWS;
 }
 
-/* The rows of a layer are complete: merges them by groups. */
-static void FI_REAL(record_end)(const FI_REAL(rows) * part, int slot, size_t layer, int quantity,
-                                size_t width) {
-    fi_stack_job *job = part->job;
-    const FI_REAL(row_moments) *m = (FI_REAL(row_moments) *)job->row_moments[part->worker] + slot;
-    fi_partial_moments *groups =
-        job->moments + (layer * FI_QUANTITIES + (size_t)quantity) * job->groups;
-    for (size_t r = part->begin; r < part->live; r++) {
-        const fi_partial_moments row = FI_REAL(row_moments_end)(&m[(r - part->begin) * 2], width);
-        fi_moments_merge(&groups[r / FI_GROUP], &row);
+/* ---- panels of weights: packed from memory, or drawn where they are not stored ------------ */
+
+/* Columns column .. of layer's weights as rows of a panel. */
+static const real *FI_REAL(weight_columns)(const FI_REAL(rows) * part, size_t layer, size_t column,
+                                           size_t *step) {
+    const fi_stack_run *run = part->job->run;
+    const size_t in = run->widths[layer], out = run->widths[layer + 1];
+    real *panel = part->job->panel[part->part];
+    *step = FI_COLUMNS;
+    if (!run->weights) {
+        fi_stack_draw(run, layer, 0, in, column, out - column < FI_COLUMNS ? out - column : FI_COLUMNS,
+                      panel, FI_COLUMNS);
+        return panel;
     }
+    const real *weights = run->weights[layer];
+    if (part->end - part->begin <= FI_FEW_ROWS && out - column >= FI_COLUMNS) {
+        *step = out;
+        return weights + column;
+    }
+    FI_REAL(pack_columns)(panel, weights, in, out, column);
+    return panel;
+}
+
+/* Rows row .. of layer's weights as columns of a panel. */
+static const real *FI_REAL(weight_rows)(const FI_REAL(rows) * part, size_t layer, size_t row) {
+    const fi_stack_run *run = part->job->run;
+    const size_t in = run->widths[layer], out = run->widths[layer + 1];
+    real *panel = part->job->panel[part->part];
+    if (run->weights) {
+        FI_REAL(pack_rows)(panel, run->weights[layer], in, out, row);
+        return panel;
+    }
+    real *drawn = part->job->drawn[part->part];
+    const size_t height = in - row < FI_COLUMNS ? in - row : FI_COLUMNS;
+    fi_stack_draw(run, layer, row, height, 0, out, drawn, out);
+    FI_REAL(pack_rows)(panel, drawn, height, out, 0);
+    return panel;
 }
 
 /* ---- forward ---------------------------------------------------------------------------- */
-
-/* What follows the product of one tile: bias, activation, statistics. `activate` and `slope` are the
- * functions of one activation: this is inlined once for each. */
-#define FI_FORWARD_TILE(name_, NAME, threshold)                                                     \
-    FI_NOINLINE void FI_REAL(forward_tile_##name_)(                                                 \
-        const FI_REAL(rows) * part, FI_REAL(tile) * tile, const real *bias, real *target,           \
-        size_t layer, size_t p, size_t r, size_t width) {                                           \
-        vr alive[FI_VECTORS];                                                                       \
-        const size_t valid = width - p * FI_COLUMNS;                                                \
-        for (int v = 0; v < FI_VECTORS; v++) alive[v] = VR(set1)(0);                                \
-        uint64_t saturated = 0;                                                                     \
-        for (int i = 0; i < FI_ROWS; i++) {                                                         \
-            vr a[FI_VECTORS];                                                                       \
-            for (int v = 0; v < FI_VECTORS; v++) {                                                  \
-                tile->v[i][v] = VR(add)(tile->v[i][v], VR(load)(bias + v * FI_REAL_LANES));         \
-                a[v] = FI_REAL(name_)(tile->v[i][v]);                                               \
-                VR(store)(target + (size_t)i * FI_COLUMNS + v * FI_REAL_LANES, a[v]);               \
-            }                                                                                       \
-            if (!part->record || r + (size_t)i >= part->live) continue;                             \
-            FI_REAL(record_row)(part, 0, r + (size_t)i, p, tile->v[i], width);                      \
-            FI_REAL(record_row)(part, 1, r + (size_t)i, p, a, width);                               \
-            for (int v = 0; v < FI_VECTORS; v++) {                                                  \
-                const vr slope = FI_REAL(name_##_slope)(a[v]);                                      \
-                alive[v] = VR(max)(alive[v], VR(abs)(slope));                                       \
-                if ((threshold) > 0) {                                                              \
-                    const vrm below = VR(less)(slope, VR(set1)((real)(threshold)));                 \
-                    const size_t first = (size_t)v * FI_REAL_LANES;                                 \
-                    if (first < valid)                                                              \
-                        saturated += (uint64_t)VR(count)(below, (int)(valid - first));              \
-                }                                                                                   \
-            }                                                                                       \
-        }                                                                                           \
-        if (!part->record) return;                                                                  \
-        real *largest = (real *)part->job->alive[part->worker] +                                    \
-                        (part->job->first_panel[layer] + p) * FI_COLUMNS;                           \
-        for (int v = 0; v < FI_VECTORS; v++)                                                        \
-            VR(store)(largest + v * FI_REAL_LANES,                                                  \
-                      VR(max)(alive[v], VR(load)(largest + v * FI_REAL_LANES)));                    \
-        part->job->saturated[part->worker][layer] += saturated;                                     \
-    }
-#define FI_ACTIVATION(name, NAME, threshold) FI_FORWARD_TILE(name, NAME, threshold)
-#include "activations.def"
 
 static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
     fi_stack_job *job = part->job;
     const fi_stack_run *run = job->run;
     const size_t in = run->widths[layer], out = run->widths[layer + 1];
-    const real *weights = run->weights[layer], *biases = run->biases[layer];
+    const int activation = run->activations[layer], skip = run->skips ? run->skips[layer] : -1;
+    const real parameter = (real)run->parameters[layer], *biases = run->biases[layer];
     const real *left = job->activations[layer];
-    real *panel = job->panel[part->worker], bias[FI_COLUMNS];
+    if (part->record) {
+        FI_REAL(record_begin)(part, 0);
+        FI_REAL(record_begin)(part, 1);
+    }
     for (size_t p = 0; p * FI_COLUMNS < out; p++) {
-        FI_REAL(pack_columns)(panel, weights, in, out, p * FI_COLUMNS);
+        const size_t columns = out - p * FI_COLUMNS;
+        size_t step;
+        const real *right = FI_REAL(weight_columns)(part, layer, p * FI_COLUMNS, &step);
+        real bias[FI_COLUMNS];
         for (size_t c = 0; c < FI_COLUMNS; c++)
-            bias[c] = biases && p * FI_COLUMNS + c < out ? biases[p * FI_COLUMNS + c] : 0;
-        real *target = (real *)job->activations[layer + 1] + p * job->rows * FI_COLUMNS;
+            bias[c] = biases && c < columns ? biases[p * FI_COLUMNS + c] : 0;
+        const size_t base = p * job->rows * FI_COLUMNS;
+        real *values = (real *)job->activations[layer + 1] + base;
         for (size_t r = part->begin; r < part->end; r += FI_ROWS) {
+            const size_t live = FI_REAL(samples)(part, r), at = r * FI_COLUMNS;
             FI_REAL(tile) tile;
-            FI_REAL(tile_product)(&tile, left, job->rows, r, panel, in);
-            switch (run->activations[layer]) {
-#define FI_ACTIVATION(name, NAME, threshold)                                                      \
-    case FI_##NAME:                                                                               \
-        FI_REAL(forward_tile_##name)(part, &tile, bias, target + r * FI_COLUMNS, layer, p, r, out); \
-        break;
-#include "activations.def"
-            }
+            if (step == FI_COLUMNS)
+                FI_REAL(tile_product_within)(&tile, left, job->rows, r, right, FI_COLUMNS, in, live, columns);
+            else
+                FI_REAL(tile_product_within)(&tile, left, job->rows, r, right, step, in, live, columns);
+            real z[FI_ROWS * FI_COLUMNS], local[FI_ROWS * FI_COLUMNS];
+            for (size_t i = 0; i < FI_ROWS; i++)
+                for (size_t v = 0; v < FI_VECTORS; v++)
+                    VR(store)(z + i * FI_COLUMNS + v * FI_REAL_LANES,
+                              VR(add)(tile.v[i][v], VR(load)(bias + v * FI_REAL_LANES)));
+            real *slopes = job->slopes[layer] ? (real *)job->slopes[layer] + base + at
+                           : part->record     ? local
+                                              : NULL;
+            FI_REAL(activate_tile)[activation](z, values + at, slopes, parameter);
+            if (part->record) FI_REAL(record_slopes)(part, layer, p, slopes, live, columns);
+            if (skip >= 0)
+                FI_REAL(add_branch)((const real *)job->activations[skip] + base + at, values + at, slopes,
+                                    (real)run->alpha);
+            if (!part->record) continue;
+            FI_REAL(record_tile)(part, 0, r, p, z, live, columns);
+            FI_REAL(record_tile)(part, 1, r, p, values + at, live, columns);
         }
     }
     if (part->record) {
@@ -144,53 +135,30 @@ static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
 
 /* ---- backward --------------------------------------------------------------------------- */
 
-/* The gradient with respect to a layer's values becomes that with respect to its pre-activation. */
-#define FI_BACKWARD_TILE(name_)                                                                     \
-    FI_NOINLINE void FI_REAL(backward_tile_##name_)(const FI_REAL(rows) * part,                     \
-                                                    const FI_REAL(tile) * tile, const real *values, \
-                                                    real *target, size_t p, size_t r,               \
-                                                    size_t width) {                                 \
-        for (int i = 0; i < FI_ROWS; i++) {                                                         \
-            vr d[FI_VECTORS];                                                                       \
-            for (int v = 0; v < FI_VECTORS; v++) {                                                  \
-                const size_t at = (size_t)i * FI_COLUMNS + (size_t)v * FI_REAL_LANES;               \
-                d[v] = VR(mul)(tile->v[i][v], FI_REAL(name_##_slope)(VR(load)(values + at)));       \
-                VR(store)(target + at, d[v]);                                                       \
-            }                                                                                       \
-            if (part->record && r + (size_t)i < part->live)                                         \
-                FI_REAL(record_row)(part, 0, r + (size_t)i, p, d, width);                           \
-        }                                                                                           \
-    }
-#define FI_ACTIVATION(name, NAME, threshold) FI_BACKWARD_TILE(name)
-#include "activations.def"
-
 /* gradients[layer] from a tile of the gradient with respect to the layer's values. */
 static void FI_REAL(backward_tile)(const FI_REAL(rows) * part, const FI_REAL(tile) * tile, size_t layer,
                                    size_t p, size_t r) {
     fi_stack_job *job = part->job;
-    const size_t at = (p * job->rows + r) * FI_COLUMNS, width = job->run->widths[layer + 1];
-    const real *values = (const real *)job->activations[layer + 1] + at;
+    const fi_stack_run *run = job->run;
+    const size_t at = (p * job->rows + r) * FI_COLUMNS, width = run->widths[layer + 1];
     real *target = (real *)job->gradients[layer] + at;
-    switch (job->run->activations[layer]) {
-#define FI_ACTIVATION(name, NAME, threshold)                                       \
-    case FI_##NAME:                                                                \
-        FI_REAL(backward_tile_##name)(part, tile, values, target, p, r, width);    \
-        break;
-#include "activations.def"
-    }
+    if (run->skips && run->skips[layer] >= 0) FI_REAL(tile_store)((real *)job->skipped + at, tile);
+    const real *kept = job->slopes[layer] ? job->slopes[layer] : job->activations[layer + 1];
+    const int activation = job->slopes[layer] ? FI_KEPT_ACTIVATION : run->activations[layer];
+    FI_REAL(derive_tile)[activation](tile, kept + at, target, (real)run->parameters[layer]);
+    if (part->record)
+        FI_REAL(record_tile)(part, 0, r, p, target, FI_REAL(samples)(part, r), width - p * FI_COLUMNS);
 }
 
 /* From the loss: dy is in panels already, where gradients[depth - 1] will be. */
 static void FI_REAL(backward_output)(const FI_REAL(rows) * part) {
     fi_stack_job *job = part->job;
     const size_t layer = job->run->depth - 1, width = job->run->widths[layer + 1];
+    if (part->record) FI_REAL(record_begin)(part, 0);
     for (size_t p = 0; p * FI_COLUMNS < width; p++) {
         for (size_t r = part->begin; r < part->end; r += FI_ROWS) {
-            const real *dy = (const real *)job->gradients[layer] + (p * job->rows + r) * FI_COLUMNS;
             FI_REAL(tile) tile;
-            for (int i = 0; i < FI_ROWS; i++)
-                for (int v = 0; v < FI_VECTORS; v++)
-                    tile.v[i][v] = VR(load)(dy + i * FI_COLUMNS + v * FI_REAL_LANES);
+            FI_REAL(tile_load)(&tile, (const real *)job->gradients[layer] + (p * job->rows + r) * FI_COLUMNS);
             FI_REAL(backward_tile)(part, &tile, layer, p, r);
         }
     }
@@ -202,20 +170,18 @@ static void FI_REAL(backward_layer)(const FI_REAL(rows) * part, size_t layer, re
     fi_stack_job *job = part->job;
     const size_t in = job->run->widths[layer], out = job->run->widths[layer + 1];
     const real *left = job->gradients[layer];
-    real *panel = job->panel[part->worker];
+    if (part->record) FI_REAL(record_begin)(part, 0);
     for (size_t p = 0; p * FI_COLUMNS < in; p++) {
-        FI_REAL(pack_rows)(panel, job->run->weights[layer], in, out, p * FI_COLUMNS);
+        const size_t columns = in - p * FI_COLUMNS;
+        const real *right = FI_REAL(weight_rows)(part, layer, p * FI_COLUMNS);
         for (size_t r = part->begin; r < part->end; r += FI_ROWS) {
             FI_REAL(tile) tile;
-            FI_REAL(tile_product)(&tile, left, job->rows, r, panel, out);
-            if (layer > 0) {
-                FI_REAL(backward_tile)(part, &tile, layer - 1, p, r);
-                continue;
-            }
-            real *target = input + (p * job->rows + r) * FI_COLUMNS;
-            for (int i = 0; i < FI_ROWS; i++)
-                for (int v = 0; v < FI_VECTORS; v++)
-                    VR(store)(target + i * FI_COLUMNS + v * FI_REAL_LANES, tile.v[i][v]);
+            const size_t at = (p * job->rows + r) * FI_COLUMNS;
+            FI_REAL(tile_product_within)(&tile, left, job->rows, r, right, FI_COLUMNS, out,
+                                         FI_REAL(samples)(part, r), columns);
+            if (job->is_source[layer]) FI_REAL(tile_add)(&tile, (const real *)job->skipped + at);
+            if (layer > 0) FI_REAL(backward_tile)(part, &tile, layer - 1, p, r);
+            else FI_REAL(tile_store)(input + at, &tile);
         }
     }
     if (layer > 0 && part->record) FI_REAL(record_end)(part, 0, layer - 1, FI_GRADIENT, in);
@@ -223,31 +189,38 @@ static void FI_REAL(backward_layer)(const FI_REAL(rows) * part, size_t layer, re
 
 /* ---- entries ---------------------------------------------------------------------------- */
 
-static FI_REAL(rows) FI_REAL(rows_of)(fi_stack_job *job, unsigned worker, size_t begin, size_t end) {
+static FI_REAL(rows) FI_REAL(rows_of)(fi_stack_job *job, unsigned part, size_t begin, size_t end, int record) {
     const size_t batch = job->run->batch;
-    return (FI_REAL(rows)){job, worker, begin, end, end < batch ? end : batch, job->record};
+    return (FI_REAL(rows)){job, part, begin, end, end < batch ? end : batch, record};
 }
 
-static void FI_REAL(stack_forward)(fi_stack_job *job, unsigned worker, size_t begin, size_t end) {
+/* Layers first .. last-1 of the rows begin .. end-1; `again`: for a backward pass that lacks their values. */
+static void FI_REAL(stack_forward)(fi_stack_job *job, unsigned worker, size_t begin, size_t end, size_t first,
+                                   size_t last, int again) {
     const fi_stack_run *run = job->run;
-    const FI_REAL(rows) part = FI_REAL(rows_of)(job, worker, begin, end);
-    FI_REAL(to_panels)(job->activations[0], run->x, job->rows, run->widths[0], &part);
-    for (size_t layer = 0; layer < run->depth; layer++) FI_REAL(forward_layer)(&part, layer);
-    if (run->y)
-        FI_REAL(from_panels)(run->y, job->activations[run->depth], job->rows, run->widths[run->depth], &part);
+    const FI_REAL(rows) part = FI_REAL(rows_of)(job, worker, begin, end, job->record && !again);
+    if (first == 0 && !again)
+        FI_REAL(to_panels)(job->activations[0], run->x, job->rows, run->widths[0], &part);
+    for (size_t layer = first; layer < last; layer++) FI_REAL(forward_layer)(&part, layer);
+    if (run->y && last == run->depth && !again)
+        FI_REAL(from_panels)(run->y, job->activations[last], job->rows, run->widths[last], &part);
 }
 
-static void FI_REAL(stack_backward)(fi_stack_job *job, unsigned worker, size_t begin, size_t end) {
+/* Back through layers last-1 .. first. */
+static void FI_REAL(stack_backward)(fi_stack_job *job, unsigned worker, size_t begin, size_t end, size_t first,
+                                    size_t last) {
     const fi_stack_run *run = job->run;
-    const FI_REAL(rows) part = FI_REAL(rows_of)(job, worker, begin, end);
-    FI_REAL(to_panels)(job->gradients[run->depth - 1], run->dy, job->rows, run->widths[run->depth], &part);
-    FI_REAL(backward_output)(&part);
-    for (size_t layer = run->depth - 1; layer > 0; layer--) FI_REAL(backward_layer)(&part, layer, NULL);
-    if (run->dx) {
-        real *input = job->gradients[run->depth];
-        FI_REAL(backward_layer)(&part, 0, input);
-        FI_REAL(from_panels)(run->dx, input, job->rows, run->widths[0], &part);
+    const FI_REAL(rows) part = FI_REAL(rows_of)(job, worker, begin, end, job->record);
+    if (last == run->depth) {
+        FI_REAL(to_panels)(job->gradients[last - 1], run->dy, job->rows, run->widths[last], &part);
+        FI_REAL(backward_output)(&part);
     }
+    for (size_t layer = last; layer-- > first;) {
+        if (layer > 0) FI_REAL(backward_layer)(&part, layer, NULL);
+        else if (run->dx) FI_REAL(backward_layer)(&part, 0, job->gradients[run->depth]);
+    }
+    if (first == 0 && run->dx)
+        FI_REAL(from_panels)(run->dx, job->gradients[run->depth], job->rows, run->widths[0], &part);
 }
 
 /* Columns of panel p of layer's weight gradient, and of its bias gradient, summed over the whole batch. */
@@ -260,7 +233,7 @@ static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size
     for (size_t i = 0; i < in; i += FI_ROWS) {
         const real *left = (const real *)job->activations[layer] + i / FI_COLUMNS * job->rows * FI_COLUMNS;
         FI_REAL(tile) tile;
-        FI_REAL(tile_product_transposed)(&tile, left, i % FI_COLUMNS, right, run->batch);
+        FI_REAL(tile_product_transposed)(&tile, left, i % FI_COLUMNS, right, run->batch, width);
         for (size_t m = 0; m < FI_ROWS && i + m < in; m++) {
             real *target = gradient + (i + m) * out + column;
             if (width == FI_COLUMNS) {
@@ -283,45 +256,10 @@ static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size
     memcpy((real *)run->bias_gradients[layer] + column, sums, width * sizeof(real));
 }
 
-/* Units of a layer whose derivative was 0 in every sample, over all workers. */
-static size_t FI_REAL(stack_dead)(const fi_stack_job *job, unsigned workers, size_t layer) {
-    const size_t first = job->first_panel[layer] * FI_COLUMNS;
-    size_t dead = 0;
-    for (size_t unit = 0; unit < job->run->widths[layer + 1]; unit++) {
-        real largest = 0;
-        for (unsigned w = 0; w < workers; w++) {
-            const real one = ((const real *)job->alive[w])[first + unit];
-            if (one > largest) largest = one;
-        }
-        dead += largest == 0;
-    }
-    return dead;
-}
-
-/* phi over an array, for tests of its stated error. */
-static void FI_REAL(stack_activate)(int activation, const void *source, void *target, size_t n) {
-    const real *x = source;
-    real *y = target;
-    for (size_t i = 0; i < n; i += FI_REAL_LANES) {
-        real lanes[FI_REAL_LANES] = {0};
-        const size_t k = n - i < FI_REAL_LANES ? n - i : FI_REAL_LANES;
-        memcpy(lanes, x + i, k * sizeof(real));
-        vr a = VR(load)(lanes);
-        switch (activation) {
-#define FI_ACTIVATION(name, NAME, threshold) \
-    case FI_##NAME:                          \
-        a = FI_REAL(name)(a);                \
-        break;
-#include "activations.def"
-        }
-        VR(store)(lanes, a);
-        memcpy(y + i, lanes, k * sizeof(real));
-    }
-}
-
 static const fi_stack_kernels FI_REAL(stack_kernels) = {
     .columns = FI_COLUMNS,
-    .row_moments_size = sizeof(FI_REAL(row_moments)),
+    .record_size = sizeof(FI_REAL(record)),
+    .row_record_size = 2 * sizeof(FI_REAL(row_moments)),
     .forward = FI_REAL(stack_forward),
     .backward = FI_REAL(stack_backward),
     .weight_gradient = FI_REAL(stack_weight_gradient),
@@ -329,3 +267,4 @@ static const fi_stack_kernels FI_REAL(stack_kernels) = {
     .activate = FI_REAL(stack_activate),
     .fma_loop = FI_REAL(fma_loop),
 };
+#undef FI_FEW_ROWS

@@ -15,7 +15,6 @@ from fastinit import (
     Key,
     Momentum,
     Stack,
-    _core,
     fit,
     mean_squared_error,
     normal,
@@ -25,16 +24,7 @@ from fastinit import (
     uniform,
 )  # fmt: skip
 
-ISAS = _core.available_isas()
 VECTORS = Path(__file__).parent / "vectors" / "training.txt"
-
-
-@pytest.fixture(params=ISAS)
-def each_isa(request):
-    before = _core.isa()
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
 
 
 def blobs(samples=120, classes=3, width=6):

@@ -297,7 +297,11 @@ cdef extern from "fastinit.h" nogil:
         size_t depth, batch
         const size_t *widths
         const int *activations
+        const double *parameters
+        const int *skips
+        double alpha
         const void *const *weights
+        const fi_plan *plans
         const void *const *biases
         int backward, phases
         const void *x
@@ -309,10 +313,13 @@ cdef extern from "fastinit.h" nogil:
         fi_layer_statistics *statistics
     int FI_FORWARD, FI_BACKWARD
     const char *fi_activation_name(size_t index)
+    double fi_activation_value_ulp(size_t index)
+    double fi_activation_slope_eps(size_t index)
     size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned threads)
     void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace)
     double fi_fma_loop(fi_dtype dtype, uint64_t rounds)
-    void fi_activate(fi_activation activation, fi_dtype dtype, const void *x, void *y, size_t n)
+    void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
+                     void *slopes, size_t n)
 
 FORWARD = FI_FORWARD
 BACKWARD = FI_BACKWARD
@@ -330,6 +337,9 @@ def _activations():
 
 
 ACTIVATIONS = _activations()
+# The stated largest errors, by activation: of the value in ULP, of the derivative in machine epsilons.
+VALUE_ULP = tuple([fi_activation_value_ulp(i) for i in range(len(ACTIVATIONS))])
+SLOPE_EPS = tuple([fi_activation_slope_eps(i) for i in range(len(ACTIVATIONS))])
 
 
 cdef class _Buffers:
@@ -381,14 +391,16 @@ cdef class _Buffers:
         return view.buf
 
 
-def stack_propagate(int dtype, tuple widths, tuple activations, list weights, list biases, size_t batch,
-                    x, dy, y, gradients, tuple offsets, statistics, unsigned threads, bint backward, int phases,
+def stack_propagate(int dtype, tuple widths, tuple activations, tuple parameters, tuple skips, double alpha,
+                    list weights, list biases, list laws, size_t batch, x, dy, y, gradients, tuple offsets, statistics, unsigned threads, bint backward, int phases,
                     list spare):
     """One pass through a stack, or a phase of one. Arrays are of one dtype and C-contiguous.
 
     `gradients` is one block of memory for all gradients: weights, biases and input at the byte `offsets`;
     `statistics` a float64 array of shape (depth, STATISTICS). Either may be None. The workspace is
     taken from the list `spare` if one is there, and returned, for the caller to put it back.
+    `weights` may be None: `laws` then has (law, parameters, seed, stream) of each layer's. A bias may be None.
+    `skips` is () or, for each layer, the activation where its residual block begins, or -1.
 
     Raises
     ------
@@ -402,30 +414,49 @@ def stack_propagate(int dtype, tuple widths, tuple activations, list weights, li
     cdef char *block
     cdef void *memory
     cdef Py_buffer *view
-    cdef size_t words = sizeof(size_t) + sizeof(int) + 4 * sizeof(void *)
+    cdef size_t words = (sizeof(size_t) + sizeof(double) + 2 * sizeof(int) + 4 * sizeof(void *)
+                         + (sizeof(fi_plan) if weights is None else 0))
     cdef char *tables = <char *>PyMem_Malloc((depth + 1) * words)
     if tables == NULL:
         raise MemoryError
     memset(&run, 0, sizeof(run))
     cdef void **pointers = <void **>tables
     cdef size_t *sizes = <size_t *>(pointers + 4 * (depth + 1))
-    cdef int *codes = <int *>(sizes + depth + 1)
+    cdef double *slopes = <double *>(sizes + depth + 1)
+    cdef fi_plan *plans = <fi_plan *>(slopes + depth + 1)
+    cdef int *codes = <int *>(slopes + depth + 1)
+    if weights is None:
+        codes = <int *>(plans + depth + 1)
+    cdef int *blocks = codes + depth + 1
     try:
         for i in range(depth + 1):
             sizes[i] = widths[i]
         for i in range(depth):
             codes[i] = activations[i]
-            pointers[i] = buffers.parameter(weights[i], dtype, sizes[i], sizes[i + 1])
-            if pointers[i] == NULL:
-                raise LookupError(i)
-            pointers[depth + i] = buffers.parameter(biases[i], dtype, 0, sizes[i + 1])
-            if pointers[depth + i] == NULL:
-                raise LookupError(depth + i)
+            slopes[i] = parameters[i]
+            if skips:
+                blocks[i] = skips[i]
+            if weights is None:
+                law, numbers, seed, stream = laws[i]
+                plan_open(&plans[i], law, dtype, numbers, seed, stream, 0)
+            else:
+                pointers[i] = buffers.parameter(weights[i], dtype, sizes[i], sizes[i + 1])
+                if pointers[i] == NULL:
+                    raise LookupError(i)
+            pointers[depth + i] = NULL
+            if biases[i] is not None:
+                pointers[depth + i] = buffers.parameter(biases[i], dtype, 0, sizes[i + 1])
+                if pointers[depth + i] == NULL:
+                    raise LookupError(depth + i)
         run.depth = depth
         run.batch = batch
         run.widths = sizes
         run.activations = codes
-        run.weights = <const void *const *>pointers
+        run.parameters = slopes
+        run.skips = blocks if skips else NULL
+        run.alpha = alpha
+        run.weights = <const void *const *>pointers if weights is not None else NULL
+        run.plans = plans
         run.biases = <const void *const *>(pointers + depth)
         if gradients is not None:
             view = buffers.next(gradients, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
@@ -470,14 +501,15 @@ def fma_loop(int dtype, uint64_t rounds):
     return operations
 
 
-def activate(int activation, int dtype, x, y):
-    """phi of every element of the array x, into y; for tests of the stated errors."""
-    cdef _Buffers buffers = _Buffers(2)
+def activate(int activation, double parameter, int dtype, x, values, slopes=None):
+    """phi of every element of the array x, into `values`, and phi' into `slopes`, as the stack computes them."""
+    cdef _Buffers buffers = _Buffers(3)
     cdef const void *source = buffers.open(x, x.nbytes, False)
-    cdef void *target = buffers.open(y, x.nbytes, True)
+    cdef void *target = buffers.open(values, x.nbytes, True)
+    cdef void *derivatives = buffers.open(slopes, x.nbytes, True)
     cdef size_t n = <size_t>x.size
     with nogil:
-        fi_activate(<fi_activation>activation, <fi_dtype>dtype, source, target, n)
+        fi_activate(<fi_activation>activation, parameter, <fi_dtype>dtype, source, target, derivatives, n)
 
 
 # ---- random orthogonal matrices -------------------------------------------------------------

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .activations import parse
 from .dtypes import new_array, resolve
-from .initializers import get
+from .initializers import Zeros, get
+from .initializers.drawn import Drawn
 from .keys import Key
-from .sampling import check_key, normal
+from .sampling import check_key, check_law, normal
 from .threads import get_num_threads
 
 __all__ = ["Gradients", "LayerReport", "Moments", "Propagation", "Recording", "Stack"]
@@ -24,11 +26,24 @@ __all__ = ["Gradients", "LayerReport", "Moments", "Propagation", "Recording", "S
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Mean, population variance and mean square of a layer's numbers over batch and units."""
+    """A layer's numbers over batch and units.
+
+    Attributes
+    ----------
+    mean, variance, second_moment : float
+        Population variance; mean square.
+    minimum, maximum : float
+        Of the numbers that are no NaN.
+    non_finite : int
+        How many are infinite or NaN.
+    """
 
     mean: float
     variance: float
     second_moment: float
+    minimum: float
+    maximum: float
+    non_finite: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +57,8 @@ class LayerReport:
     gradient : Moments
         Of the loss's gradient with respect to z.
     saturated : float
-        Share in [0, 1] of the elements on a flat part of the activation: \\|tanh\\| > 0.97, and the same of
-        2 sigmoid - 1; 0 for activations that do not saturate.
+        Share in [0, 1] of the elements on a flat part of the activation, where the derivative is below
+        5.91 % of its largest value: \\|tanh\\| > 0.97. 0 for activations that have no flat part, and for ReLU.
     dead : float
         Share of the units whose derivative is exactly 0 for every sample of the batch.
     """
@@ -91,9 +106,15 @@ class Propagation:
     def layers(self) -> tuple[LayerReport, ...]:
         # Made on demand: two hundred objects would cost a narrow stack a fifth of its time.
         return tuple(
-            LayerReport(Moments(*row[0:3]), Moments(*row[3:6]), Moments(*row[6:9]), *row[9:])
+            LayerReport(*(Moments(*row[i : i + 5], int(row[i + 5])) for i in (0, 6, 12)), *row[18:])
             for row in self.statistics.tolist()
         )
+
+    @property
+    def overflow(self) -> int | None:
+        """The first layer whose pre-activations or values are not all finite; None if all are."""
+        bad = np.flatnonzero(self.statistics[:, [5, 11]].any(axis=1))
+        return int(bad[0]) if bad.size else None
 
     def __str__(self) -> str:
         head = (
@@ -117,8 +138,9 @@ class Stack:
     ----------
     widths : sequence of int
         ``(n_0, n_1, ..., n_L)``, each >= 1: layer i maps n_i numbers to n_{i+1}.
-    activation : {"linear", "tanh", "sigmoid", "relu"}
-        phi of every layer.
+    activation : str
+        phi of every layer: linear, tanh, sigmoid, relu, leaky_relu, hard_tanh, elu, selu, softplus, softsign,
+        gelu, gelu_tanh, silu, mish or sin; ``"leaky_relu(0.2)"`` has another slope than 0.01.
     output_activation : str, optional
         phi of the last layer; by default it is like the others.
     weights : initializer, str or list of arrays, default "glorot_uniform"
@@ -126,6 +148,16 @@ class Stack:
         list holds one array of shape ``(n_i, n_{i+1})`` a layer; arrays are copied.
     biases : initializer, str or list of arrays, default "zeros"
         As for `weights`, of shapes ``(n_{i+1},)``, from ``key / f"{i}.bias"``.
+    residual : int, optional
+        Layers of a residual block: from the first layer on, every `residual` layers whose input and output have
+        the same width become x + `alpha` f(x). Other layers stay as they are.
+    alpha : float, default 1.0
+        Weight of the branches.
+    virtual : bool, default False
+        Never store the weights: each panel is drawn from the stream when a product reads it, forward and
+        again backward, and activations are kept at some sqrt(L) checkpoints and computed again between them.
+        The bits are those of stored weights. `weights` must draw its elements independently, and there
+        are no gradients of weights and no residual blocks.
     key : Key, optional
         Names the network: the same key gives the same weights. Without one they differ on every call.
     dtype : {"float32", "float64"}, default "float32"
@@ -136,7 +168,8 @@ class Stack:
     activations : tuple of str
         One a layer.
     weights, biases : list of ndarray
-        The parameters themselves; assigning into them changes the network.
+        The parameters themselves; assigning into them changes the network. Of a virtual stack the weights
+        are drawn when one is looked at, and a bias that is 0 is None.
     dtype : str
     key : Key
     depth : int
@@ -168,6 +201,9 @@ class Stack:
         output_activation: str | None = None,
         weights: Any = "glorot_uniform",
         biases: Any = "zeros",
+        residual: int | None = None,
+        alpha: float = 1.0,
+        virtual: bool = False,
         key: Key | None = None,
         dtype: Any = "float32",
     ) -> None:
@@ -177,18 +213,32 @@ class Stack:
             raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
         self.key = Key.from_entropy() if key is None else check_key(key)
         depth = len(self.widths) - 1
-        inner = _check_activation("activation", activation)
-        last = inner if output_activation is None else _check_activation(
-            "output_activation", output_activation
-        )
-        self.activations = (inner,) * (depth - 1) + (last,) * (depth > 0)
-        self._codes = tuple(_core.ACTIVATIONS.index(name) for name in self.activations)
+        inner = last = parse("activation", activation)
+        if output_activation is not None:
+            last = parse("output_activation", output_activation)
+        names = (activation, output_activation or activation)
+        self.activations = names[:1] * (depth - 1) + names[1:] * (depth > 0)
+        self._codes = (inner[0],) * (depth - 1) + (last[0],) * (depth > 0)
+        self._slopes = (inner[1],) * (depth - 1) + (last[1],) * (depth > 0)
         self._real = np.dtype(self.dtype)
         pairs = list(zip(self.widths, self.widths[1:], strict=False))
         self._offsets = _offsets(self.widths, self._real.itemsize)
         self._spare: list[Any] = []  # workspaces of finished calls: fresh memory costs as much as a pass
-        self.weights = self._parameters("weights", "weight", weights, pairs)
-        self.biases = self._parameters("biases", "bias", biases, [(out,) for _, out in pairs])
+        self._skips = () if residual is None else _blocks(self.widths, residual)
+        self._alpha = _real_number("alpha", alpha)
+        if virtual and residual is not None:
+            raise ValueError(f"virtual: expected no residual blocks, got residual={residual}")
+        self.weights: Any = (
+            DrawnWeights(get(weights), self.key, pairs, self.dtype)
+            if virtual
+            else self._parameters("weights", "weight", weights, pairs)
+        )
+        shapes = [(out,) for _, out in pairs]
+        self.biases: list[Any] = (
+            [None] * depth
+            if virtual and get(biases) == Zeros()
+            else self._parameters("biases", "bias", biases, shapes)
+        )
 
     def _parameters(
         self, what: str, name: str, source: Any, shapes: Sequence[tuple[int, ...]]
@@ -256,6 +306,7 @@ class Stack:
         ValueError, TypeError
             As for `forward`.
         """
+        self._check_stored()
         x = self._input("x", x, self.widths[0])
         dy = self._input("dy", dy, self.widths[-1], rows=x.shape[0])
         block = self._new_gradients(len(x))
@@ -278,6 +329,7 @@ class Stack:
         ValueError, TypeError
             As for `forward`.
         """
+        self._check_stored()
         return Recording(self, self._input("x", x, self.widths[0]))
 
     def propagate(self, x: Any, dy: Any = None, *, gradients: bool = False) -> Propagation:
@@ -301,6 +353,8 @@ class Stack:
         ValueError, TypeError
             As for `forward`.
         """
+        if gradients:
+            self._check_stored()
         x = self._input("x", x, self.widths[0])
         shape = (x.shape[0], self.widths[-1])
         if dy is None:
@@ -315,6 +369,10 @@ class Stack:
             return Propagation(y, statistics)
         found = self._gradients(block, len(x))
         return Propagation(y, statistics, found.weights, found.biases, found.input)
+
+    def _check_stored(self) -> None:
+        if isinstance(self.weights, DrawnWeights):
+            raise ValueError("gradients: expected stored weights, got a virtual stack")
 
     def _new_gradients(self, batch: int) -> NDArray[Any]:
         """One block for all gradients: it comes from the system, and goes, as one piece of memory."""
@@ -356,11 +414,14 @@ class Stack:
         """One call of the engine; returns the workspace that it used."""
         if dy is None:
             phases &= ~_core.BACKWARD
-        weights, biases = self.weights, self.biases
+        weights, biases, laws = self.weights, self.biases, None
+        if isinstance(weights, DrawnWeights):
+            weights, laws = None, weights.laws
         while True:
             try:
                 return _core.stack_propagate(
-                    _core.DTYPES.index(self.dtype), self.widths, self._codes, weights, biases,
+                    _core.DTYPES.index(self.dtype), self.widths, self._codes, self._slopes, self._skips, self._alpha,
+                    weights, biases, laws,
                     x.shape[0], x, dy, y, gradients, self._offsets, statistics,
                     threads or get_num_threads(),
                     dy is not None if backward is None else backward,
@@ -369,7 +430,8 @@ class Stack:
             except LookupError:
                 # The parameters are the user's to change, and something else is there now: it is taken
                 # if it can be. A NaN that got into them shows in the statistics.
-                weights = self._checked("weights", self.weights, nan=True)
+                if laws is None:
+                    weights = self._checked("weights", self.weights, nan=True)
                 biases = self._checked("biases", self.biases, nan=True)
 
     def _checked(
@@ -383,9 +445,40 @@ class Stack:
         pairs = zip(self.widths, self.widths[1:], strict=False)
         shapes = [pair if what == "weights" else pair[1:] for pair in pairs]
         return [
+            array if array is None and what == "biases" else
             _check_array(f"{what}[{i}]", array, shape, self.dtype, nan=nan)
             for i, (array, shape) in enumerate(zip(arrays, shapes, strict=True))
         ]
+
+
+class DrawnWeights(Sequence[NDArray[Any]]):
+    """The weights of a virtual stack: laws and keys, and arrays only of those that are looked at."""
+
+    def __init__(
+        self, initializer: Any, key: Key, shapes: list[tuple[int, int]], dtype: str
+    ) -> None:
+        if not isinstance(initializer, Drawn):
+            raise ValueError(
+                "weights: expected an initializer that draws its elements independently, for a virtual "
+                f"stack, got {initializer!r}"
+            )
+        self._initializer, self._key, self._shapes, self._dtype = initializer, key, shapes, dtype
+        self.laws: list[tuple[int, tuple[float, ...], int, int]] = []
+        for i, shape in enumerate(shapes):
+            law, parameters = initializer._law(shape)
+            of_layer = initializer._key(key / f"{i}.weight")
+            checked = check_law(law, parameters, dtype)
+            self.laws.append((_core.LAWS.index(law), checked, of_layer.seed, of_layer.stream))
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[j] for j in range(len(self))[i]]
+        i = range(len(self))[i]
+        key = self._key / f"{i}.weight"
+        return self._initializer(self._shapes[i], dtype=self._dtype, key=key)
 
 
 class Recording:
@@ -444,6 +537,35 @@ def _offsets(widths: Sequence[int], itemsize: int) -> tuple[int, ...]:
     return tuple(itertools.accumulate((-(-n * itemsize // 64) * 64 for n in sizes), initial=0))
 
 
+def _blocks(widths: tuple[int, ...], layers: Any) -> tuple[int, ...]:
+    """For each layer the activation where the residual block begins that it ends, or -1."""
+    try:
+        k = operator.index(layers)
+    except TypeError:
+        raise TypeError(f"residual: expected an int >= 1, got {layers!r}") from None
+    if isinstance(layers, bool) or k < 1:
+        raise ValueError(f"residual: expected an int >= 1, got {layers!r}")
+    skips = [-1] * (len(widths) - 1)
+    i = 0
+    while i + k < len(widths):
+        if widths[i] == widths[i + k]:
+            skips[i + k - 1] = i
+            i += k
+        else:
+            i += 1
+    if max(skips, default=-1) < 0:
+        raise ValueError(f"residual: expected {k} layers whose input and output have one width, got {widths}")
+    return tuple(skips)
+
+
+def _real_number(what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"{what}: expected a real number, got {type(value).__name__} {value!r}")
+    if not np.isfinite(value):
+        raise ValueError(f"{what}: expected a finite number, got {value}")
+    return float(value)
+
+
 def _check_widths(widths: Any) -> tuple[int, ...]:
     try:
         sizes = tuple(operator.index(n) for n in widths)
@@ -452,14 +574,6 @@ def _check_widths(widths: Any) -> tuple[int, ...]:
     if not sizes or any(n < 1 for n in sizes):
         raise ValueError(f"widths: expected at least one int, each >= 1, got {sizes}")
     return sizes
-
-
-def _check_activation(what: str, name: Any) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"{what}: expected a str, got {type(name).__name__} {name!r}")
-    if name not in _core.ACTIVATIONS:
-        raise ValueError(f"{what}: expected one of {', '.join(_core.ACTIVATIONS)}, got {name!r}")
-    return name
 
 
 def _real(what: str, array: NDArray[Any], dtype: str, *, nan: bool = False) -> NDArray[Any]:

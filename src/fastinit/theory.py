@@ -9,6 +9,7 @@ propagation", 2017).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,69 +17,83 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .activations import evaluate, parse
+
 __all__ = [
-    "chi_1", "correlation_map", "expectation", "fixed_point", "function", "slope", "variance_map",
+    "chi_1", "correlation_map", "correlation_slope", "critical_pair", "expectation", "fixed_correlation",
+    "fixed_point", "forward_gain", "function", "length_scale", "slope", "stability", "variance_map",
 ]  # fmt: skip
 
 Array = NDArray[Any]
-_FLOAT = np.float64
+
+# Where an activation or its derivative jumps or bends: a piece of the quadrature ends there.
+_KINKS = {"hard_tanh": (-1.0, 0.0, 1.0)}
+_SMOOTH = ("linear", "tanh", "sigmoid", "softplus", "gelu", "gelu_tanh", "silu", "mish", "sin")
+_FAR = 13.0  # standard deviations: the density is 1e-37 there
 
 
-def _nodes() -> tuple[Array, Array]:
-    """Nodes and weights for E f(z), z ~ N(0, 1): Gauss-Legendre on pieces that meet at 0, where ReLU has its kink."""
+@functools.lru_cache(maxsize=64)
+def _nodes(kinks: tuple[float, ...] = (0.0,)) -> tuple[Array, Array]:
+    """Nodes and weights for E f(z), z ~ N(0, 1): Gauss-Legendre on pieces that meet at the kinks."""
     x, w = np.polynomial.legendre.leggauss(20)
     # Pieces double away from 0: with a wide normal a tanh is steep there.
-    edges = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 13), np.arange(1.5, 13.1, 0.5)])
+    half_line = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 13), np.arange(1.5, _FAR + 0.1, 0.5)])
+    edges = np.concatenate([-half_line, half_line, [k for k in kinks if abs(k) < _FAR]])
+    edges = np.unique(edges)
     middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
     z = (middle[:, None] + half[:, None] * x).ravel()
     weight = (half[:, None] * w).ravel() * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-    return np.concatenate([-z[::-1], z]), np.concatenate([weight[::-1], weight])
+    return z, weight
 
 
-_Z, _W = _nodes()
-
-_FUNCTIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "linear": (lambda z: z, np.ones_like),
-    "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
-    "sigmoid": (
-        lambda z: 0.5 * (1 + np.tanh(z / 2)),
-        lambda z: 0.25 * (1 - np.tanh(z / 2) ** 2),
-    ),
-    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(_FLOAT)),
-}
+def _nodes_of(activation: str, q: float) -> tuple[Array, Array]:
+    kinks = _KINKS.get(activation.partition("(")[0])
+    if kinks is None or q <= 0:
+        return _nodes()
+    return _nodes(tuple(k / math.sqrt(q) for k in kinks))
 
 
-def _pair(activation: str) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-    if activation not in _FUNCTIONS:
-        raise ValueError(f"activation: expected one of {', '.join(_FUNCTIONS)}, got {activation!r}")
-    return _FUNCTIONS[activation]
+def function(activation: str) -> Callable[[Any], Array]:
+    """phi, elementwise, in float64: any activation that `Stack` takes."""
+    index, parameter = parse("activation", activation)
+    return lambda z: evaluate(index, parameter, z)[0]
 
 
-def function(activation: str) -> Callable[[Array], Array]:
-    """phi, elementwise."""
-    return _pair(activation)[0]
-
-
-def slope(activation: str) -> Callable[[Array], Array]:
-    """phi', elementwise."""
-    return _pair(activation)[1]
+def slope(activation: str) -> Callable[[Any], Array]:
+    """phi', elementwise, in float64."""
+    index, parameter = parse("activation", activation)
+    return lambda z: evaluate(index, parameter, z)[1]
 
 
 def expectation(f: Callable[[Array], Array], variance: float = 1.0) -> float:
-    """E f(z) for z ~ N(0, variance)."""
-    return float(_W @ f(math.sqrt(variance) * _Z))
+    """E f(z) for z ~ N(0, variance), f smooth but at 0."""
+    z, w = _nodes()
+    return float(w @ f(math.sqrt(variance) * z))
+
+
+def _mean(activation: str, f: Callable[[Array], Array], q: float) -> float:
+    """E f(z), z ~ N(0, q), f being made of an activation."""
+    z, w = _nodes_of(activation, q)
+    return float(w @ f(math.sqrt(q) * z))
+
+
+def forward_gain(activation: str) -> float:
+    """1 / sqrt(E phi(z)^2), z ~ N(0, 1): weights of this standard deviation times 1 / sqrt(fan_in) keep the
+    next pre-activation's variance at 1."""
+    phi = function(activation)
+    return 1 / math.sqrt(_mean(activation, lambda z: phi(z) ** 2, 1.0))
 
 
 def variance_map(activation: str, q: float, weight_variance: float, bias_variance: float = 0.0) -> float:
     """The next layer's pre-activation variance: sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2."""
     phi = function(activation)
-    return weight_variance * expectation(lambda z: phi(z) ** 2, q) + bias_variance
+    return weight_variance * _mean(activation, lambda z: phi(z) ** 2, q) + bias_variance
 
 
 def chi_1(activation: str, q: float, weight_variance: float) -> float:
     """Growth of the gradients' energy per layer: sigma_w^2 E phi'(sqrt(q) z)^2."""
     phi_slope = slope(activation)
-    return weight_variance * expectation(lambda z: phi_slope(z) ** 2, q)
+    return weight_variance * _mean(activation, lambda z: phi_slope(z) ** 2, q)
 
 
 def fixed_point(
@@ -106,21 +121,129 @@ def fixed_point(
             )
         bend = b - 2 * a + q
         jump = q - (a - q) ** 2 / bend if bend else b
-        new = jump if jump >= 0 and math.isfinite(jump) else b
+        apart = abs(b - a) > abs(a - q)  # moving away: a jump would land on what repels
+        new = jump if jump >= 0 and math.isfinite(jump) and not apart else b
         if abs(new - q) <= 1e-15 * max(1.0, q):
             return new
         q = new
     return q
 
 
+def stability(activation: str, q: float, weight_variance: float) -> float:
+    """Slope of the variance map at q: a fixed point attracts where it is below 1 in size, and repels above.
+
+    d/dq E phi(sqrt(q) z)^2 = E z phi phi' / sqrt(q), so no second derivative is needed.
+    """
+    phi, phi_slope = function(activation), slope(activation)
+    return weight_variance * _mean(activation, lambda z: z * phi(z) * phi_slope(z), q) / q
+
+
+def _two_means(f: Callable[[Any], Array], activation: str, c: float, q: float) -> float:
+    """E f(u) f(v) for normal u, v of variance q and correlation c: v = c u + sqrt(1 - c^2) y, y independent."""
+    z, w = _nodes_of(activation, q)
+    root = math.sqrt(q)
+    other = math.sqrt(max(0.0, 1 - c * c))
+    # E over the second, independent normal, for every node of the first.
+    fz = f(root * z)
+    if other == 0:
+        return float(w @ (fz * f(root * c * z)))
+    if activation in _SMOOTH:
+        y, v = _nodes_between(())
+        return float(w @ (fz * (f(root * (c * z[:, None] + other * y)) @ v)))
+    # A kink of f stands, for the second, at another place for every node of the first: cut there too.
+    kinks = _KINKS.get(activation.partition("(")[0], (0.0,))
+    inner = np.empty_like(z)
+    for i, x in enumerate(z):
+        y, v = _nodes_between(tuple((k / root - c * x) / other for k in kinks))
+        inner[i] = v @ f(root * (c * x + other * y))
+    return float(w @ (fz * inner))
+
+
+def _nodes_between(kinks: tuple[float, ...]) -> tuple[Array, Array]:
+    """As `_nodes`, with fewer pieces: for the inner integral."""
+    x, w = np.polynomial.legendre.leggauss(24)
+    edges = np.unique(np.concatenate([np.arange(-_FAR, _FAR + 0.1, 1.0), [k for k in kinks if abs(k) < _FAR]]))
+    middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
+    z = (middle[:, None] + half[:, None] * x).ravel()
+    return z, (half[:, None] * w).ravel() * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
 def correlation_map(
     activation: str, c: float, q: float, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
     """Correlation of two inputs' pre-activations after a layer that keeps their variance at q."""
-    phi = function(activation)
-    root = math.sqrt(q)
-    other = math.sqrt(max(0.0, 1 - c * c))
-    # E over the second, independent normal for every node of the first.
-    inner = np.array([float(_W @ phi(root * (c * z + other * _Z))) for z in _Z])
-    covariance = weight_variance * float(_W @ (phi(root * _Z) * inner)) + bias_variance
+    covariance = weight_variance * _two_means(function(activation), activation, c, q) + bias_variance
     return covariance / variance_map(activation, q, weight_variance, bias_variance)
+
+
+def correlation_slope(activation: str, c: float, q: float, weight_variance: float) -> float:
+    """sigma_w^2 E phi'(u) phi'(v): slope of the correlation map at c, where q is a fixed point; chi_1 at c = 1."""
+    return weight_variance * _two_means(slope(activation), activation, c, q)
+
+
+def fixed_correlation(
+    activation: str, q: float, weight_variance: float, bias_variance: float = 0.0
+) -> float:
+    """c*, the correlation that two different inputs end at: 1 in the ordered phase (chi_1 <= 1), below it in the
+    chaotic one."""
+    if chi_1(activation, q, weight_variance) <= 1 + 1e-12:
+        return 1.0
+
+    def excess(c: float) -> float:
+        return correlation_map(activation, c, q, weight_variance, bias_variance) - c
+
+    # In the chaotic phase the map leaves c = 1 downwards and crosses the diagonal once.
+    low, high = 0.0, 1 - 1e-6
+    if excess(low) <= 0:
+        return 0.0
+    return _root(excess, low, high)
+
+
+def length_scale(activation: str, c: float, q: float, weight_variance: float) -> float:
+    """xi_c = -1 / ln(slope of the correlation map at c*): layers over which correlations approach c* by e."""
+    rate = correlation_slope(activation, c, q, weight_variance)
+    return math.inf if rate >= 1 - 1e-12 else -1 / math.log(rate)
+
+
+def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
+    """(sigma_w^2, q*) on the critical line chi_1 = 1 for a given sigma_b^2, of an activation that saturates.
+
+    On that line sigma_w^2 = 1 / E phi'(sqrt(q) z)^2, so q alone is unknown.
+    """
+
+    def weight_variance(q: float) -> float:
+        return 1 / chi_1(activation, q, 1.0)
+
+    def excess(log_q: float) -> float:
+        q = math.exp(log_q)
+        return variance_map(activation, q, weight_variance(q), bias_variance) - q
+
+    low, high = math.log(bias_variance) if bias_variance > 0 else -40.0, 20.0
+    if not excess(low) > 0 > excess(high):
+        raise ValueError(
+            f"bias_variance: expected one with a critical point for {activation}, got {bias_variance}"
+        )
+    q = math.exp(_root(excess, low, high))
+    return weight_variance(q), q
+
+
+def _root(f: Callable[[float], float], low: float, high: float) -> float:
+    """Where f, positive at `low` and negative at `high`, crosses 0: bisection sped up by secants (Illinois)."""
+    at_low, at_high = f(low), f(high)
+    side = 0
+    for _ in range(200):
+        middle = (low * at_high - high * at_low) / (at_high - at_low)
+        value = f(middle)
+        if value == 0 or abs(high - low) <= 4e-16 * max(abs(low), abs(high)):
+            return middle
+        if value > 0:
+            low, at_low = middle, value
+            at_high = at_high / 2 if side == 1 else at_high
+            side = 1
+        else:
+            high, at_high = middle, value
+            at_low = at_low / 2 if side == -1 else at_low
+            side = -1
+        if abs(value) < 1e-16:
+            return middle
+    return (low + high) / 2

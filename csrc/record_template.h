@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Statistics of a layer, taken from its tiles while they are near. Two quantities may be under way at once, in
+ * slots 0 and 1: the pre-activation and the value. Results go to the job's table by layer and quantity.
+ *
+ * Parameters: a real type; gemm_template.h and moments_template.h.
+ */
+
+typedef struct {
+    fi_stack_job *job;
+    unsigned part;
+    size_t begin, end; /* rows: whole groups */
+    size_t live;       /* rows of them that are samples, not padding: end of those */
+    int record;
+} FI_REAL(rows);
+
+/* Of a layer's elements so far, in each lane. */
+typedef struct {
+    real low[FI_REAL_LANES], high[FI_REAL_LANES];
+    uint64_t non_finite;
+} FI_REAL(extremes);
+
+typedef struct {
+    FI_REAL(extremes) extremes[2];
+    FI_REAL(row_moments) rows[]; /* two for each row of the part */
+} FI_REAL(record);
+
+FI_INLINE FI_REAL(record) * FI_REAL(record_of)(const FI_REAL(rows) * part) {
+    return (FI_REAL(record) *)part->job->record_of[part->part];
+}
+
+static void FI_REAL(record_begin)(const FI_REAL(rows) * part, int slot) {
+    FI_REAL(extremes) *e = &FI_REAL(record_of)(part)->extremes[slot];
+    for (int l = 0; l < FI_REAL_LANES; l++) {
+        e->low[l] = (real)INFINITY;
+        e->high[l] = (real)-INFINITY;
+    }
+    e->non_finite = 0;
+}
+
+/* The tile of rows r .. in panel p, `columns` wide and with `rows` samples: x[i * FI_COLUMNS + c]. */
+static void FI_REAL(record_tile)(const FI_REAL(rows) * part, int slot, size_t r, size_t p, const real *x,
+                                 size_t rows, size_t columns) {
+    FI_REAL(record) *record = FI_REAL(record_of)(part);
+    FI_REAL(extremes) *e = &record->extremes[slot];
+    vr low = VR(load)(e->low), high = VR(load)(e->high), zero = VR(set1)(0), check = zero;
+    for (size_t i = 0; i < rows; i++, x += FI_COLUMNS) {
+        FI_REAL(row_moments) *m = &record->rows[(r + i - part->begin) * 2 + (size_t)slot];
+        if (p == 0) FI_REAL(row_moments_begin)(m, x[0]);
+        vr row[FI_VECTORS];
+        if (FI_LIKELY(columns >= FI_COLUMNS)) {
+            for (int v = 0; v < FI_VECTORS; v++) row[v] = VR(load)(x + v * FI_REAL_LANES);
+        } else { /* more of the pivot adds exact zeros, and is an element anyway */
+            real filled[FI_COLUMNS];
+            for (size_t c = 0; c < FI_COLUMNS; c++) filled[c] = c < columns ? x[c] : (real)m->pivot;
+            for (int v = 0; v < FI_VECTORS; v++) row[v] = VR(load)(filled + v * FI_REAL_LANES);
+        }
+        FI_REAL(row_moments_add)(m, row);
+        for (int v = 0; v < FI_VECTORS; v++) {
+            low = VR(min)(row[v], low); /* a NaN leaves the second */
+            high = VR(max)(row[v], high);
+            check = VR(fma)(row[v], zero, check); /* NaN where one is not finite */
+        }
+    }
+    VR(store)(e->low, low);
+    VR(store)(e->high, high);
+    if (FI_LIKELY(VR(count)(VR(less)(check, VR(set1)(1)), FI_REAL_LANES) == FI_REAL_LANES)) return;
+    x -= rows * FI_COLUMNS;
+    for (size_t i = 0; i < rows; i++)
+        for (size_t c = 0; c < columns && c < FI_COLUMNS; c++)
+            e->non_finite += !(x[i * FI_COLUMNS + c] - x[i * FI_COLUMNS + c] == 0);
+}
+
+/* The rows of a layer are complete. */
+static void FI_REAL(record_end)(const FI_REAL(rows) * part, int slot, size_t layer, int quantity,
+                                size_t width) {
+    fi_stack_job *job = part->job;
+    const FI_REAL(record) *record = FI_REAL(record_of)(part);
+    const size_t which = layer * FI_QUANTITIES + (size_t)quantity;
+    for (size_t r = part->begin; r < part->live; r += FI_GROUP) {
+        const size_t rows = part->live - r < FI_GROUP ? part->live - r : FI_GROUP;
+        job->moments[which * job->groups + r / FI_GROUP] =
+            FI_REAL(group_moments)(&record->rows[(r - part->begin) * 2 + (size_t)slot], 2, rows, width);
+    }
+    const FI_REAL(extremes) *e = &record->extremes[slot];
+    fi_extremes all = {INFINITY, -INFINITY, e->non_finite};
+    for (int l = 0; l < FI_REAL_LANES; l++) {
+        if ((double)e->low[l] < all.low) all.low = (double)e->low[l];
+        if ((double)e->high[l] > all.high) all.high = (double)e->high[l];
+    }
+    job->extremes[part->part][which] = all;
+}
+
+/* Derivatives of a tile: the largest |derivative| of each unit, and how many elements are below the threshold. */
+static void FI_REAL(record_slopes)(const FI_REAL(rows) * part, size_t layer, size_t p, const real *slopes,
+                                   size_t rows, size_t columns) {
+    fi_stack_job *job = part->job;
+    const double threshold = fi_activation_traits[job->run->activations[layer]].saturated_below;
+    const vr limit = VR(set1)((real)threshold);
+    real *largest = (real *)job->alive[part->part] + (job->first_panel[layer] + p) * FI_COLUMNS;
+    uint64_t saturated = 0;
+    for (size_t v = 0; v < FI_VECTORS; v++) {
+        const size_t first = v * FI_REAL_LANES;
+        vr alive = VR(load)(largest + first);
+        for (size_t i = 0; i < rows; i++) {
+            const vr slope = VR(abs)(VR(load)(slopes + i * FI_COLUMNS + first));
+            alive = VR(max)(slope, alive); /* a NaN leaves the second */
+            if (threshold > 0 && first < columns)
+                saturated += (uint64_t)VR(count)(VR(less)(slope, limit), (int)(columns - first));
+        }
+        VR(store)(largest + first, alive);
+    }
+    job->saturated[part->part][layer] += saturated;
+}
+
+/* Units of a layer whose derivative was 0 in every sample, over all parts. */
+static size_t FI_REAL(stack_dead)(const fi_stack_job *job, unsigned parts, size_t layer) {
+    const size_t first = job->first_panel[layer] * FI_COLUMNS;
+    size_t dead = 0;
+    for (size_t unit = 0; unit < job->run->widths[layer + 1]; unit++) {
+        real largest = 0;
+        for (unsigned w = 0; w < parts; w++) {
+            const real one = ((const real *)job->alive[w])[first + unit];
+            if (one > largest) largest = one;
+        }
+        dead += largest == 0;
+    }
+    return dead;
+}

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The theory's numbers against closed forms and independently computed values."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fastinit import _core, theory
+
+CLOSED = 1e-12
+QUADRATURE = 1e-9  # the values were computed apart and are given to ten digits
+
+
+def second_moment(activation, q=1.0):
+    return theory.variance_map(activation, q, 1.0)
+
+
+def slope_moment(activation, q=1.0):
+    return theory.chi_1(activation, q, 1.0)
+
+
+def test_closed_forms():
+    def mean(f, q=1.0):
+        return theory.expectation(f, q)
+
+    assert second_moment("relu") == pytest.approx(0.5, abs=CLOSED)
+    assert slope_moment("relu") == pytest.approx(0.5, abs=CLOSED)
+    assert mean(theory.function("relu")) == pytest.approx(1 / math.sqrt(2 * math.pi), abs=CLOSED)
+    assert mean(theory.function("gelu")) == pytest.approx(1 / (2 * math.sqrt(math.pi)), abs=CLOSED)
+    assert second_moment("sin") == pytest.approx((1 - math.exp(-2)) / 2, abs=CLOSED)
+    assert slope_moment("sin") == pytest.approx((1 + math.exp(-2)) / 2, abs=CLOSED)
+    assert second_moment("sin", 9.0) == pytest.approx((1 - math.exp(-18)) / 2, abs=CLOSED)
+    relu = theory.function("relu")
+    assert mean(lambda z: relu(z) ** 4) == pytest.approx(1.5, abs=CLOSED)  # relu^2
+    assert mean(theory.function("selu")) == pytest.approx(0, abs=1e-12)
+    assert second_moment("selu") == pytest.approx(1, abs=1e-12)
+    for q in (0.01, 1.0, 7.0):
+        assert second_moment("linear", q) == pytest.approx(q, rel=CLOSED)
+        assert second_moment("leaky_relu(0.2)", q) == pytest.approx(q * (1 + 0.04) / 2, rel=CLOSED)
+        # hard tanh: z^2 inside, 1 outside
+        inside = math.erf(1 / math.sqrt(2 * q))
+        density = math.exp(-1 / (2 * q)) / math.sqrt(2 * math.pi * q)
+        assert second_moment("hard_tanh", q) == pytest.approx(
+            q * (inside - 2 * density) + 1 - inside, rel=CLOSED
+        )
+        assert slope_moment("hard_tanh", q) == pytest.approx(inside, rel=CLOSED)
+
+
+def test_moments_and_gains():
+    assert second_moment("tanh") == pytest.approx(0.3942944904, rel=QUADRATURE)
+    assert 1 / math.sqrt(slope_moment("tanh")) == pytest.approx(1.46741359, rel=4e-9)
+    gain = theory.forward_gain("tanh")
+    assert gain**2 * slope_moment("tanh") == pytest.approx(1.177807, rel=1e-6)
+    assert second_moment("sigmoid") == pytest.approx(0.2933790359, rel=QUADRATURE)
+    assert 1 / math.sqrt(slope_moment("sigmoid")) == pytest.approx(4.72264609, rel=QUADRATURE)
+    assert second_moment("silu") == pytest.approx(0.3557755198, rel=QUADRATURE)
+    assert theory.forward_gain("silu") == pytest.approx(1.6765, abs=5e-5)
+    assert theory.forward_gain("relu") == pytest.approx(math.sqrt(2), rel=CLOSED)
+
+
+@pytest.mark.parametrize("activation", _core.ACTIVATIONS)
+@pytest.mark.parametrize("q", [0.1, 1.0, 5.0])
+def test_quadrature_against_mpmath(activation, q):
+    """The same integrals by another rule, in 30 digits where mpmath is installed."""
+    mp = pytest.importorskip("mpmath")
+    from test_stack import exact
+
+    phi, phi_slope = exact(activation)
+    if activation == "leaky_relu":
+        activation += "(0.125)"
+    cuts = sorted({-40 / math.sqrt(q) * 0 - 12, -4, -1 / math.sqrt(q), 0, 1 / math.sqrt(q), 4, 12})
+
+    def mean(f):
+        return float(
+            mp.quad(lambda z: f(mp.sqrt(q) * z) ** 2 * mp.exp(-z * z / 2), cuts)
+            / mp.sqrt(2 * mp.pi)
+        )
+
+    assert second_moment(activation, q) == pytest.approx(mean(phi), rel=1e-10)
+    assert slope_moment(activation, q) == pytest.approx(mean(phi_slope), rel=1e-10)
+
+
+FIXED_POINTS = [  # sigma_w^2, sigma_b^2, q*, chi_1, c*, xi_c
+    (1.69, 0.09, 0.607047, 0.939807, 1, 16.108),
+    (6.25, 0.09, 4.079124, 1.585225, 0.122102, 5.108),
+    (2.5, 0.05, 1.063958, 1.133516, 0.446804, 11.796),
+]
+
+
+@pytest.mark.parametrize(("weight", "bias", "q", "chi", "c", "xi"), FIXED_POINTS)
+def test_fixed_points_of_tanh(weight, bias, q, chi, c, xi):
+    found = theory.fixed_point("tanh", weight, bias)
+    assert found == pytest.approx(q, abs=6e-7)
+    assert theory.chi_1("tanh", found, weight) == pytest.approx(chi, abs=6e-7)
+    star = theory.fixed_correlation("tanh", found, weight, bias)
+    assert star == pytest.approx(c, abs=2e-6)
+    assert theory.length_scale("tanh", star, found, weight) == pytest.approx(xi, abs=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("bias", "weight", "q"),
+    [
+        (0.05, 1.76095464, 0.57004788),
+        (0.01, 1.42420529, None),
+        (0.1, 1.98607264, None),
+        (1.0, 3.44321091, None),
+    ],
+)
+def test_critical_line_of_tanh(bias, weight, q):
+    found, star = theory.critical_pair("tanh", bias)
+    assert found == pytest.approx(weight, rel=QUADRATURE * 5)
+    assert q is None or star == pytest.approx(q, rel=2e-8)
+    assert theory.chi_1("tanh", star, found) == pytest.approx(1, abs=1e-12)
+    assert theory.fixed_point("tanh", found, bias) == pytest.approx(star, rel=1e-7)
+    assert theory.length_scale("tanh", 1.0, star, found) == math.inf
+
+
+def test_no_critical_point_is_an_error():
+    with pytest.raises(ValueError, match=r"bias_variance: expected one with a critical point for relu, got 0.1"):
+        theory.critical_pair("relu", 0.1)
+
+
+def test_correlation_map_of_relu():
+    c = 0.0
+    for expected in (0.3183098862, 0.4937310904, 0.6048257201):
+        closed = (math.sqrt(1 - c * c) + (math.pi - math.acos(c)) * c) / math.pi
+        c = theory.correlation_map("relu", c, 1.0, 2.0)
+        assert c == pytest.approx(closed, abs=1e-10)
+        assert c == pytest.approx(expected, abs=1e-9)
+    # slope: (pi - arccos c) / pi
+    for c in (-0.5, 0.0, 0.3, 0.9):
+        slope = theory.correlation_slope("relu", c, 1.0, 2.0)
+        assert slope == pytest.approx(1 - math.acos(c) / math.pi, abs=1e-9)
+
+
+def test_correlation_map_of_sin():
+    """E sin u sin v = e^-q sinh(q c): a closed form for a map that is no ReLU's."""
+    for c in (-0.7, 0.0, 0.4, 1.0):
+        found = theory.correlation_map("sin", c, 1.5, 1.0)
+        expected = math.exp(-1.5) * math.sinh(1.5 * c) / ((1 - math.exp(-3)) / 2)
+        assert found == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "silu"])
+def test_gelu_and_silu_sit_on_a_repelling_fixed_point(activation):
+    weight = theory.forward_gain(activation) ** 2
+    assert theory.variance_map(activation, 1.0, weight) == pytest.approx(1, abs=CLOSED)
+    assert theory.stability(activation, 1.0, weight) > 1.05
+    step = 1e-4
+    ends = [theory.variance_map(activation, 1 + s * step, weight) for s in (1, -1)]
+    assert theory.stability(activation, 1.0, weight) == pytest.approx(
+        (ends[0] - ends[1]) / (2 * step), rel=1e-6
+    )
+    if activation == "gelu":
+        for start, end in ((0.9, 0.130), (1.1, 2.91)):
+            q = start
+            for _ in range(20):
+                q = theory.variance_map(activation, q, weight)
+            assert q == pytest.approx(end, abs=6e-3 * end)
+
+
+def test_tanh_at_its_gain_attracts():
+    weight = theory.forward_gain("tanh") ** 2
+    assert 0 < theory.stability("tanh", 1.0, weight) < 1
+
+
+def test_variance_of_tanh_under_xavier():
+    q, stds = 1.0, []
+    for _ in range(5):
+        stds.append(math.sqrt(second_moment("tanh", q)))
+        q = stds[-1] ** 2
+    np.testing.assert_allclose(stds, [0.627929, 0.486262, 0.408236, 0.357638, 0.321622], atol=6e-7)
+
+
+def test_glorots_five_layers():
+    """U(+-1/sqrt n): weight variance 1/(3 n)."""
+    q, stds = 1.0 / 3, []
+    for _ in range(5):
+        stds.append(math.sqrt(second_moment("tanh", q)))
+        q = stds[-1] ** 2 / 3
+    np.testing.assert_allclose(stds, [0.4603, 0.2495, 0.1412, 0.0810, 0.0467], atol=6e-5)
+
+
+def test_unknown_activations_are_refused():
+    with pytest.raises(ValueError, match="activation: expected one of linear.*got 'tanj'"):
+        theory.function("tanj")
+    with pytest.raises(ValueError, match="expected one with a finite fixed point"):
+        theory.fixed_point("relu", 3.0)
