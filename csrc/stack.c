@@ -77,6 +77,7 @@ typedef struct {
     const fi_stack_kernels *kernels;
     size_t real_size;
     size_t segment;     /* layers between checkpoints */
+    int from_input;     /* some layer's derivative must be kept; in segments then all are, as they share memory */
     unsigned parts;     /* of the batch: each takes its rows through all layers */
     unsigned workers;   /* for the parts, and then for the weight gradients */
     size_t *first_task; /* weight gradients: first_task[l] .. first_task[l + 1] - 1 are layer l's panels */
@@ -150,16 +151,18 @@ static void lay_out_numbers(launch *all, arena *a) {
         void *p;
         if (all->segment && l % all->segment && l > all->segment) /* its place in the first segment */
             p = a->base ? job->activations[l % all->segment] : NULL;
-        else if (run->backward || run->skips) p = take(a, panels(all, run->widths[l]) * unit);
+        else if (run->backward || run->skips)
+            p = take(a, all->segment ? layer : panels(all, run->widths[l]) * unit);
         else p = l < 2 ? (two[l] = take(a, layer)) : two[l % 2];
         put(a, job->activations, l, p);
     }
     for (size_t l = 0; l < depth; l++) {
-        const int kept = run->backward && (fi_activation_traits[run->activations[l]].from_input ||
-                                           (run->skips && run->skips[l] >= 0));
-        const int shared = all->segment && l >= all->segment;
-        if (shared) put(a, job->slopes, l, a->base ? job->slopes[l % all->segment] : NULL);
-        else put(a, job->slopes, l, kept ? take(a, panels(all, run->widths[l + 1]) * unit) : NULL);
+        const int from_input = fi_activation_traits[run->activations[l]].from_input;
+        const int kept = all->segment ? all->from_input : from_input || (run->skips && run->skips[l] >= 0);
+        void *p = NULL;
+        if (all->segment && l >= all->segment) p = a->base ? job->slopes[l % all->segment] : NULL;
+        else if (run->backward && kept) p = take(a, all->segment ? layer : panels(all, run->widths[l + 1]) * unit);
+        put(a, job->slopes, l, p);
     }
     if (!run->backward) return;
     if (run->skips) job->skipped = take(a, layer);
@@ -186,6 +189,8 @@ static size_t prepare(launch *all, const fi_stack_run *run, fi_dtype dtype, unsi
     /* Where not even the weights are stored: checkpoints and one segment, some 2 sqrt(depth) layers. */
     if (!run->weights && run->backward)
         while (all->segment * all->segment < run->depth) all->segment++;
+    for (size_t l = 0; l < run->depth; l++)
+        if (fi_activation_traits[run->activations[l]].from_input) all->from_input = 1;
 
     /* A thread costs some 30 us: one for each two million multiply-adds, and for each group of rows. */
     double products = 0;

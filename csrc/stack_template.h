@@ -206,7 +206,7 @@ static void FI_REAL(stack_forward)(fi_stack_job *job, unsigned worker, size_t be
         FI_REAL(from_panels)(run->y, job->activations[last], job->rows, run->widths[last], &part);
 }
 
-/* Back through layers last-1 .. first. */
+/* gradients[last - 1] .. gradients[first] of the rows, in this order; and the input's after those of layer 0. */
 static void FI_REAL(stack_backward)(fi_stack_job *job, unsigned worker, size_t begin, size_t end, size_t first,
                                     size_t last) {
     const fi_stack_run *run = job->run;
@@ -214,13 +214,12 @@ static void FI_REAL(stack_backward)(fi_stack_job *job, unsigned worker, size_t b
     if (last == run->depth) {
         FI_REAL(to_panels)(job->gradients[last - 1], run->dy, job->rows, run->widths[last], &part);
         FI_REAL(backward_output)(&part);
+        last--;
     }
-    for (size_t layer = last; layer-- > first;) {
-        if (layer > 0) FI_REAL(backward_layer)(&part, layer, NULL);
-        else if (run->dx) FI_REAL(backward_layer)(&part, 0, job->gradients[run->depth]);
-    }
-    if (first == 0 && run->dx)
-        FI_REAL(from_panels)(run->dx, job->gradients[run->depth], job->rows, run->widths[0], &part);
+    for (size_t layer = last; layer > first; layer--) FI_REAL(backward_layer)(&part, layer, NULL);
+    if (first > 0 || !run->dx) return;
+    FI_REAL(backward_layer)(&part, 0, job->gradients[run->depth]);
+    FI_REAL(from_panels)(run->dx, job->gradients[run->depth], job->rows, run->widths[0], &part);
 }
 
 /* Columns of panel p of layer's weight gradient, and of its bias gradient, summed over the whole batch. */

@@ -353,6 +353,10 @@ def test_virtual_stacks_of_every_depth():
     """Checkpoints meet the end of the stack in every way."""
     for depth in range(1, 18):
         options = {"activation": "sin", "weights": "he_normal", "key": Key(depth), "biases": "ones"}
+        if depth % 3:
+            options["output_activation"] = "tanh"
+        if depth % 3 == 2:
+            options["activation"], options["output_activation"] = "tanh", "gelu"
         stored = Stack((8,) * (depth + 1), **options)
         virtual = Stack((8,) * (depth + 1), virtual=True, **options)
         x, dy = batch_of(stored, Key(5), 9)
