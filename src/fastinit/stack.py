@@ -16,10 +16,10 @@ from . import _core
 from .activations import parse
 from .dtypes import new_array, resolve
 from .initializers import Zeros, get
-from .initializers.drawn import Drawn
 from .keys import Key
-from .sampling import check_key, check_law, normal
+from .sampling import check_key, normal
 from .threads import get_num_threads
+from .virtual import DrawnWeights
 
 __all__ = ["Gradients", "LayerReport", "Moments", "Propagation", "Recording", "Stack"]
 
@@ -449,36 +449,6 @@ class Stack:
             _check_array(f"{what}[{i}]", array, shape, self.dtype, nan=nan)
             for i, (array, shape) in enumerate(zip(arrays, shapes, strict=True))
         ]
-
-
-class DrawnWeights(Sequence[NDArray[Any]]):
-    """The weights of a virtual stack: laws and keys, and arrays only of those that are looked at."""
-
-    def __init__(
-        self, initializer: Any, key: Key, shapes: list[tuple[int, int]], dtype: str
-    ) -> None:
-        if not isinstance(initializer, Drawn):
-            raise ValueError(
-                "weights: expected an initializer that draws its elements independently, for a virtual "
-                f"stack, got {initializer!r}"
-            )
-        self._initializer, self._key, self._shapes, self._dtype = initializer, key, shapes, dtype
-        self.laws: list[tuple[int, tuple[float, ...], int, int]] = []
-        for i, shape in enumerate(shapes):
-            law, parameters = initializer._law(shape)
-            of_layer = initializer._key(key / f"{i}.weight")
-            checked = check_law(law, parameters, dtype)
-            self.laws.append((_core.LAWS.index(law), checked, of_layer.seed, of_layer.stream))
-
-    def __len__(self) -> int:
-        return len(self._shapes)
-
-    def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return [self[j] for j in range(len(self))[i]]
-        i = range(len(self))[i]
-        key = self._key / f"{i}.weight"
-        return self._initializer(self._shapes[i], dtype=self._dtype, key=key)
 
 
 class Recording:
