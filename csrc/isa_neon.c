@@ -10,6 +10,7 @@
 #if FI_ARM64
 #include <arm_neon.h>
 
+#include "activation_tables.h"
 #include "haar.h"
 #include "ppnd16.h"
 #include "stack.h"
@@ -210,6 +211,8 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "gemm_template.h"
 #include "activation_template.h"
 #include "moments_template.h"
+#include "layer_template.h"
+#include "record_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
 
@@ -217,6 +220,8 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "gemm_template.h"
 #include "activation_template.h"
 #include "moments_template.h"
+#include "layer_template.h"
+#include "record_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
 

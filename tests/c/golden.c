@@ -204,8 +204,9 @@ static void stack_hash(int activation, fi_dtype dtype, char text[65]) {
     }
     void *x = drawn(BATCH * widths[0], dtype, 30), *dy = drawn(BATCH * widths[DEPTH], dtype, 31);
     void *y = drawn(BATCH * widths[DEPTH], dtype, 32), *dx = drawn(BATCH * widths[0], dtype, 33);
+    const double parameters[DEPTH] = {0.01, 0.01, 0.01};
     const fi_stack_run run = {
-        .depth = DEPTH, .batch = BATCH, .widths = widths, .activations = activations,
+        .depth = DEPTH, .batch = BATCH, .widths = widths, .activations = activations, .parameters = parameters,
         .weights = (const void *const *)weights, .biases = (const void *const *)biases,
         .backward = 1, .phases = FI_FORWARD | FI_BACKWARD, .x = x, .dy = dy, .y = y, .dx = dx,
         .weight_gradients = dw, .bias_gradients = db, .statistics = statistics};
