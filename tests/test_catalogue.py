@@ -21,6 +21,7 @@ from fastinit.initializers import (
     Bilinear,
     ChronoBias,
     Constant,
+    CriticalNormal,
     DeltaOrthogonal,
     DepthwiseResidual,
     Dirac,
@@ -97,6 +98,8 @@ RANDOM = [
     (GainNormal(), WIDE, 2 / 400, 1),
     (GainNormal("tanh"), WIDE, 1 / 0.3942944904 / 400, 1),
     (GainNormal("tanh", "gradient"), WIDE, 1.46741359**2 / 400, 1),
+    (CriticalNormal(), WIDE, 1.76095464 / 400, 1),
+    (CriticalNormal("tanh", 1.0), WIDE, 3.44321091 / 400, 1),
     (SeluNormal(), WIDE, 1 / 400, 1),
     (TorchLinear(), WIDE, 1 / 1200, 1),
     (SirenFirst(), WIDE, 1 / (3 * 400**2), 1),
@@ -405,6 +408,10 @@ def test_widths():
         assert norm == pytest.approx(std * (math.sqrt(shape[0]) + math.sqrt(shape[1])), rel=0.03)
 
 
+def test_critical_weights_have_their_biases():
+    assert CriticalNormal("tanh", 0.09).biases == RandomNormal(0.0, 0.3)
+
+
 def test_gates_have_their_own_fans_and_keys():
     packed = PerGate(("glorot_uniform", "orthogonal", "he_normal"))((30, 90), "float64", key=Key(4))
     blocks = np.split(packed, 3, axis=1)
@@ -418,6 +425,9 @@ def test_gates_have_their_own_fans_and_keys():
     [
         (lambda: GainNormal("tanh", "activation"), ValueError, "reaches a mean square of 1"),
         (lambda: GainNormal("nothing"), ValueError, "activation: expected one of"),
+        (lambda: CriticalNormal(bias_variance=0.0), ValueError, "bias_variance: expected a number > 0"),
+        (lambda: CriticalNormal("relu"), ValueError, "expected one with a critical point"),
+        (lambda: CriticalNormal(3), TypeError, "activation: expected a str"),
         (lambda: GainNormal(keep="all"), ValueError, "keep: expected one of preactivation"),
         (lambda: ResidualNormal(0), ValueError, "layers: expected an int >= 1"),
         (lambda: ResidualNormal(2.0), TypeError, "layers: expected an int"),

@@ -5,6 +5,7 @@ from ._core import STREAM_VERSION
 from ._version import __version__
 from .config import show_config
 from .fans import FanRule, Fans, compute_fans
+from .filling import fill_many
 from .initializers import (
     CATALOGUE,
     S4D,
@@ -12,6 +13,7 @@ from .initializers import (
     Bilinear,
     ChronoBias,
     Constant,
+    CriticalNormal,
     DeltaOrthogonal,
     DepthwiseResidual,
     Dirac,
@@ -63,7 +65,6 @@ from .initializers import (
     lora_scaling,
 )
 from .keys import Key
-from .filling import fill_many
 from .sampling import normal, truncated_normal, uniform
 from .stack import Gradients, LayerReport, Moments, Propagation, Recording, Stack
 from .threads import get_num_threads, num_threads, set_num_threads
@@ -88,6 +89,7 @@ __all__ = [
     "Bilinear",
     "ChronoBias",
     "Constant",
+    "CriticalNormal",
     "DeltaOrthogonal",
     "DepthwiseResidual",
     "Dirac",

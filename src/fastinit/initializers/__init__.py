@@ -4,7 +4,7 @@
 classes "normal" is never truncated: truncation has its own name.
 """
 
-from .activation import GainNormal
+from .activation import CriticalNormal, GainNormal
 from .base import Initializer
 from .convolution import Bilinear, Dirac, Icnr
 from .depth import DepthwiseResidual, ResidualNormal, SmallInit, WangResidual
@@ -55,7 +55,7 @@ __all__ = [
     "STFT",
     "Bilinear",
     "ChronoBias",
-    "Constant",
+    "Constant", "CriticalNormal",
     "DeltaOrthogonal",
     "DepthwiseResidual",
     "Dirac",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..gains import activation_gain, gradient_gain, preactivation_gain
-from .base import choice
+from ..theory import critical_pair
+from .base import choice, positive
+from .plain import RandomNormal
 from .scaling import Scaled
 
-__all__ = ["GainNormal"]
+__all__ = ["CriticalNormal", "GainNormal"]
 
 _GAINS = {"preactivation": preactivation_gain, "activation": activation_gain, "gradient": gradient_gain}
 
@@ -52,3 +55,48 @@ class GainNormal(Scaled):
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
         return _gain(self.keep, self.activation) ** 2 / fan_in
+
+
+@functools.cache
+def _critical_weight_variance(activation: str, bias_variance: float) -> float:
+    """To ten digits: the quadrature's last ones depend on the machine's elementary functions."""
+    return float(f"{critical_pair(activation, bias_variance)[0]:.10g}")
+
+
+@dataclass(frozen=True, repr=False)
+class CriticalNormal(Scaled):
+    """N(0, sigma_w^2 / fan_in) on the critical line of an activation that saturates: gradients neither vanish nor explode.
+
+    sigma_w^2 solves chi_1 = 1 together with biases N(0, `bias_variance`), which `biases` draws; for tanh and 0.05 it is 1.76.
+    Poole et al., "Exponential expressivity in deep neural networks through transient chaos" (2016); Schoenholz et al.,
+    "Deep information propagation" (2017).
+
+    Parameters
+    ----------
+    activation : str, default "tanh"
+        One of `fastinit.theory`.
+    bias_variance : float, default 0.05
+        sigma_b^2, greater than 0.
+    fans
+        As in `Scaled`.
+    """
+
+    activation: str = "tanh"
+    bias_variance: float = 0.05
+
+    _distribution: ClassVar[str] = "normal"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.activation, str):
+            raise TypeError(f"activation: expected a str, got {self.activation!r}")
+        positive(self, "bias_variance")
+        _critical_weight_variance(self.activation, self.bias_variance)  # refuses what has no critical point
+
+    @property
+    def biases(self) -> RandomNormal:
+        """The initializer of the biases that belong to these weights."""
+        return RandomNormal(0.0, math.sqrt(self.bias_variance))
+
+    def _variance_of(self, fan_in: float, fan_out: float) -> float:
+        return _critical_weight_variance(self.activation, self.bias_variance) / fan_in

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..keys import Key
-from .activation import GainNormal
+from .activation import CriticalNormal, GainNormal
 from .base import Initializer
 from .convolution import Bilinear, Dirac, Icnr
 from .depth import DepthwiseResidual, ResidualNormal, SmallInit, WangResidual
@@ -44,7 +44,7 @@ CATALOGUE: tuple[type[Initializer], ...] = (
     Zeros, Ones, Constant, Identity, Dirac, PriorBias,
     RandomUniform, RandomNormal, TruncatedNormal,
     VarianceScaling, GlorotNormal, GlorotUniform, HeNormal, HeUniform, LeCunNormal, LeCunUniform,
-    GainNormal, SeluNormal, TorchLinear, SirenFirst, SirenHidden,
+    GainNormal, CriticalNormal, SeluNormal, TorchLinear, SirenFirst, SirenHidden,
     SmallInit, WangResidual, ResidualNormal, DepthwiseResidual,
     MuP, SpectralScaling, UnitScaling, LoraA, LoraB,
     Orthogonal, DeltaOrthogonal, Sparse, Hadamard, Bilinear, Icnr, STFT,
