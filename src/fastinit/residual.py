@@ -67,7 +67,9 @@ def _root(n: float, power: int) -> float:
 
 
 def fixup(branches: int, layers: int = 2) -> ResidualPolicy:
-    """Fixup: branch weights by branches^(-1 / (2 layers - 2)), the last layer zero; for He's initialization, without normalisation.
+    """Fixup: branch weights by branches^(-1 / (2 layers - 2)), the last layer zero; for He's initialization.
+
+    Without normalisation.
 
     Scalar biases of 0 before every layer and a scalar multiplier of 1 at the branch's end are a part of it, and a classifier
     of zeros. Zhang, Dauphin & Ma, "Fixup initialization: residual learning without normalization" (2019).

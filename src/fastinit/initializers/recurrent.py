@@ -107,7 +107,8 @@ class HippoLegSB(Fixed):
 class S4D(Fixed):
     """The diagonal state matrix of S4D along the last axis, one of each pair of conjugates.
 
-    ``"lin"``: -1/2 + i pi n; ``"inv"``: -1/2 + i (N/pi) (N/(2n+1) - 1), N twice the last axis; ``"real"``: -(n+1), also Mamba's A.
+    ``"lin"``: -1/2 + i pi n; ``"inv"``: -1/2 + i (N/pi) (N/(2n+1) - 1), N twice the last axis; ``"real"``: -(n+1), also
+    Mamba's A.
     Gu, Gupta, Goel & Ré, "On the parameterization and initialization of diagonal state space models" (2022).
 
     Parameters

@@ -110,7 +110,8 @@ def xavier_tanh(settings: Settings) -> Measurement:
     checks.append(near("critical pair: activation energy per layer", held, 1.0, relative(settings, 0.02)))
     shown = ", ".join(f"{value:.3f}" for value in measured[:5])
     return Measurement(
-        f"std by layer {shown}, … {measured[-1]:.3f} at layer 100 (2 l q = {law:.2f}); kept (× {held:.3f} a layer) at the critical pair",
+        f"std by layer {shown}, … {measured[-1]:.3f} at layer 100 (2 l q = {law:.2f}); kept (× {held:.3f} a "
+        "layer) at the critical pair",
         tuple(checks),
         (Plot("Standard deviation of the activations, tanh, N(0, 1/n_in)", "layer", "standard deviation", (
             ("measured", tuple(range(1, depth + 1)), tuple(measured)),
@@ -140,7 +141,8 @@ def variance_of_a_sum(settings: Settings) -> Measurement:
     # A network's ratio of a layer scatters by sqrt(2 / n) where all samples are alike, by less where they differ.
     scatter = math.sqrt(2 / (width_of(settings) * seeds_of(settings)))
     return Measurement(
-        f"measured over predicted, layers 2 to 20: {min(tanh):.3f} to {max(tanh):.3f} (tanh); for ReLU {np.mean(by_variance):.2f} with Var(a), "
+        f"measured over predicted, layers 2 to 20: {min(tanh):.3f} to {max(tanh):.3f} (tanh); for ReLU "
+        f"{np.mean(by_variance):.2f} with Var(a), "
         f"{np.mean(by_moment):.3f} with the second moment",
         (
             Check("tanh: smallest ratio", min(tanh), 1 - 5.5 * scatter, 1),
@@ -225,7 +227,8 @@ def he_relu(settings: Settings) -> Measurement:
         expected.append(c)
     margin = relative(settings, 0.05)
     return Measurement(
-        f"second moment per layer × {kept:.3f}, gradient × {back:.3f}; mean {means:.3f} σ, variance {variance:.3f} σ²; cosine of two inputs 0 → "
+        f"second moment per layer × {kept:.3f}, gradient × {back:.3f}; mean {means:.3f} σ, variance "
+        f"{variance:.3f} σ²; cosine of two inputs 0 → "
         + ", ".join(f"{v:.2f}" for v in cosines[[0, 1, 2, 9]]),
         (
             # A layer's ratio scatters by sqrt(5 / n) = 0.1: the mean over 19 layers and 32 networks by 0.004.
@@ -271,7 +274,8 @@ def keras_takes_it(settings: Settings) -> Measurement:
         outputs = np.asarray(model.predict(digits.held_out_x, verbose=0))
         accuracy = float((outputs.argmax(axis=1) == digits.held_out_y).mean())
     return Measurement(
-        f"Keras {keras.__version__} on {keras.config.backend()}: the kernel holds our values to the bit; held-out accuracy {accuracy:.1%}",
+        f"Keras {keras.__version__} on {keras.config.backend()}: the kernel holds our values to the bit; held-out "
+        f"accuracy {accuracy:.1%}",
         (
             Check("largest difference from our own draw", unequal, 0, 0),
             Check("held-out accuracy after 5 epochs", accuracy, 0.9, 1.0),
@@ -286,15 +290,18 @@ RULES = (
         "20 tanh layers, wide at initialisation and 64 wide in training; digits",
         rules_of_thumb,
         "true",
-        "Both hold, forward and backward, at the critical pair (σ_w², σ_b²) = (1.761, 0.05), and such a network trains where one that breaks them does not.",
+        "Both hold, forward and backward, at the critical pair (σ_w², σ_b²) = (1.761, 0.05), and such a network "
+        "trains where one that breaks them does not.",
     ),
     Claim(
         10,
         "Xavier initialisation N(0, 1/n_in) keeps the variance of tanh layers.",
-        "100 wide tanh layers, N(0, 1/n_in) (by its variance LeCun's normal; Glorot's own is 2/(n_in + n_out), the same here), digits",
+        "100 wide tanh layers, N(0, 1/n_in) (by its variance LeCun's normal; Glorot's own is 2/(n_in + n_out), "
+        "the same here), digits",
         xavier_tanh,
         "half true",
-        "Only to first order: the variance decays like 1/(2 l), not exponentially. It is really kept at the critical pair of the theory.",
+        "Only to first order: the variance decays like 1/(2 l), not exponentially. It is really kept at the "
+        "critical pair of the theory.",
     ),
     Claim(
         11,
@@ -318,7 +325,8 @@ RULES = (
         "20 wide ReLU layers, N(0, 2/n_in), digits; inputs at right angles",
         he_relu,
         "true",
-        "The second moment is kept exactly, on average over networks; the variance is not the same thing, as the mean is 0.399 σ, and the correlation between inputs goes to 1.",
+        "The second moment is kept exactly, on average over networks; the variance is not the same thing, as the "
+        "mean is 0.399 σ, and the correlation between inputs goes to 1.",
     ),
     Claim(
         15,

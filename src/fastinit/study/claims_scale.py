@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -225,10 +226,11 @@ def linear_stack(settings: Settings) -> Measurement:
         runs[eta] = residuals
 
     def flips(values: list[float]) -> float:
-        return float(np.mean([a * b < 0 for a, b in zip(values[:12], values[1:13], strict=False)]))
+        return float(np.mean([a * b < 0 for a, b in pairwise(values[:13])]))
 
     return Measurement(
-        f"1.5^L exact to L = {exact}, inf at {infinite}; 0.5^L subnormal at {subnormal}, 0 at {zero}; L = 5, λ = {curvature:.0f}: "
+        f"1.5^L exact to L = {exact}, inf at {infinite}; 0.5^L subnormal at {subnormal}, 0 at {zero}; L = 5, λ = "
+        f"{curvature:.0f}: "
         "error falls at η = 0.5/λ, changes sign at every step and falls at 1.5/λ, grows at 2.5/λ",
         (
             Check("deepest exact power of 1.5", exact, 15, 15),
@@ -277,7 +279,8 @@ SCALE = (
         "20 wide layers, weights N(0, σ_w²/n), digits; and W = k I",
         large_tanh_sigmoid,
         "half true",
-        "Units saturate, but the gradients of random tanh layers explode on average, and sigmoid's vanish only up to σ_w of about 10; "
+        "Units saturate, but the gradients of random tanh layers explode on average, and sigmoid's vanish only "
+        "up to σ_w of about 10; "
         "they vanish where the weights are coherent (k I) and where float32 rounds tanh to ±1.",
     ),
     Claim(
@@ -294,7 +297,8 @@ SCALE = (
         "float32 powers; gradient descent on five equal numbers in a row, float64, near the minimum",
         linear_stack,
         "half true",
-        "The powers are right. Whether the cost oscillates depends on the step: gradient descent swings about the minimum when η λ_max > 1 "
+        "The powers are right. Whether the cost oscillates depends on the step: gradient descent swings about "
+        "the minimum when η λ_max > 1 "
         "and diverges when > 2.",
     ),
 )

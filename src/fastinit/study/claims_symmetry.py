@@ -170,7 +170,8 @@ def small_random_weights(settings: Settings) -> Measurement:
         ))  # fmt: skip
     return Measurement(
         f"units differ from the start; per layer the gradients' energy is multiplied by {factors['tanh', 0.01]:.3f} (tanh, "
-        f"std 0.01), {factors['relu', 0.01]:.3f}, {factors['relu', 0.1]:.2f} and {factors['relu', held]:.3f} (ReLU, std 0.01, 0.1 and "
+        f"std 0.01), {factors['relu', 0.01]:.3f}, {factors['relu', 0.1]:.2f} and {factors['relu', held]:.3f} "
+        "(ReLU, std 0.01, 0.1 and "
         f"√(2/n) = {held:.3f})",
         (Check("smallest spread of one input's weights over the units", distinct, 1e-3, math.inf), *checks),
         (Plot("Gradient energy by layer, weights of a fixed standard deviation", "layer",
