@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import stack_reference as reference
 
-from fastinit import Key, Stack, VarianceScaling, _core, normal, num_threads, uniform
+from fastinit import Key, RandomNormal, Stack, VarianceScaling, _core, get, normal, num_threads, uniform
 
 ISAS = _core.available_isas()
 DTYPES = ("float32", "float64")
@@ -803,3 +803,42 @@ def test_a_stack_of_infinite_squares_merges_to_an_infinite_variance():
     layer = stack.propagate(np.array([[1e300], [-1e300]]), np.ones((2, 1))).layers[0]
     assert layer.activation.mean == 0
     assert layer.activation.variance == math.inf
+
+
+@pytest.mark.parametrize("name", ["widths", "activations", "dtype", "key"])
+def test_what_the_memory_is_laid_out_by_is_fixed(name):
+    stack = Stack((3, 4, 2), "tanh", key=Key(0))
+    with pytest.raises(AttributeError, match=f"{name}: expected no change after construction"):
+        setattr(stack, name, getattr(stack, name))
+    assert pickle.loads(pickle.dumps(stack)).widths == (3, 4, 2)
+
+
+def test_gradients_never_leave_their_block():
+    """Even where somebody goes around that: refused before anything is written."""
+    stack = Stack((3, 4, 2), "tanh", key=Key(0))
+    stack.__dict__["widths"] = (3, 4000, 2)
+    stack.weights = [np.zeros((3, 4000), "f4"), np.zeros((4000, 2), "f4")]
+    stack.biases = [np.zeros(4000, "f4"), np.zeros(2, "f4")]
+    with pytest.raises(ValueError, match="gradients: expected offsets inside the block"):
+        stack.backward(np.ones((5, 3)), np.ones((5, 2)))
+
+
+def test_parameters_and_cotangent_come_from_the_keys_children():
+    key = Key(5)
+    stack = Stack((3, 4, 2), "tanh", weights="he_normal", biases=RandomNormal(), key=key)
+    for i, (fan_in, fan_out) in enumerate(((3, 4), (4, 2))):
+        np.testing.assert_array_equal(stack.weights[i], get("he_normal")((fan_in, fan_out), key=key / f"{i}.weight"))
+        np.testing.assert_array_equal(stack.biases[i], RandomNormal()((fan_out,), key=key / f"{i}.bias"))
+    x = normal((6, 3), key=Key(1))
+    drawn, given = stack.propagate(x), stack.propagate(x, normal((6, 2), key=key / "cotangent"))
+    assert [layer.gradient for layer in drawn.layers] == [layer.gradient for layer in given.layers]
+
+
+def test_the_printed_table_has_the_numbers_of_the_layers():
+    report = Stack((3, 4, 2), "tanh", key=Key(0)).propagate(normal((6, 3), key=Key(1)))
+    rows = str(report).splitlines()[-2:]
+    for row, layer in zip(rows, report.layers, strict=True):
+        shown = [float(cell) for cell in row.split()[1:7]]
+        moments = (layer.pre_activation, layer.activation, layer.gradient)
+        wanted = [v for m in moments for v in (m.mean, m.variance**0.5)]
+        np.testing.assert_allclose(shown, wanted, rtol=1e-3)

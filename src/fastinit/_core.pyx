@@ -461,6 +461,10 @@ def stack_propagate(int dtype, tuple widths, tuple activations, tuple parameters
         if gradients is not None:
             view = buffers.next(gradients, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
             block = <char *>view.buf
+            for i in range(depth):
+                if (<size_t>offsets[i] + sizes[i] * sizes[i + 1] * size > <size_t>view.len
+                        or <size_t>offsets[depth + i] + sizes[i + 1] * size > <size_t>view.len):
+                    raise ValueError("gradients: expected offsets inside the block")
             for i in range(2 * depth):
                 pointers[2 * depth + i] = block + <size_t>offsets[i]
             run.weight_gradients = <void *const *>(pointers + 2 * depth)

@@ -164,14 +164,11 @@ class Stack:
 
     Attributes
     ----------
-    widths : tuple of int
-    activations : tuple of str
-        One a layer.
+    widths, activations, dtype, key
+        As given, `activations` one a layer; they stay what they are.
     weights, biases : list of ndarray
         The parameters themselves; assigning into them changes the network. Of a virtual stack the weights
         are drawn when one is looked at, and a bias that is 0 is None.
-    dtype : str
-    key : Key
     depth : int
         L.
 
@@ -256,6 +253,12 @@ class Stack:
     def depth(self) -> int:
         """Number of layers."""
         return len(self.activations)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The engine's memory is laid out by these when a stack is made.
+        if name in ("widths", "activations", "dtype", "key") and name in self.__dict__:
+            raise AttributeError(f"{name}: expected no change after construction; make another Stack")
+        super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_spare": []}
