@@ -36,8 +36,10 @@ class BuildExt(build_ext):
 
 core = Extension(
     "fastinit._core",
-    sources=["src/fastinit/_core.pyx"]
-    + sorted(str(path.relative_to(HERE).as_posix()) for path in (HERE / "csrc").glob("*.c")),
+    sources=[
+        "src/fastinit/_core.pyx",
+        *sorted(str(path.relative_to(HERE).as_posix()) for path in (HERE / "csrc").glob("*.c")),
+    ],
     include_dirs=["csrc"],
     depends=sorted(str(path.relative_to(HERE).as_posix()) for path in (HERE / "csrc").glob("*.[hd]*")),
     define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
+
 def _sigmoid(z):
     return np.where(
         z >= 0, 1 / (1 + np.exp(-np.abs(z))), np.exp(-np.abs(z)) / (1 + np.exp(-np.abs(z)))

@@ -184,7 +184,7 @@ def test_glorots_five_layers():
 
 
 def test_unknown_activations_are_refused():
-    with pytest.raises(ValueError, match="activation: expected one of linear.*got 'tanj'"):
+    with pytest.raises(ValueError, match=r"activation: expected one of linear.*got 'tanj'"):
         theory.function("tanj")
     with pytest.raises(ValueError, match="expected one with a finite fixed point"):
         theory.fixed_point("relu", 3.0)

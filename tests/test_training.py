@@ -3,6 +3,7 @@
 
 import hashlib
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -291,7 +292,7 @@ def test_equal_neurons_stay_equal_to_the_bit(each_isa):
     """Units that start alike get the same gradient, whatever vector lane or tile they are computed in."""
     widths = (6, 70, 45, 3)
     weights = []
-    for i, (n, m) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (n, m) in enumerate(pairwise(widths)):
         column = normal((n, 1), key=Key(20) / i, dtype="float32")
         if i == len(widths) - 2:  # outputs differ, inputs do not
             weights.append(np.tile(normal((1, m), key=Key(21), dtype="float32"), (n, 1)) * 0.1)

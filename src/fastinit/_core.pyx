@@ -392,8 +392,8 @@ cdef class _Buffers:
 
 
 def stack_propagate(int dtype, tuple widths, tuple activations, tuple parameters, tuple skips, double alpha,
-                    list weights, list biases, list laws, size_t batch, x, dy, y, gradients, tuple offsets, statistics, unsigned threads, bint backward, int phases,
-                    list spare):
+                    list weights, list biases, list laws, size_t batch, x, dy, y, gradients, tuple offsets, statistics,
+                    unsigned threads, bint backward, int phases, list spare):
     """One pass through a stack, or a phase of one. Arrays are of one dtype and C-contiguous.
 
     `gradients` is one block of memory for all gradients: weights, biases and input at the byte `offsets`;

@@ -127,9 +127,11 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
     `out` is an array of that dtype and shape, or any other writable C-contiguous buffer of as
     many bytes. bfloat16 may come as uint16, float8 as uint8.
     """
-    if type(out) is np.ndarray and dtype in _NUMPY:
-        if out.shape == shape and out.dtype == _NUMPY[dtype] and out.flags.carray:
-            return out
+    if (
+        type(out) is np.ndarray and dtype in _NUMPY
+        and out.shape == shape and out.dtype == _NUMPY[dtype] and out.flags.carray
+    ):  # fmt: skip
+        return out
     if isinstance(out, np.ndarray):
         if out.dtype.name not in ((dtype, _BITS[dtype].name) if dtype in _BITS else (dtype,)):
             raise ValueError(f"out: expected dtype {dtype}, got {out.dtype}")

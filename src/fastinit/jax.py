@@ -1,7 +1,7 @@
 """The JAX dialect: ``from fastinit import jax as initializers`` stands where ``from jax.nn import initializers`` stood.
 
-The factories take the arguments of jax.nn.initializers and return functions of (key, shape, dtype, out_sharding), which Flax and Equinox
-take as they take JAX's own. The 64 bits of a JAX key are the seed, so ``jax.random.key(7)`` names the values of
+The factories take the arguments of jax.nn.initializers and return functions of (key, shape, dtype, out_sharding), which Flax and
+Equinox take as they take JAX's own. The 64 bits of a JAX key are the seed, so ``jax.random.key(7)`` names the values of
 ``fastinit.Key(7)``. Outside of a trace the array is made on the host and handed over without a copy on the CPU; inside of
 one (jit, vmap, scan, eval_shape) by a host callback. With `out_sharding` each shard is made alone.
 docs/dialects.md lists where the two differ.

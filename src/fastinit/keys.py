@@ -67,7 +67,7 @@ class Key:
     def __truediv__(self, name: str | int) -> Key:
         """The key of the child called `name`: a str, or an int in [0, 2**64)."""
         if isinstance(name, str):
-            payload = b"s" + name.encode()
+            payload = b"s" + _utf8(name)
         else:
             payload = b"i" + check_word(name, "key / name").to_bytes(8, "little")
         digest = hashlib.blake2b(
@@ -79,3 +79,10 @@ class Key:
     def from_entropy(cls) -> Key:
         """A key that no other call returns: its seed comes from the operating system."""
         return cls(secrets.randbits(64))
+
+
+def _utf8(name: str) -> bytes:
+    try:
+        return name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"key / name: expected a str that UTF-8 can encode, got {name!r}") from None

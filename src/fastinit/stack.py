@@ -105,10 +105,8 @@ class Propagation:
     @cached_property
     def layers(self) -> tuple[LayerReport, ...]:
         # Made on demand: two hundred objects would cost a narrow stack a fifth of its time.
-        return tuple(
-            LayerReport(*(Moments(*row[i : i + 5], int(row[i + 5])) for i in (0, 6, 12)), *row[18:])
-            for row in self.statistics.tolist()
-        )
+        rows: list[list[Any]] = self.statistics.tolist()
+        return tuple(LayerReport(_moments(row), _moments(row[6:]), _moments(row[12:]), *row[18:]) for row in rows)
 
     @property
     def overflow(self) -> int | None:
@@ -418,8 +416,8 @@ class Stack:
         if dy is None:
             phases &= ~_core.BACKWARD
         weights, biases, laws = self.weights, self.biases, None
-        if isinstance(weights, DrawnWeights):
-            weights, laws = None, weights.laws
+        if isinstance(self.weights, DrawnWeights):
+            weights, laws = None, self.weights.laws
         while True:
             try:
                 return _core.stack_propagate(
@@ -439,16 +437,15 @@ class Stack:
 
     def _checked(
         self, what: str, arrays: Sequence[Any], *, nan: bool = False
-    ) -> list[NDArray[Any]]:
+    ) -> list[Any]:
         """Parameters of the shapes that the widths want."""
         if len(arrays) != self.depth:
             raise ValueError(
                 f"{what}: expected {self.depth} arrays, one a layer, got {len(arrays)}"
             )
-        pairs = zip(self.widths, self.widths[1:], strict=False)
-        shapes = [pair if what == "weights" else pair[1:] for pair in pairs]
+        shapes = [pair if what == "weights" else pair[1:] for pair in itertools.pairwise(self.widths)]
         return [
-            array if array is None and what == "biases" else
+            array if array is None and what == "biases" else  # a bias of a virtual stack that is 0
             _check_array(f"{what}[{i}]", array, shape, self.dtype, nan=nan)
             for i, (array, shape) in enumerate(zip(arrays, shapes, strict=True))
         ]
@@ -504,9 +501,15 @@ class Recording:
         return stack._gradients(self._block, batch)
 
 
+def _moments(row: list[Any]) -> Moments:
+    """Of the first six numbers, the last of which is a count."""
+    mean, variance, second_moment, least, largest, overflowed = row[:6]
+    return Moments(mean, variance, second_moment, least, largest, int(overflowed))
+
+
 def _offsets(widths: Sequence[int], itemsize: int) -> tuple[int, ...]:
     """Bytes at which the gradients of weights, biases and input begin in one block, each at a cache line."""
-    sizes = [n * m for n, m in zip(widths, widths[1:], strict=False)] + list(widths[1:])
+    sizes = [n * m for n, m in itertools.pairwise(widths)] + list(widths[1:])
     return tuple(itertools.accumulate((-(-n * itemsize // 64) * 64 for n in sizes), initial=0))
 
 
