@@ -2,9 +2,9 @@
 
 A layer z = a W + b of independent weights of variance sigma_w^2 / fan_in and biases of variance sigma_b^2 has, in the limit of
 many units, normal pre-activations of variance q' = sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2 (Poole, Lahiri, Raghu,
-Sohl-Dickstein & Ganguli, "Exponential expressivity in deep neural networks through transient chaos", 2016), and its gradients' energy
-grows per layer, backward, by chi_1 = sigma_w^2 E phi'(sqrt(q) z)^2 (Schoenholz, Gilmer, Ganguli & Sohl-Dickstein, "Deep information
-propagation", 2017).
+Sohl-Dickstein & Ganguli, "Exponential expressivity in deep neural networks through transient chaos", 2016), and its
+gradients' energy grows per layer, backward, by chi_1 = sigma_w^2 E phi'(sqrt(q) z)^2 (Schoenholz, Gilmer, Ganguli &
+Sohl-Dickstein, "Deep information propagation", 2017).
 """
 
 from __future__ import annotations
