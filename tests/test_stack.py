@@ -6,57 +6,17 @@ import hashlib
 import importlib.util
 import math
 import pickle
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import stack_reference as reference
+from stack_cases import DTYPES, batch_of, everything, network, scaled_error, statistics_bytes
 
-from fastinit import Key, RandomNormal, Stack, VarianceScaling, _core, get, normal, num_threads, uniform
+from fastinit import Key, RandomNormal, Stack, _core, get, normal, num_threads, uniform
 
 ISAS = _core.available_isas()
-DTYPES = ("float32", "float64")
 VECTORS = Path(__file__).parent / "vectors" / "stack.txt"
-
-
-def network(widths, activation, dtype, *, name="", scale="he_normal", **options):
-    """A stack with biases, a batch and a cotangent, all from one key."""
-    key = Key(7) / f"{name}{widths}{activation}{dtype}"
-    stack = Stack(
-        widths, activation, weights=scale, key=key, dtype=dtype,
-        biases=[0.3 * normal(n, key=key / f"b{i}", dtype=dtype) for i, n in enumerate(widths[1:])],
-        **options,
-    )  # fmt: skip
-    return stack, key
-
-
-def batch_of(stack, key, batch):
-    x = normal((batch, stack.widths[0]), key=key / "x", dtype=stack.dtype)
-    dy = normal((batch, stack.widths[-1]), key=key / "dy", dtype=stack.dtype)
-    return x, dy
-
-
-def everything(found):
-    """All numbers of a Propagation with gradients, as bytes."""
-    arrays = [found.output, found.input_gradient, *found.weight_gradients, *found.bias_gradients]
-    return b"".join(a.tobytes() for a in arrays) + statistics_bytes(found.layers)
-
-
-def statistics_bytes(layers):
-    numbers = []
-    for layer in layers:
-        for m in (layer.pre_activation, layer.activation, layer.gradient):
-            numbers += [m.mean, m.variance, m.second_moment, m.minimum, m.maximum, m.non_finite]
-        numbers += [layer.saturated, layer.dead]
-    return struct.pack(f"<{len(numbers)}d", *numbers)
-
-
-def scaled_error(found, expected):
-    """Largest error relative to the largest entry."""
-    if expected.size == 0:
-        return 0.0
-    return float(np.abs(found.astype(float) - expected).max() / (np.abs(expected).max() + 1e-300))
 
 
 # ---- the sums themselves --------------------------------------------------------------------------
@@ -279,119 +239,6 @@ def test_a_stack_can_be_pickled():
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(stack)).forward(x), expected)
 
 
-# ---- residual blocks and virtual weights ----------------------------------------------------------
-
-
-@pytest.mark.parametrize("activation", ["tanh", "gelu", "relu"])
-def test_residual_blocks(activation, each_isa):
-    """A stem, two blocks of two layers and a head, against the formula and central differences."""
-    stack, key = network(
-        (6, 37, 20, 37, 20, 37, 4), activation, "float64", name="residual", residual=2, alpha=0.3
-    )
-    x, dy = batch_of(stack, key, 11)
-    x = x.copy()
-    phi = reference.ACTIVATIONS[activation][0]
-
-    def layer(i, a):
-        return phi(a @ stack.weights[i] + stack.biases[i])
-
-    a = layer(0, x)
-    a = a + 0.3 * layer(2, layer(1, a))
-    a = a + 0.3 * layer(4, layer(3, a))
-    found = stack.propagate(x, dy, gradients=True)
-    np.testing.assert_allclose(found.output, layer(5, a), rtol=1e-12, atol=1e-13)
-    np.testing.assert_array_equal(stack.forward(x), found.output)
-    assert found.layers[4].activation.second_moment == pytest.approx((a**2).mean(), rel=1e-12)
-    step = 2.0**-17
-    for array, gradient in [
-        *zip(stack.weights, found.weight_gradients, strict=True),
-        *zip(stack.biases, found.bias_gradients, strict=True),
-        (x, found.input_gradient),
-    ]:
-        for index in ((0,) * array.ndim, (-1,) * array.ndim, (1,) * array.ndim):
-            kept, ends = array[index], []
-            for sign in (1, -1):
-                array[index] = kept + sign * step
-                ends.append(float((stack.forward(x) * dy).sum()))
-            array[index] = kept
-            slope = (ends[0] - ends[1]) / (2 * step)
-            assert gradient[index] == pytest.approx(slope, rel=2e-8, abs=2e-8)
-
-
-def test_residual_identity():
-    """Branches of weight 0 leave the signal as it is."""
-    stack = Stack((5,) * 7, "tanh", residual=3, alpha=0.0, key=Key(0))
-    x = normal((4, 5), key=Key(1))
-    found = stack.propagate(x, x, gradients=True)
-    np.testing.assert_array_equal(found.output, x)
-    np.testing.assert_array_equal(found.input_gradient, x)
-    assert not any(g.any() for g in found.weight_gradients)
-
-
-@pytest.mark.parametrize("activation", ["tanh", "gelu"])
-@pytest.mark.parametrize("weights", ["he_normal", "glorot_uniform", "he_truncated_normal"])
-def test_virtual_weights_have_the_bits_of_stored_ones(weights, activation, each_isa):
-    if weights == "he_truncated_normal":
-        weights = VarianceScaling(2.0, "fan_in", "truncated_normal")
-    widths = (20, 65, 33, 64, 64, 100, 7, 40, 40, 40, 10)
-    options = {"activation": activation, "weights": weights, "key": Key(5)}
-    stored, virtual = Stack(widths, **options), Stack(widths, virtual=True, **options)
-    x, dy = batch_of(stored, Key(5), 37)
-    expected = stored.propagate(x, dy, gradients=True)
-    for threads in (1, 3):
-        with num_threads(threads):
-            found = virtual.propagate(x, dy)
-        np.testing.assert_array_equal(found.output, expected.output)
-        assert found.layers == expected.layers
-    np.testing.assert_array_equal(virtual.forward(x), expected.output)
-    for i in (0, 5, -1):
-        np.testing.assert_array_equal(virtual.weights[i], stored.weights[i])
-    assert len(virtual.weights) == 10
-
-
-def test_virtual_stacks_of_every_depth():
-    """Checkpoints meet the end of the stack in every way."""
-    for depth in range(1, 18):
-        options = {"activation": "sin", "weights": "he_normal", "key": Key(depth), "biases": "ones"}
-        if depth % 3:
-            options["output_activation"] = "tanh"
-        if depth % 3 == 2:
-            options["activation"], options["output_activation"] = "tanh", "gelu"
-        stored = Stack((8,) * (depth + 1), **options)
-        virtual = Stack((8,) * (depth + 1), virtual=True, **options)
-        x, dy = batch_of(stored, Key(5), 9)
-        assert virtual.propagate(x, dy).layers == stored.propagate(x, dy).layers
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"residual": 0}, ValueError, "residual: expected an int >= 1, got 0"),
-        ({"residual": 1.5}, TypeError, "residual: expected an int >= 1, got 1.5"),
-        ({"residual": 1}, ValueError, "residual: expected 1 layers whose input and output"),
-        ({"alpha": "1"}, TypeError, "alpha: expected a real number, got str '1'"),
-        ({"alpha": np.inf}, ValueError, "alpha: expected a finite number, got inf"),
-        ({"virtual": True, "residual": 2}, ValueError, "virtual: expected no residual blocks"),
-        ({"virtual": True, "weights": "orthogonal"}, ValueError, "weights: expected an initializer that draws"),
-    ],
-)  # fmt: skip
-def test_bad_options(options, error, message):
-    with pytest.raises(error, match=message):
-        Stack((3, 4, 3), "tanh", **options)
-
-
-def test_virtual_stacks_have_no_weight_gradients():
-    stack = Stack((3, 4), "tanh", virtual=True)
-    x = np.ones((2, 3), np.float32)
-    for call in (
-        lambda: stack.propagate(x, gradients=True),
-        lambda: stack.backward(x, np.ones((2, 4))),
-        lambda: stack.record(x),
-    ):
-        with pytest.raises(ValueError, match="gradients: expected stored weights, got a virtual stack"):
-            call()
-
-
 def golden_lines():
     """name and hash of each golden result; tests/vectors/stack.txt holds them."""
     for dtype in DTYPES:
@@ -570,118 +417,6 @@ def test_subnormals_are_kept(dtype, tiny, each_isa):
     np.testing.assert_array_equal(found.output, x)
     np.testing.assert_array_equal(found.input_gradient, x)
     assert found.layers[0].activation.mean == float(x[0, 0])
-
-
-# ---- activations: the stated errors --------------------------------------------------------------
-
-
-def sample_points(dtype, density):
-    """All scales, both signs, the neighbours of 0 and 1, multiples of pi, and the ordinary range densely."""
-    tiny = float(np.finfo(dtype).tiny)
-    scales = np.geomspace(tiny, float(np.finfo(dtype).max) / 2, 100 * density)
-    near_pi = np.pi * np.concatenate([np.arange(1, 60), [355, 1e4, 2.5e5, 1e6, 1e9, 1e15, 1e22]])
-    dense = np.concatenate([np.linspace(0, 6, 301 * density), np.linspace(6, 120, 200 * density), near_pi])
-    odd = np.array([tiny / 8, tiny, 0.5, 1, 88.5, 103.9, 104, 708, 745.1, 746, 1e30])
-    near = np.concatenate([np.nextafter(odd, np.inf), np.nextafter(odd, -np.inf)])
-    points = np.concatenate([scales, dense, odd, near]).astype(dtype)
-    return np.unique(np.concatenate([points, -points]))
-
-
-def exact(name):
-    """(phi, phi') in mpmath, safe for any float64."""
-    import mpmath as mp
-
-    def sigmoid(x):
-        return 1 / (1 + mp.exp(-x))
-
-    def softplus(x):
-        return mp.log1p(mp.exp(x)) if x < 1000 else x
-
-    def ncdf(x):
-        return mp.ncdf(x) if abs(x) < 1000 else mp.mpf(x > 0)
-
-    def density(x):
-        return mp.exp(-x * x / 2) / mp.sqrt(2 * mp.pi)
-
-    def u(x):
-        return mp.sqrt(2 / mp.pi) * (x + mp.mpf("0.044715") * x**3)
-
-    def slope_u(x):
-        return mp.sqrt(2 / mp.pi) * (1 + 3 * mp.mpf("0.044715") * x**2)
-
-    scale, alpha = mp.mpf("1.0507009873554804934"), mp.mpf("1.6732632423543772848")
-    one, zero = mp.mpf(1), mp.mpf(0)
-    return {
-        "linear": (lambda x: x, lambda x: one),
-        "tanh": (mp.tanh, lambda x: mp.sech(x) ** 2),
-        "sigmoid": (sigmoid, lambda x: sigmoid(x) * sigmoid(-x)),
-        "relu": (lambda x: max(x, zero), lambda x: one if x > 0 else zero),
-        "leaky_relu": (lambda x: x if x > 0 else x / 8, lambda x: one if x > 0 else one / 8),
-        "hard_tanh": (lambda x: min(max(x, -one), one), lambda x: one if abs(x) < 1 else zero),
-        "elu": (lambda x: x if x > 0 else mp.expm1(x), lambda x: one if x > 0 else mp.exp(x)),
-        "selu": (
-            lambda x: scale * (x if x > 0 else alpha * mp.expm1(x)),
-            lambda x: scale * (one if x > 0 else alpha * mp.exp(x)),
-        ),
-        "softplus": (softplus, sigmoid),
-        "softsign": (lambda x: x / (1 + abs(x)), lambda x: 1 / (1 + abs(x)) ** 2),
-        "gelu": (lambda x: x * ncdf(x), lambda x: ncdf(x) + x * density(x)),
-        "gelu_tanh": (
-            lambda x: x * sigmoid(2 * u(x)),
-            lambda x: (
-                sigmoid(2 * u(x)) + x * 2 * slope_u(x) * sigmoid(2 * u(x)) * sigmoid(-2 * u(x))
-            ),
-        ),
-        "silu": (
-            lambda x: x * sigmoid(x),
-            lambda x: sigmoid(x) + x * sigmoid(x) * sigmoid(-x),
-        ),
-        "mish": (
-            lambda x: x * mp.tanh(softplus(x)),
-            lambda x: mp.tanh(softplus(x)) + x * mp.sech(softplus(x)) ** 2 * sigmoid(x),
-        ),
-        "sin": (mp.sin, mp.cos),
-    }[name]
-
-
-def stated_errors(activation, dtype, density=1):
-    """The largest errors found: of the value in ULP, of the derivative in machine epsilons, and where."""
-    import mpmath as mp
-
-    x = sample_points(dtype, density)
-    values, slopes = np.empty_like(x), np.empty_like(x)
-    parameter = 0.125 if activation == "leaky_relu" else 0.0
-    index = _core.ACTIVATIONS.index(activation)
-    _core.activate(index, parameter, DTYPES.index(dtype), x, values, slopes)
-    assert np.isfinite(values).all()
-    assert np.isfinite(slopes).all()
-    limits = np.finfo(dtype)
-    digits, lowest = limits.nmant, int(np.log2(float(limits.tiny))) if dtype == "float32" else -1022
-    phi, phi_slope = exact(activation)
-    worst, worst_slope = (0.0, 0.0), (0.0, 0.0)
-    with mp.workdps(60):
-        for point, value, slope in zip(x.tolist(), values.tolist(), slopes.tolist(), strict=True):
-            # the neighbourhood of a multiple of pi wants the argument's own digits
-            with mp.workdps(360 if activation == "sin" and abs(point) > 1e15 else 60):
-                expected = phi(mp.mpf(point))
-                expected_slope = phi_slope(mp.mpf(point))
-            exponent = max(mp.frexp(expected)[1] - 1, lowest)
-            worst = max(worst, (float(mp.ldexp(abs(value - expected), digits - exponent)), point))
-            error = float(mp.ldexp(abs(slope - expected_slope), digits))
-            worst_slope = max(worst_slope, (error, point))
-    return worst, worst_slope
-
-
-@pytest.mark.parametrize("activation", _core.ACTIVATIONS)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("density", [1, pytest.param(50, marks=pytest.mark.exhaustive)])
-def test_the_stated_errors_of_the_activations(density, dtype, activation):
-    pytest.importorskip("mpmath")
-    index = _core.ACTIVATIONS.index(activation)
-    (value, at), (slope, slope_at) = stated_errors(activation, dtype, density)
-    assert value <= _core.VALUE_ULP[index], f"at {at!r}"
-    assert slope <= _core.SLOPE_EPS[index], f"at {slope_at!r}"
-    assert value >= _core.VALUE_ULP[index] / 3 - 1  # the bounds are no idle ones
 
 
 # ---- bad input ------------------------------------------------------------------------------------

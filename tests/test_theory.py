@@ -64,7 +64,7 @@ def test_moments_and_gains():
 def test_quadrature_against_mpmath(activation, q):
     """The same integrals by another rule, in 30 digits where mpmath is installed."""
     mp = pytest.importorskip("mpmath")
-    from test_stack import exact
+    from test_activations import exact
 
     phi, phi_slope = exact(activation)
     if activation == "leaky_relu":
