@@ -402,3 +402,31 @@ def test_show_config(capsys):
     for text in (fastinit.__version__, _core.isa(), _core.COMPILER, ", ".join(_core.available_isas())):
         assert text in printed
     assert f"{'stream version:':<24}{fastinit.STREAM_VERSION}" in printed
+
+
+@pytest.mark.parametrize("shape", [True, (True, 2), [2, False], {2}, {}, "", b"\x02", "12", 2.0, (2.0,), None])
+def test_what_is_no_shape(shape: object) -> None:
+    with pytest.raises(TypeError, match="shape: expected an int or a sequence of ints, got"):
+        fastinit.uniform(shape, key=fastinit.Key(0))
+
+
+@pytest.mark.parametrize("shape", [3, (3,), [3], np.int64(3), np.array([3]), (np.int32(3),)])
+def test_what_is_one(shape: object) -> None:
+    assert fastinit.uniform(shape, key=fastinit.Key(0)).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("std", "error"), [(True, TypeError), (np.complex64(1), TypeError), (10**400, ValueError), ("1", TypeError)]
+)
+def test_what_is_no_number(std: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match="std: expected a"):
+        fastinit.normal(3, std=std, key=fastinit.Key(0))
+    with pytest.raises(error, match="std: expected a"):
+        fastinit.RandomNormal(std=std)
+
+
+def test_no_dtype_is_not_float64() -> None:
+    with pytest.raises(TypeError, match=r"dtype: expected one of float32, .*got None"):
+        fastinit.normal(3, key=fastinit.Key(0), dtype=None)
+    with pytest.raises(ValueError, match="key / name: expected a str that UTF-8 can encode"):
+        fastinit.Key(0) / "\ud800"

@@ -74,6 +74,8 @@ def resolve(dtype: Any) -> str:
     if isinstance(dtype, str) and dtype in _ITEMSIZE:
         return dtype
     try:
+        if dtype is None:  # NumPy would take it for float64
+            raise TypeError
         found = np.dtype(dtype)
     except TypeError:
         kind = ValueError if isinstance(dtype, str) else TypeError
@@ -96,12 +98,14 @@ def check_shape(shape: Any) -> tuple[int, ...]:
         rows, columns = shape
         if type(rows) is int and type(columns) is int and 0 <= rows < 1 << 29 and 0 <= columns < 1 << 29:
             return shape
+    sequence = isinstance(shape, (tuple, list)) or (isinstance(shape, np.ndarray) and shape.ndim == 1)
+    entries = tuple(shape) if sequence else (shape,)
     try:
-        sizes = (operator.index(shape),) if not np.iterable(shape) else tuple(
-            operator.index(n) for n in shape
-        )
+        sizes = tuple(operator.index(n) for n in entries)
     except TypeError:
-        raise TypeError(f"shape: expected an int or a sequence of ints, got {shape!r}") from None
+        sizes = None
+    if sizes is None or any(isinstance(n, bool) for n in entries):
+        raise TypeError(f"shape: expected an int or a sequence of ints, got {shape!r}")
     if any(n < 0 for n in sizes):
         raise ValueError(f"shape: expected sizes >= 0, got {sizes}")
     if len(sizes) > 64:

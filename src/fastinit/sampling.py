@@ -50,10 +50,12 @@ def _number(value: Any, what: str, dtype: str, *, infinite: bool = False) -> flo
     """A parameter as a float that the dtype can hold."""
     if type(value) is float and -3e38 < value < 3e38 and dtype not in _NARROW:
         return value
-    if isinstance(value, (str, bytes)) or np.ndim(value) != 0 or isinstance(value, complex):
+    if isinstance(value, (str, bytes, bool)) or np.ndim(value) != 0 or np.iscomplexobj(value):
         raise TypeError(f"{what}: expected a real number, got {value!r}")
     try:
         number = float(value)
+    except OverflowError:
+        raise ValueError(f"{what}: expected a number in the range of {dtype}, got one beyond float64") from None
     except (TypeError, ValueError):
         raise TypeError(f"{what}: expected a real number, got {type(value).__name__}") from None
     if math.isnan(number) or (math.isinf(number) and not infinite):

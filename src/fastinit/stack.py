@@ -544,9 +544,12 @@ def _real_number(what: str, value: Any) -> float:
 
 def _check_widths(widths: Any) -> tuple[int, ...]:
     try:
-        sizes = tuple(operator.index(n) for n in widths)
+        entries = tuple(widths)
+        sizes = tuple(operator.index(n) for n in entries)
     except TypeError:
         raise TypeError(f"widths: expected a sequence of ints, got {widths!r}") from None
+    if any(isinstance(n, bool) for n in entries):
+        raise TypeError(f"widths: expected a sequence of ints, got {widths!r}")
     if not sizes or any(n < 1 for n in sizes):
         raise ValueError(f"widths: expected at least one int, each >= 1, got {sizes}")
     return sizes

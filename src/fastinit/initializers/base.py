@@ -21,8 +21,10 @@ def finite(owner: Any, *names: str) -> None:
     """Check that options are finite real numbers, and make them floats."""
     for name in names:
         value = getattr(owner, name)
-        if isinstance(value, (bool, complex)) or not isinstance(value, (int, float, np.number)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise TypeError(f"{name}: expected a real number, got {type(value).__name__} {value!r}")
+        if isinstance(value, int) and abs(value) > 1 << 1023:
+            raise ValueError(f"{name}: expected a finite number, got an int beyond float64")
         if not math.isfinite(value):
             raise ValueError(f"{name}: expected a finite number, got {value}")
         object.__setattr__(owner, name, float(value))
