@@ -4,9 +4,11 @@ Variances are those of the formulas, worked out here by hand. Statistical tests 
 within five standard errors (false alarm 6e-7 a case), a Kolmogorov-Smirnov distance at level 1e-6.
 """
 
+import dataclasses
 import json
 import math
 import pickle
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -476,3 +478,72 @@ def test_gates_have_their_own_fans_and_keys():
 def test_options_are_refused(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_a_seed_inside_is_taken_over():
+    inner = fastinit.HeNormal(seed=3)
+    for outer in (fastinit.Times(inner, 0.5), fastinit.Icnr(inner, factor=1)):
+        shape = (4, 5) if isinstance(outer, fastinit.Times) else (3, 4, 5)
+        factor = 0.5 if isinstance(outer, fastinit.Times) else 1.0
+        np.testing.assert_array_equal(outer(shape), np.float32(factor) * inner(shape))
+        assert outer.seed == 3
+        assert eval(repr(outer), vars(fastinit)) == outer
+        other = dataclasses.replace(outer, seed=4)  # an outer one governs
+        assert (other(shape) != outer(shape)).any()
+    with pytest.raises(ValueError, match="initializer: expected ones without a seed of their own"):
+        fastinit.PerGate((inner, fastinit.HeNormal()))
+    np.testing.assert_array_equal(*(fastinit.PerGate((inner, inner), seed=1)((2, 4)) for _ in range(2)))
+
+
+@pytest.mark.parametrize("index", [slice(-100, None, -1), slice(3, 3), slice(2, 5, -1), (slice(None), slice(9, 4, 2))])
+def test_empty_pieces_of_fixed_tensors_are_empty(index):
+    for one in (fastinit.Zeros(), fastinit.Constant(2.0), fastinit.Hadamard(), fastinit.Identity()):
+        assert one.shard((4, 5), index).shape == one((4, 5))[index].shape
+
+
+@pytest.mark.parametrize("width", [0.9, 1e-2, 1e-5, 1e-7])
+@pytest.mark.parametrize("lower", [-0.3, 1.0, 5.25, 30.0])
+def test_moments_of_narrow_truncations(lower, width):
+    import mpmath as mp
+
+    upper = lower + width
+    with mp.workdps(60):
+        a, b = mp.mpf(lower), mp.mpf(upper)
+        mass = mp.erfc(a / mp.sqrt(2)) - mp.erfc(b / mp.sqrt(2))
+        density = [mp.exp(-z * z / 2) * mp.sqrt(2 / mp.pi) for z in (a, b)]
+        mean = (density[0] - density[1]) / mass
+        variance = 1 + (a * density[0] - b * density[1]) / mass - mean**2
+    one = fastinit.TruncatedNormal(0.0, 1.0, lower, upper)
+    assert one.variance((1,)) == pytest.approx(float(variance), rel=1e-6)
+    assert one._mean((1,)) == pytest.approx(float(mean), rel=1e-12)
+
+
+@pytest.mark.parametrize("bounds", [{"lower": 40, "upper": 41}, {"lower": -50.0, "upper": -37.0}, {"low": 2.0, "high": 3.0}])
+def test_unreachable_bounds_are_refused_at_construction(bounds):
+    with pytest.raises(ValueError, match="expected bounds less than 36 standard deviations out"):
+        fastinit.TruncatedNormal(**bounds)
+
+
+def test_constants_stay_what_they_are():
+    for value in ([np.nan], [1.0, np.inf]):
+        with pytest.raises(ValueError, match="value: expected finite numbers"):
+            fastinit.Constant(value)
+    assert fastinit.Constant(np.array(1.5)) == fastinit.Constant(1.5)
+    for copied in (pickle.loads(pickle.dumps(fastinit.Constant([1.0, 2.0]))), deepcopy(fastinit.Constant([1.0, 2.0]))):
+        assert not copied.value.flags.writeable
+    one = fastinit.TruncatedNormal(lower=-math.inf)
+    assert eval(repr(one), vars(fastinit)) == one
+
+
+@pytest.mark.parametrize("one", [fastinit.S4D("lin"), fastinit.STFT()])
+def test_parts_of_complex_tensors_are_no_complex_tensors(one):
+    with pytest.raises(ValueError, match="dtype: expected a real one"):
+        one((3,), "complex64")
+
+
+def test_names_of_aliases():
+    assert fastinit.get("XavierNormal") == fastinit.GlorotNormal()
+    assert fastinit.get("KaimingUniform") == fastinit.HeUniform()
+    assert fastinit.get("LecunNormal") == fastinit.LeCunNormal()
+    with pytest.raises(ValueError, match="groups: expected 1 for a kernel of two axes, got 4"):
+        fastinit.FanRule(groups=4)((64, 8))

@@ -150,6 +150,8 @@ class FanRule:
                 f"shape: expected two axes for kind {kind!r}, got {kernel}; give in_axes and out_axes, or "
                 "batch_axes for axes of independent kernels"
             )
+        if kind == "dense" and self.groups != 1:
+            raise ValueError(f"groups: expected 1 for a kernel of two axes, got {self.groups} with {kernel}")
         return self._kernel_fans(kind, kernel)
 
     def _kernel_fans(self, kind: str, kernel: tuple[int, ...]) -> Fans:
@@ -211,6 +213,8 @@ def as_fans(fans: Any) -> FanRule | Fans | None:
     if isinstance(fans, dict):
         return FanRule(**fans)
     try:
+        if any(isinstance(n, bool) for n in fans):
+            raise TypeError
         known = Fans(*(operator.index(n) for n in fans))
     except TypeError:
         raise TypeError(

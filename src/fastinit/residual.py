@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .elementary import exp, log
 from .initializers import Times, Zeros, get
 
@@ -52,11 +54,11 @@ class ResidualPolicy:
 
 
 def _depth(value: Any, name: str, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__} {value!r}")
     if value < least:
         raise ValueError(f"{name}: expected an int >= {least}, got {value}")
-    return value
+    return int(value)
 
 
 def _root(n: float, power: int) -> float:

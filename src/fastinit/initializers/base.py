@@ -92,7 +92,9 @@ class Initializer:
         for field in dataclasses.fields(self):
             value = self._shown(field.name)
             if type(value) is not type(field.default) or value != field.default:
-                options.append(f"{field.name}={value!r}")
+                # repr of an infinity is a name that nobody has
+                shown = f'float("{value}")' if isinstance(value, float) and math.isinf(value) else repr(value)
+                options.append(f"{field.name}={shown}")
         return f"{type(self).__name__}({', '.join(options)})"
 
     # Only an independent law, a fixed tensor, or what is made of these has a meaning in complex numbers.
@@ -168,7 +170,7 @@ class Initializer:
         """
         name, sizes = self._dtype(dtype), check_shape(shape)
         picks = tuple(
-            slice(start, None if start + step * count < 0 else start + step * count, step)
+            (slice(start, None if start + step * count < 0 else start + step * count, step) if count else slice(0, 0))
             if stays
             else start
             for start, step, count, stays in resolve_index(sizes, index)

@@ -54,7 +54,8 @@ class ResidualNormal(_Normal):
 class DepthwiseResidual(_Normal):
     """N(0, std^2 / (2 (layer + 1))): the last layer of the branches of layer number `layer`, counted from 0.
 
-    The deeper the layer the smaller: Llama models as pre-trained by torchtitan. The head of such a model is
+    The deeper the layer the smaller: Llama models as pre-trained by torchtitan, which also cuts
+    the normal, at +-2 absolute: never in effect. The head of such a model is
     ``TruncatedNormal(std=width**-0.5, lower=-3, upper=3)``.
 
     Parameters

@@ -63,8 +63,18 @@ class Constant(Fixed):
         if values.dtype.kind not in "iuf" and values.dtype.name != "bfloat16":
             raise TypeError(f"value: expected real numbers, got an array of {values.dtype}")
         values = values.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError(f"value: expected finite numbers, got {values[~np.isfinite(values)][0]}")
+        if values.ndim == 0:
+            object.__setattr__(self, "value", float(values))
+            return
         values.flags.writeable = False
         object.__setattr__(self, "value", values)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.value, np.ndarray):
+            self.value.flags.writeable = False  # which neither a pickle nor a copy keeps
 
     def _plain(self, name: str) -> Any:
         value = getattr(self, name)

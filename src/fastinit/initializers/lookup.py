@@ -66,7 +66,12 @@ _BY_NAME: dict[str, type[Initializer]] = {
     "kaiming_normal": HeNormal, "kaiming_uniform": HeUniform,
     "eye": Identity, "zero": Zeros, "one": Ones,
 }  # fmt: skip
-_BY_CLASS = {one.__name__: one for one in CATALOGUE}
+_BY_CLASS: dict[str, type[Initializer]] = {
+    **{one.__name__: one for one in CATALOGUE},
+    "XavierNormal": GlorotNormal, "XavierUniform": GlorotUniform,
+    "KaimingNormal": HeNormal, "KaimingUniform": HeUniform,
+    "LecunNormal": LeCunNormal, "LecunUniform": LeCunUniform,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)

@@ -64,7 +64,9 @@ class Mapped(Initializer):
 
 @dataclass(frozen=True, repr=False)
 class LogUniform(Mapped):
-    """ln U(low, high). Mamba-2's A_log is that of (1, 16): Dao & Gu, "Transformers are SSMs" (2024).
+    """The logarithm of a uniform number, ln U(low, high); not the law of that name.
+
+    Mamba-2's A_log is that of (1, 16): Dao & Gu, "Transformers are SSMs" (2024).
 
     Parameters
     ----------

@@ -23,7 +23,11 @@ def _as_config(initializer: Initializer) -> dict[str, Any]:
 
 @dataclass(frozen=True, repr=False)
 class Nested(Initializer):
-    """An initializer with the option `initializer`, one or a tuple of them. Not one itself."""
+    """An initializer with the option `initializer`, one or a tuple of them. Not one itself.
+
+    A seed of the one inside is taken over where there is no other. Several have to be without seeds: blocks are
+    drawn from the children of one key.
+    """
 
     _complex = True  # as far as those are
 
@@ -34,6 +38,10 @@ class Nested(Initializer):
         given: Any = getattr(self, "initializer")  # noqa: B009
         made = tuple(get(one) for one in given) if isinstance(given, (list, tuple)) else get(given)
         object.__setattr__(self, "initializer", made)
+        if self.seed is None and isinstance(made, tuple) and any(one.seed is not None for one in made):
+            raise ValueError("initializer: expected ones without a seed of their own, or a seed beside them")
+        if self.seed is None and isinstance(made, Initializer):
+            object.__setattr__(self, "seed", made.seed)
 
     def _plain(self, name: str) -> Any:
         value = getattr(self, name)
@@ -138,7 +146,7 @@ class PerGate(Nested):
         super().__post_init__()
         if not isinstance(self.initializer, tuple) or not self.initializer:
             raise TypeError(f"initializer: expected a sequence of initializers, got {self.initializer!r}")
-        if isinstance(self.axis, bool) or not isinstance(self.axis, int):
+        if isinstance(self.axis, bool) or not isinstance(self.axis, (int, np.integer)):
             raise TypeError(f"axis: expected an int, got {self.axis!r}")
 
     def _block(self, shape: tuple[int, ...]) -> tuple[int, ...]:

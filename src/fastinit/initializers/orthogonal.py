@@ -22,7 +22,7 @@ __all__ = ["DeltaOrthogonal", "Orthogonal"]
 class Orthogonal(Initializer):
     """A random matrix with orthonormal columns or rows, exactly Haar distributed, times `gain`.
 
-    The variance of every element is gain^2 / max(rows, columns).
+    The variance of every element is gain^2 / max(rows, columns), times out / in where `spectral`.
 
     Parameters
     ----------

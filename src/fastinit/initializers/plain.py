@@ -92,6 +92,7 @@ class TruncatedNormal(Drawn):
         )
         object.__setattr__(self, "lower", lower)
         object.__setattr__(self, "upper", upper)
+        _reachable("lower, upper", lower, upper)
         if (self.low is None) != (self.high is None):
             raise ValueError(f"low, high: expected both or neither, got {self.low} and {self.high}")
         if self.low is None or self.high is None:
@@ -103,6 +104,7 @@ class TruncatedNormal(Drawn):
             raise ValueError(f"std: expected a number > 0 with absolute bounds, got {self.std}")
         if not self.low < self.high:
             raise ValueError(f"low, high: expected low < high, got {self.low} and {self.high}")
+        _reachable("low, high", (self.low - self.mean) / self.std, (self.high - self.mean) / self.std)
 
     def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
         lower, upper, std = self.lower, self.upper, self.std
@@ -111,3 +113,9 @@ class TruncatedNormal(Drawn):
         elif self.corrected:
             std /= math.sqrt(truncated_moments(lower, upper)[1])
         return "truncated_normal", (self.mean, std, lower, upper)
+
+
+def _reachable(what: str, lower: float, upper: float) -> None:
+    """Beyond 36 standard deviations an interval has no probability that a float64 holds."""
+    if lower >= 36 or upper <= -36:
+        raise ValueError(f"{what}: expected bounds less than 36 standard deviations out, got [{lower}, {upper}] of them")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +120,8 @@ class S4D(Fixed):
 
     variant: str = "lin"
     part: str = "real"
+
+    _complex: ClassVar[bool] = False  # the parts are two tensors: half of the pair in a complex one would be no S4D
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -162,6 +162,8 @@ class _He(Scaled):
     def __post_init__(self) -> None:
         super().__post_init__()
         finite(self, "negative_slope")
+        if abs(self.negative_slope) > 1e100:
+            raise ValueError(f"negative_slope: expected a number of at most 1e100, got {self.negative_slope}")
         choice(self, "mode", _MODES)
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:

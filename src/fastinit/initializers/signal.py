@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,8 @@ class STFT(Fixed):
     window: str | None = "hann"
     scaling: str | None = "density"
     periodic: bool = False
+
+    _complex: ClassVar[bool] = False  # one of the two parts
 
     def __post_init__(self) -> None:
         super().__post_init__()

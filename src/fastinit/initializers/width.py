@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..dtypes import check_shape
 from ..fans import compute_fans
 from .base import choice, whole
@@ -134,7 +136,9 @@ def lora_scaling(alpha: float, rank: int, *, rank_stabilized: bool = False) -> f
     With the square root the adapter's output and gradients do not shrink as the rank grows: Kalajdzievski, "A rank stabilization
     scaling factor for fine-tuning with LoRA" (2023).
     """
-    if isinstance(rank, bool) or not isinstance(rank, int):
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.integer, np.floating)):
+        raise TypeError(f"alpha: expected a real number, got {type(alpha).__name__} {alpha!r}")
+    if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)):
         raise TypeError(f"rank: expected an int, got {type(rank).__name__} {rank!r}")
     if rank < 1:
         raise ValueError(f"rank: expected an int >= 1, got {rank}")
