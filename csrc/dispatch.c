@@ -61,18 +61,30 @@ static size_t available(const fi_kernels *sets[4]) {
     return n;
 }
 
-const fi_kernels *fi_active = &fi_kernels_scalar;
+/* Chosen in one thread while others sample (Python without its lock allows that): a reader finds the old table or the
+ * new one. The tables are constant, so no order with other memory is needed. */
+#if FI_MSVC
+static const fi_kernels *volatile active = &fi_kernels_scalar;
+#define LOAD(pointer) (pointer)
+#define STORE(pointer, value) ((pointer) = (value))
+#else
+static const fi_kernels *active = &fi_kernels_scalar;
+#define LOAD(pointer) __atomic_load_n(&(pointer), __ATOMIC_RELAXED)
+#define STORE(pointer, value) __atomic_store_n(&(pointer), (value), __ATOMIC_RELAXED)
+#endif
+
+const fi_kernels *fi_active(void) { return LOAD(active); }
 
 fi_status fi_isa_select(const char *name) {
     const fi_kernels *sets[4];
     const size_t n = available(sets);
     if (name == NULL || name[0] == '\0') {
-        fi_active = sets[n - 1];
+        STORE(active, sets[n - 1]);
         return FI_OK;
     }
     for (size_t i = 0; i < n; i++) {
         if (strcmp(name, sets[i]->name) == 0) {
-            fi_active = sets[i];
+            STORE(active, sets[i]);
             return FI_OK;
         }
     }
@@ -81,7 +93,7 @@ fi_status fi_isa_select(const char *name) {
     return FI_ERR_ISA_UNKNOWN;
 }
 
-const char *fi_isa_name(void) { return fi_active->name; }
+const char *fi_isa_name(void) { return fi_active()->name; }
 
 const char *fi_isa_available(size_t index) {
     const fi_kernels *sets[4];

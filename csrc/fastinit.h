@@ -24,7 +24,9 @@ typedef enum {
 /* ---- Instruction sets ------------------------------------------------------------------ */
 
 /* Chooses the kernels of the process: `name`, or the widest available one where name is NULL
- * or empty. On an error the choice stays as it was. Not to be called while kernels run. */
+ * or empty. On an error the choice stays as it was. Every set gives the same bits, so it may be called while other
+ * threads sample: what they began goes on with the old set or the new one. But a workspace of the stack is of the set
+ * that measured it: no choice between fi_stack_workspace and the last phase of that run. */
 fi_status fi_isa_select(const char *name);
 
 /* The chosen set's name ("scalar", "avx2", "avx512", "neon"). */
@@ -201,7 +203,7 @@ typedef struct {
 } fi_stack_run;
 
 /* Bytes of working memory that a run needs: sizes alone decide, of pointers only whether they are NULL. A forward and
- * a backward phase apart need, and must be given, the same threads, sizes and presence of outputs. */
+ * a backward phase apart need, and must be given, the same threads, sizes, presence of outputs and instruction set. */
 size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned threads);
 
 /* Runs on at most `threads` threads. Every output element is one sum in index order by fma: the bits depend on

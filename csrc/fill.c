@@ -15,7 +15,7 @@ static size_t item_size(fi_dtype dtype) {
 static void fill_piece(const fi_piece *piece, uint64_t skip, uint64_t count) {
     const fi_plan *plan = piece->plan;
     char *out = (char *)piece->out + skip * item_size(plan->dtype);
-    fi_active->fill[plan->kernel][plan->dtype](plan, out, piece->first + skip, count);
+    fi_active()->fill[plan->kernel][plan->dtype](plan, out, piece->first + skip, count);
 }
 
 typedef struct {
@@ -84,7 +84,7 @@ static uint64_t row_start(const fi_block *block, uint64_t row) {
 static void block_share(void *context, unsigned worker, unsigned workers) {
     const block_launch *all = context;
     const fi_plan *plan = all->plan;
-    const fi_fill_fn fill = fi_active->fill[plan->kernel][plan->dtype];
+    const fi_fill_fn fill = fi_active()->fill[plan->kernel][plan->dtype];
     const size_t size = item_size(plan->dtype);
     const uint64_t row_length = all->block->counts[all->block->dimensions - 1];
     const uint64_t stride = (uint64_t)all->block->strides[all->block->dimensions - 1];
@@ -122,13 +122,13 @@ void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsign
 
 void fi_map(const fi_plan *plan, const uint64_t *words, void *out, size_t count) {
     const fi_fpenv saved = fi_fpenv_enter();
-    fi_active->map[plan->kernel][plan->dtype](plan, words, out, count);
+    fi_active()->map[plan->kernel][plan->dtype](plan, words, out, count);
     fi_fpenv_leave(saved);
 }
 
 uint32_t fi_words_xor(fi_key key, uint64_t count) {
     const fi_fpenv saved = fi_fpenv_enter();
-    const uint32_t result = fi_active->words_xor(key, (count + FI_STRETCH - 1) / FI_STRETCH * (FI_STRETCH / FI_TILE));
+    const uint32_t result = fi_active()->words_xor(key, (count + FI_STRETCH - 1) / FI_STRETCH * (FI_STRETCH / FI_TILE));
     fi_fpenv_leave(saved);
     return result;
 }

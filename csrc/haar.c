@@ -56,11 +56,12 @@ static char *aligned(char *p) { return p + (FI_LINE - (uintptr_t)p % FI_LINE) % 
 fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads) {
     if (run->count == 0 || run->rows == 0) return FI_OK;
     const fi_dist normal = {.law = FI_NORMAL, .b = 1};
-    launch all = {.kernels = fi_active->haar[dtype]};
+    const fi_kernels *kernels = fi_active();
+    launch all = {.kernels = kernels->haar[dtype]};
     fi_haar_job *job = &all.job;
     job->run = run;
     fi_plan_make(&job->plan, &normal, dtype, run->key);
-    job->fill = fi_active->fill[job->plan.kernel][dtype];
+    job->fill = kernels->fill[job->plan.kernel][dtype];
     /* Whole tiles of at most 8 rows; a whole last block, so that T's panels are as high as the others. */
     job->rows = (run->rows + FI_REFLECTIONS - 1) / FI_REFLECTIONS * FI_REFLECTIONS;
     job->reflections = run->first + run->count;

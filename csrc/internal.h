@@ -84,7 +84,7 @@ uint32_t fi_word(fi_key key, unsigned plane, uint64_t element);
 double fi_reduce_pi(double x, int *odd);
 uint16_t fi_round16(float x, fi_dtype dtype); /* to nearest even; dtype is one of the 16-bit ones */
 
-/* The table in use; written by fi_isa_select alone. */
-extern const fi_kernels *fi_active;
+/* The table in use. What must fit together is taken from one answer: the next may be another's. */
+const fi_kernels *fi_active(void);
 
 #endif

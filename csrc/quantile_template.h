@@ -21,7 +21,7 @@
  * in eight at 32 lanes, look into the upper half of the tables alone. Returns 1 for those, whose f need no refinement.
  *
  * Tried and lost: degree 8 on 16 whole octaves (a permute of one register, but three more terms);
- * one vector after the other (the tables are reloaded or spilled). */
+ * one vector after the other (the tables are reloaded or spilled); -fschedule-insns and -mtune=znver3 (no gain). */
 FI_INLINE int FI_NAME(quantile_f32)(const vf f[4], vf z[4]) {
     vu i[4];
     vf t[4];
@@ -83,7 +83,8 @@ FI_INLINE void FI_NAME(quantile_middle_f64)(const vd *q, vd *z, int count) {
     for (int v = 0; v < count; v++) z[v] = vd_mul(vd_div(z[v], d[v]), q[v]);
 }
 
-/* FI_TAIL_VECTORS vectors together: one chain of the operations below is some 150 cycles long. */
+/* FI_TAIL_VECTORS vectors together: one chain of the operations below is some 150 cycles long. Interleaving the tails
+ * alone gave nothing until the middle was interleaved too. */
 #define FI_TAIL_LOOP FI_UNROLL for (int v = 0; v < FI_TAIL_VECTORS; v++)
 
 /* y = ln x, x > 0 normal. Max Error: 2 ULP where |ln x| > 1 (the only use).

@@ -31,7 +31,7 @@ double fi_activation_slope_eps(size_t index) { return fi_activation_traits[index
 void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
                  void *slopes, size_t n) {
     const fi_fpenv saved = fi_fpenv_enter();
-    fi_active->stack[dtype]->activate(activation, parameter, x, values, slopes, n);
+    fi_active()->stack[dtype]->activate(activation, parameter, x, values, slopes, n);
     fi_fpenv_leave(saved);
 }
 
@@ -178,7 +178,7 @@ static void lay_out_numbers(launch *all, arena *a) {
 /* Sizes and partition of a run, and its memory where `workspace` is one; returns how many bytes it takes. */
 static size_t prepare(launch *all, const fi_stack_run *run, fi_dtype dtype, unsigned threads,
                       void *workspace) {
-    *all = (launch){.kernels = fi_active->stack[dtype],
+    *all = (launch){.kernels = fi_active()->stack[dtype],
                     .real_size = dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float)};
     fi_stack_job *job = &all->job;
     job->run = run;
@@ -312,5 +312,5 @@ void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned thread
 }
 
 double fi_fma_loop(fi_dtype dtype, uint64_t rounds) {
-    return (double)rounds * fi_active->stack[dtype]->fma_loop(rounds);
+    return (double)rounds * fi_active()->stack[dtype]->fma_loop(rounds);
 }

@@ -90,7 +90,8 @@ def isa():
 def set_isa(name):
     """Force an instruction set for the whole process; "" chooses the widest available one.
 
-    For tests and benchmarks: not to be called while other threads are inside fastinit.
+    For tests and benchmarks: not to be called while a deep stack runs in another thread, or between its
+    forward and its backward pass; what samples meanwhile gives the same bits.
 
     Raises
     ------
