@@ -58,7 +58,7 @@ def test_nothing():
         (lambda out: (out, "he_normal", 3), TypeError, "Key"),
         (lambda out: (out.tolist(), "zeros", None), TypeError, r"jobs\[1\]: expected an array"),
         (lambda out: (out, "zeros"), TypeError, r"jobs\[1\]"),
-        (lambda out: (out, fastinit.TruncatedNormal(0, 1, 40, 41), Key(0)), ValueError, "probability"),
+        (lambda out: (out, fastinit.RandomUniform(1.0, 1.0 + 1e-12), Key(0)), ValueError, "interval"),
         (lambda out: (out.astype("float16"), fastinit.RandomNormal(0, 1e6), Key(0)), ValueError, "range"),
     ],
 )
