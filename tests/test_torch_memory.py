@@ -1,0 +1,296 @@
+"""The PyTorch dialect in memory, shards and modules: layouts, views, DTensors, autograd, and `patch`.
+
+Statistical tests: Kolmogorov-Smirnov at p > 1e-6, so a false alarm of one in a million each; seeds are fixed, so none varies.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: the dialect is not tested")
+
+from test_torch import DRAWN, FLOATS, KEY, ks  # noqa: E402
+from torch.nn import init as theirs  # noqa: E402
+
+import fastinit  # noqa: E402
+from fastinit import torch as init  # noqa: E402
+
+# ---- memory -----------------------------------------------------------------------------------
+
+
+def layouts(dtype):
+    yield "transposed", torch.zeros(7, 6, dtype=dtype).t()
+    yield "every second", torch.zeros(12, 14, dtype=dtype)[::2, ::2]
+    yield "offset", torch.zeros(6, 9, dtype=dtype)[:, 2:]
+    yield "column", torch.zeros(6, 7, 3, dtype=dtype)[..., 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, dtype)
+     for name in ("uniform_", "normal_", "xavier_normal_", "orthogonal_", "sparse_")
+     for dtype in (*FLOATS, torch.complex64)
+     if (name, dtype) != ("orthogonal_", torch.complex64)],
+)  # fmt: skip
+def test_values_follow_the_logical_index(name, dtype):
+    call, options = getattr(init, name), DRAWN[name]
+    expected = call(torch.empty(6, 7, dtype=dtype), **options, key=KEY)
+    for _, view in layouts(dtype):
+        assert torch.equal(call(view, **options, key=KEY), expected)
+    kernel = torch.empty(4, 3, 5, 2, dtype=dtype)
+    last = kernel.to(memory_format=torch.channels_last)
+    if name != "sparse_":
+        assert torch.equal(call(last, key=KEY), call(kernel, key=KEY))
+        assert last.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_view_writes_nothing_beside_itself():
+    whole = torch.full((10, 10), 7.0)
+    init.normal_(whole[2:5, ::3], key=KEY)
+    init.normal_(whole[7], key=KEY)
+    mask = torch.zeros(10, 10, dtype=torch.bool)
+    mask[2:5, ::3] = True
+    mask[7] = True
+    assert (whole[~mask] == 7).all()
+    assert (whole[mask] != 7).all()
+
+
+def test_overlapping_memory_is_refused():
+    with pytest.raises(RuntimeError, match="single memory location"):
+        init.normal_(torch.zeros(1).expand(3))
+
+
+def test_no_memory_is_copied(monkeypatch):
+    tensor = torch.empty(1 << 16)
+    monkeypatch.setattr(torch.Tensor, "copy_", None)
+    address = tensor.data_ptr()
+    init.normal_(tensor, key=KEY)
+    assert tensor.data_ptr() == address
+    assert np.array_equal(tensor.numpy(), fastinit.normal(1 << 16, key=KEY))
+
+
+def test_zero_dimensional():
+    for name in ("uniform_", "normal_", "trunc_normal_"):
+        assert getattr(init, name)(torch.empty(()), key=KEY).shape == ()
+
+
+def test_autograd_sees_the_write_and_records_nothing():
+    weight = torch.nn.Parameter(torch.ones(3, 3))
+    for name, options in DRAWN.items():
+        before = weight._version
+        assert getattr(init, name)(weight, **options) is weight
+        assert weight._version > before
+        assert weight.is_leaf
+        assert weight.requires_grad
+        assert weight.grad_fn is None
+    x = torch.ones(3, requires_grad=True)
+    y = (x * weight).sum()
+    init.normal_(weight)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
+def test_inference_tensors():
+    with torch.inference_mode():
+        tensor = torch.zeros(3)
+        init.normal_(tensor)
+    with pytest.raises(RuntimeError, match="inference"):
+        init.normal_(tensor)
+
+
+def test_conjugate_and_negative_views():
+    base = torch.zeros(5, dtype=torch.complex64)
+    expected = init.normal_(torch.empty(5, dtype=torch.complex64), key=KEY)
+    assert torch.equal(init.normal_(base.conj(), key=KEY), expected)
+    negative = torch.zeros(5, dtype=torch.complex64).conj().imag
+    assert negative.is_neg()
+    assert torch.equal(init.normal_(negative, key=KEY), init.normal_(torch.empty(5), key=KEY))
+
+
+def test_sparse_layout_is_refused():
+    with pytest.raises(NotImplementedError, match="strided"):
+        init.normal_(torch.zeros(3, 3).to_sparse())
+
+
+def test_a_tensor_subclass_has_its_say():
+    seen = []
+
+    class Tracked(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            seen.append(function)
+            return super().__torch_function__(function, types, args, kwargs)
+
+    tensor = torch.zeros(5).as_subclass(Tracked)
+    out = init.normal_(tensor, key=KEY)
+    assert seen[0] is init.normal_
+    assert np.array_equal(out.as_subclass(torch.Tensor).numpy(), fastinit.normal(5, key=KEY))
+
+
+# ---- in the place of PyTorch's own ------------------------------------------------------------
+
+
+@pytest.fixture
+def clean():
+    yield
+    init.unpatch()
+    assert theirs.uniform_ is torch.nn.modules.rnn.init.uniform_
+
+
+def network():
+    return torch.nn.ModuleList([
+        torch.nn.Linear(5, 7), torch.nn.Conv2d(4, 6, 3), torch.nn.Embedding(9, 4), torch.nn.LSTM(3, 4),
+        torch.nn.MultiheadAttention(8, 2), torch.nn.Bilinear(2, 3, 4), torch.nn.BatchNorm1d(3),
+        torch.nn.TransformerEncoderLayer(8, 2, 16),
+    ])  # fmt: skip
+
+
+def test_patch_reaches_every_module(clean, monkeypatch):
+    calls = []
+    fill = sys.modules["fastinit.torch._init"].fill
+    monkeypatch.setattr(
+        sys.modules["fastinit.torch._init"], "fill", lambda *a: calls.append(a[5]) or fill(*a)
+    )
+    with init.patched():
+        torch.manual_seed(0)
+        state = network().state_dict()
+    assert set(calls) == {"kaiming_uniform_", "uniform_", "normal_", "xavier_uniform_"}
+    # MultiheadAttention imported xavier_uniform_ by name: twice here, in_proj of two modules.
+    assert calls.count("xavier_uniform_") == 2
+    calls.clear()
+    with init.patched():
+        torch.manual_seed(0)
+        again = network().state_dict()
+    assert all(torch.equal(state[name], again[name]) for name in state)
+    calls.clear()
+    network()
+    assert not calls
+
+
+def test_patched_layers_have_pytorchs_laws(clean):
+    with init.patched():
+        layer = torch.nn.Linear(400, 300)
+        embedding = torch.nn.Embedding(500, 40)
+    assert ks(layer.weight.detach(), "uniform", -1 / 20, 1 / 10) > 1e-6
+    assert ks(layer.bias.detach(), "uniform", -1 / 20, 1 / 10) > 1e-6
+    assert ks(embedding.weight.detach(), "norm") > 1e-6
+
+
+def test_patch_and_unpatch_leave_no_trace(clean):
+    by_name = torch.nn.modules.activation
+    before = theirs.__dict__.copy(), by_name.xavier_uniform_
+    init.patch()
+    init.patch()
+    assert theirs.kaiming_uniform_ is not before[0]["kaiming_uniform_"]
+    assert by_name.xavier_uniform_ is theirs.xavier_uniform_
+    assert theirs.kaiming_uniform_.__name__ == "kaiming_uniform_"
+    assert inspect.signature(theirs.kaiming_uniform_) == inspect.signature(before[0]["kaiming_uniform_"])
+    with init.patched():
+        pass
+    assert theirs.kaiming_uniform_ is not before[0]["kaiming_uniform_"]  # patched before, patched after
+    init.unpatch()
+    init.unpatch()
+    assert theirs.__dict__ == before[0]
+    assert by_name.xavier_uniform_ is before[1]
+    with pytest.raises(KeyError), init.patched():
+        raise KeyError
+    assert theirs.__dict__ == before[0]
+
+
+def test_unpatch_leaves_what_users_imported(clean):
+    module = type(sys)("a_users_module")
+    module.mine = init.normal_
+    sys.modules["a_users_module"] = module
+    try:
+        with init.patched():
+            module.late = theirs.normal_
+        assert module.mine is init.normal_
+        assert module.late is theirs.normal_
+    finally:
+        del sys.modules["a_users_module"]
+
+
+def test_patched_modules_can_still_be_built_on_meta(clean):
+    with init.patched():
+        with torch.device("meta"):
+            model = network()
+        assert all(p.is_meta for p in model.parameters())
+        layer = torch.nn.Linear(3, 4, device="meta").to_empty(device="cpu")
+        torch.manual_seed(1)
+        layer.reset_parameters()
+        torch.manual_seed(1)
+        assert torch.equal(layer.weight, torch.nn.Linear(3, 4).weight)
+
+
+def test_a_patched_model_trains_and_copies(clean):
+    torch.manual_seed(0)
+    with init.patched():
+        model = torch.nn.Sequential(torch.nn.Linear(2, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1))
+    twin = copy.deepcopy(model)
+    x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+    y = torch.tensor([[0.0], [1], [1], [0]])
+    optimizer = torch.optim.Adam(model.parameters(), 0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = ((model(x) - y) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.01
+    assert not torch.equal(twin[0].weight, model[0].weight)
+
+
+# ---- shards -----------------------------------------------------------------------------------
+
+SHARDS = """
+import torch, fastinit
+from fastinit import torch as init
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Replicate, Shard, empty
+import sys
+key = fastinit.Key(3)
+rank = int(sys.argv[1])
+dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=4)
+calls = {"normal_": {}, "uniform_": {}, "trunc_normal_": {}, "kaiming_uniform_": {}, "orthogonal_": {}}
+for mesh_shape, cases in (
+    ((4,), [[Shard(0)], [Shard(1)], [Replicate()]]),
+    ((2, 2), [[Shard(0), Shard(1)], [Shard(0), Shard(0)], [Replicate(), Shard(1)]]),
+):
+    mesh = init_device_mesh("cpu", mesh_shape)
+    for placements in cases:
+        for shape in ((10, 7), (8, 12), (2, 9)):
+            for name in calls:
+                part = empty(shape, device_mesh=mesh, placements=placements)
+                whole = getattr(init, name)(torch.empty(shape), key=key)
+                assert getattr(init, name)(part, key=key) is part
+                expected = whole
+                position = mesh.get_coordinate()
+                for axis, placement in enumerate(placements):
+                    if placement.is_shard():
+                        pieces = torch.chunk(expected, mesh.size(axis), placement.dim)
+                        at = position[axis]
+                        expected = pieces[at] if at < len(pieces) else expected.narrow(placement.dim, 0, 0)
+                assert torch.equal(part.to_local(), expected), (rank, mesh_shape, placements, shape, name)
+print("equal")
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch was built without torch.distributed")
+@pytest.mark.parametrize("rank", [0, 3])
+def test_a_shard_of_a_dtensor_is_the_piece_of_the_whole(rank):
+    run = subprocess.run(
+        [sys.executable, "-c", SHARDS, str(rank)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.stdout.strip() == "equal", run.stderr[-2000:]
+
+
+def test_import_of_fastinit_imports_no_framework():
+    code = "import sys, fastinit; assert not {'torch', 'keras', 'jax', 'tensorflow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
