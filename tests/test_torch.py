@@ -73,10 +73,13 @@ def test_the_slope_must_be_a_number(param):
         init.calculate_gain("leaky_relu", param)
 
 
-@pytest.mark.parametrize("name", ["", "gelu", "xyzxy"])
+@pytest.mark.parametrize("name", ["", "gelu", "xyzxy", [], None, 3])
 def test_unknown_nonlinearity(name):
-    with pytest.raises(ValueError, match="Unsupported nonlinearity"):
+    with pytest.raises(ValueError, match="Unsupported nonlinearity") as their_error:
+        theirs.calculate_gain(name)
+    with pytest.raises(ValueError, match="Unsupported nonlinearity") as error:
         init.calculate_gain(name)
+    assert str(error.value) == str(their_error.value)
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (8, 2, 3), (6, 5, 3, 3), (2, 3, 1, 2, 5)])
@@ -252,6 +255,20 @@ def test_key_names_the_values_of_fastinit():
     assert np.array_equal(got.numpy().reshape(8, 6), fastinit.Orthogonal(gain=2.0)((8, 6), key=KEY))
 
 
+def test_a_thread_that_first_draws_in_inference_mode_draws_on_outside_of_it():
+    out = []
+
+    def draw():
+        with torch.inference_mode():
+            init.normal_(torch.empty(3))
+        out.append(init.normal_(torch.empty(3)))
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    thread.join()
+    assert out[0].any()
+
+
 def test_threads_draw_their_own_seeds():
     out = []
     threads = [
@@ -408,10 +425,30 @@ def test_constants(shape, dtype):
     assert (init.zeros_(tensor) == 0).all()
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+@pytest.mark.parametrize(
+    ("name", "args", "layout"),
+    [("zeros_", (), torch.sparse_coo), ("zeros_", (), torch.sparse_csr), ("ones_", (), torch.sparse_csr),
+     ("constant_", (3.0,), torch.sparse_csc)],
+)  # fmt: skip
+def test_sparse_layouts_are_filled_as_they_fill_them(name, args, layout):
+    tensor = torch.eye(3).to_sparse(layout=layout)
+    assert getattr(init, name)(tensor, *args) is tensor
+    expected = getattr(theirs, name)(torch.eye(3).to_sparse(layout=layout), *args)
+    assert torch.equal(tensor.to_dense(), expected.to_dense())
+
+
 @pytest.mark.parametrize("shape", [(3, 3), (2, 5), (5, 2), (0, 4)])
 def test_eye(shape):
     assert torch.equal(init.eye_(torch.full(shape, 9.0)), torch.eye(*shape))
     assert torch.equal(init.eye_(torch.full(shape, 9.0).t()), torch.eye(*shape[::-1]))
+
+
+def test_dirac_refuses_a_negative_number_of_groups_before_it_writes():
+    tensor = torch.full((6, 2, 3), 9.0)
+    with pytest.raises(ValueError, match="groups: expected an int > 0, got -1"):
+        init.dirac_(tensor, -1)
+    assert (tensor == 9).all()
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3])

@@ -253,12 +253,17 @@ from fastinit import torch as init
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import Replicate, Shard, empty
+from torch.distributed.tensor import Partial, Replicate, Shard, empty, zeros
 import sys
 key = fastinit.Key(3)
 rank = int(sys.argv[1])
 dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=4)
-calls = {"normal_": {}, "uniform_": {}, "trunc_normal_": {}, "kaiming_uniform_": {}, "orthogonal_": {}}
+real, complex_ = torch.float32, torch.complex64
+calls = [
+    ("normal_", (), real), ("uniform_", (), real), ("trunc_normal_", (), real), ("kaiming_uniform_", (), real),
+    ("orthogonal_", (), real), ("sparse_", (0.4,), real), ("normal_", (1.0, 2.0), complex_), ("uniform_", (), complex_),
+    ("sparse_", (0.4,), complex_), ("eye_", (), real), ("dirac_", (), real), ("dirac_", (2,), real),
+]
 for mesh_shape, cases in (
     ((4,), [[Shard(0)], [Shard(1)], [Replicate()]]),
     ((2, 2), [[Shard(0), Shard(1)], [Shard(0), Shard(0)], [Replicate(), Shard(1)]]),
@@ -266,10 +271,15 @@ for mesh_shape, cases in (
     mesh = init_device_mesh("cpu", mesh_shape)
     for placements in cases:
         for shape in ((10, 7), (8, 12), (2, 9)):
-            for name in calls:
-                part = empty(shape, device_mesh=mesh, placements=placements)
-                whole = getattr(init, name)(torch.empty(shape), key=key)
-                assert getattr(init, name)(part, key=key) is part
+            for name, args, dtype in calls:
+                options = {} if name in ("eye_", "dirac_") else {"key": key}
+                if name == "dirac_":
+                    shape = (*shape[:2], 3, 2)
+                part = empty(shape, device_mesh=mesh, placements=placements, dtype=dtype)
+                whole = getattr(init, name)(torch.empty(shape, dtype=dtype), *args, **options)
+                before = part._version
+                assert getattr(init, name)(part, *args, **options) is part
+                assert part._version > before
                 expected = whole
                 position = mesh.get_coordinate()
                 for axis, placement in enumerate(placements):
@@ -278,12 +288,28 @@ for mesh_shape, cases in (
                         at = position[axis]
                         expected = pieces[at] if at < len(pieces) else expected.narrow(placement.dim, 0, 0)
                 assert torch.equal(part.to_local(), expected), (rank, mesh_shape, placements, shape, name)
+    part = zeros((6, 6), device_mesh=mesh, placements=[Partial()] * len(mesh_shape))
+    for name, args in (("eye_", ()), ("sparse_", (0.5,)), ("normal_", ())):
+        state = torch.get_rng_state()
+        try:
+            getattr(init, name)(part, *args)
+        except NotImplementedError as error:
+            assert "placements" in str(error)
+        else:
+            raise AssertionError(name)
+        assert not part.to_local().any() and torch.equal(state, torch.get_rng_state())
+# A field that is cut: only the shard with its centre holds ones.
+for dim in (2, 3):
+    part = empty((4, 4, 8, 5), device_mesh=init_device_mesh("cpu", (4,)), placements=[Shard(dim)])
+    expected = torch.chunk(init.dirac_(torch.empty(4, 4, 8, 5)), 4, dim)
+    init.dirac_(part)
+    assert torch.equal(part.to_local(), expected[rank] if rank < len(expected) else torch.empty_like(part.to_local()))
 print("equal")
 """
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch was built without torch.distributed")
-@pytest.mark.parametrize("rank", [0, 3])
+@pytest.mark.parametrize("rank", [0, 2, 3])
 def test_a_shard_of_a_dtensor_is_the_piece_of_the_whole(rank):
     run = subprocess.run(
         [sys.executable, "-c", SHARDS, str(rank)], capture_output=True, text=True, timeout=120, check=False

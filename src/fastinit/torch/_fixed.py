@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 
-from ._memory import in_place
+from ._memory import in_place, shard_of
 
 __all__ = ["constant_", "dirac_", "eye_", "ones_", "zeros_"]
+
+
+def _memory_of(tensor: torch.Tensor) -> tuple[torch.Tensor, tuple[slice, ...]]:
+    """What this process holds of a tensor, and where it lies in the whole."""
+    shard = shard_of(tensor)
+    if shard is None:
+        return tensor, tuple(slice(0, size) for size in tensor.shape)
+    torch.autograd.graph.increment_version(tensor)
+    return shard
 
 
 @in_place
@@ -47,7 +58,8 @@ def eye_(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.dim() != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
     with torch.no_grad():
-        tensor.zero_().diagonal().fill_(1)
+        memory, (rows, columns) = _memory_of(tensor)
+        memory.zero_().diagonal(rows.start - columns.start).fill_(1)
     return tensor
 
 
@@ -70,18 +82,28 @@ def dirac_(tensor: torch.Tensor, groups: int = 1) -> torch.Tensor:
     Raises
     ------
     ValueError
-        If the tensor has another number of dimensions, `groups` does not divide the first, or it is on the meta device.
+        If the tensor has another number of dimensions, `groups` does not divide the first or is negative, or it is on the
+        meta device.
     """
     if tensor.dim() not in (3, 4, 5):
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
     if tensor.shape[0] % groups != 0:
         raise ValueError("dim 0 must be divisible by groups")
+    if operator.index(groups) < 0:
+        raise ValueError(f"groups: expected an int > 0, got {groups}")
     with torch.no_grad():
-        tensor.zero_()
-        if tensor.numel():
-            centre = tensor
-            for size in reversed(tensor.shape[2:]):
-                centre = centre.select(-1, size // 2)
-            for part in centre.chunk(groups):
-                part.diagonal().fill_(1)
+        memory, (outputs, inputs, *field) = _memory_of(tensor)
+        memory.zero_()
+        centre = memory
+        for size, held in zip(reversed(tensor.shape[2:]), reversed(field), strict=True):
+            if not held.start <= size // 2 < held.stop:
+                return tensor
+            centre = centre.select(-1, size // 2 - held.start)
+        group = tensor.shape[0] // groups
+        # The diagonals of the groups, of which a shard holds pieces.
+        for start in range(0, tensor.shape[0], max(1, group)):
+            first, last = max(start, outputs.start), min(start + group, outputs.stop)
+            if first < last:
+                part = centre[first - outputs.start : last - outputs.start]
+                part.diagonal(first - start - inputs.start).fill_(1)
     return tensor

@@ -16,7 +16,7 @@ from ..initializers import Orthogonal
 from ..keys import Key
 from ._fixed import constant_, dirac_, eye_, ones_, zeros_
 from ._gains import calculate_correct_fan, calculate_fan_in_and_fan_out, calculate_gain
-from ._memory import drawn_key, fill, in_place, write
+from ._memory import drawn_key, fill, in_place, shard_of, write
 
 __all__ = [
     "calculate_gain", "constant", "constant_", "dirac", "dirac_", "eye", "eye_", "kaiming_normal",
@@ -411,11 +411,13 @@ def sparse_(
     zeros = math.ceil(sparsity * tensor.shape[0])
     if tensor.numel() == 0:
         return tensor
+    memory, index = shard_of(tensor) or (tensor, ...)
     key = drawn_key(generator, key)
     _normal(tensor, 0.0, std, None, key, "sparse_")
-    chosen = torch.from_numpy(_chosen(tuple(tensor.shape), zeros, key))
+    chosen = torch.from_numpy(np.ascontiguousarray(_chosen(tuple(tensor.shape), zeros, key)[index]))
     with torch.no_grad():
-        return tensor.masked_fill_(chosen.to(tensor.device), 0)
+        memory.masked_fill_(chosen.to(memory.device), 0)
+    return tensor
 
 
 def _chosen(shape: tuple[int, ...], zeros: int, key: Key) -> Any:

@@ -20,7 +20,7 @@ from ..keys import Key
 from ..sampling import check_key, check_law, fill_piece
 from ..threads import get_num_threads
 
-__all__ = ["drawn_key", "fill", "in_place", "write"]
+__all__ = ["drawn_key", "fill", "in_place", "shard_of", "write"]
 
 _NAMES = {
     torch.float32: "float32",
@@ -30,13 +30,16 @@ _NAMES = {
 }
 _PARTS = {torch.complex64: "float32", torch.complex128: "float64", torch.complex32: "float16"}
 _IMAGINARY_PLANE = 2
+_FILLS = frozenset(("constant_", "ones_", "zeros_"))  # PyTorch's own, for whatever layout it has them
 
 
 class _Scratch(threading.local):
     """A number for each thread: making a tensor takes longer than drawing into one."""
 
     def __init__(self) -> None:
-        self.word = torch.empty((), dtype=torch.int64, device="cpu")
+        # Made wherever a thread first draws: under inference mode it could not be drawn into outside of it.
+        with torch.inference_mode(False):
+            self.word = torch.empty((), dtype=torch.int64, device="cpu")
 
 
 _scratch = _Scratch()
@@ -56,7 +59,7 @@ def _refuse_unwritable(tensor: Any, what: str) -> None:
             f"{what}: expected a tensor with memory, got one of shape {tuple(tensor.shape)} on the meta "
             "device; give the module memory first, module.to_empty(device=...)"
         )
-    if tensor.layout is not torch.strided:
+    if tensor.layout is not torch.strided and what not in _FILLS:
         raise NotImplementedError(f"{what}: expected a strided tensor, got layout {tensor.layout}")
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         raise RuntimeError(
@@ -105,7 +108,7 @@ def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     return array
 
 
-def _shard(tensor: Any) -> tuple[torch.Tensor, tuple[slice, ...]] | None:
+def shard_of(tensor: Any) -> tuple[torch.Tensor, tuple[slice, ...]] | None:
     """The local part of a DTensor and its place in the whole; None for any other tensor."""
     if type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter:
         return None
@@ -135,11 +138,11 @@ def write(tensor: Any, make: Make, generator: torch.Generator | None, key: Key |
         raise NotImplementedError(f'"{what}": expected dtype {known}, got {tensor.dtype}')
     if tensor.numel() == 0:
         return tensor
-    key = drawn_key(generator, key)
     shape, index, memory = tuple(tensor.shape), None, tensor
-    shard = _shard(tensor)
+    shard = shard_of(tensor)
     if shard is not None:
         memory, index = shard
+    key = drawn_key(generator, key)
     if memory.is_cpu and memory.is_contiguous() and not memory.is_neg():
         make(shape, name, key, index, _array(memory))
         # What autograd goes by to see that a tensor it saved has been written over.
@@ -165,6 +168,7 @@ def _write_parts(
     both = [check_law(law, pair, part) for pair in parameters]
     if tensor.numel() == 0:
         return tensor
+    memory, index = shard_of(tensor) or (tensor, ...)
     key = drawn_key(generator, key)
     staged = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
     values = torch.view_as_real(staged).numpy()
@@ -176,7 +180,9 @@ def _write_parts(
         )  # fmt: skip
         values[..., i] = column
     with torch.no_grad():
-        tensor.copy_(staged)
+        memory.copy_(staged[index])
+    if memory is not tensor:
+        torch.autograd.graph.increment_version(tensor)
     return tensor
 
 
