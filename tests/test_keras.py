@@ -392,3 +392,35 @@ def test_the_other_backend():
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:]
     assert " passed" in run.stdout
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="a trace of the JAX backend")
+@pytest.mark.parametrize("name", ["HeNormal", "RandomUniform", "Orthogonal"])
+def test_a_seed_generator_under_a_trace(name):
+    import jax
+
+    cls = getattr(ours, name)
+    eager = np.asarray(cls(seed=keras.random.SeedGenerator(1))((3, 4)))
+
+    def call():
+        return cls(seed=keras.random.SeedGenerator(1))((3, 4))
+
+    out = jax.eval_shape(call)
+    assert (out.shape, out.dtype) == ((3, 4), "float32")
+    assert np.array_equal(jax.jit(call)(), eager)
+    generator = keras.random.SeedGenerator(1)
+    init = cls(seed=generator)
+
+    def twice(state):
+        with keras.StatelessScope(state_mapping=[(generator.state, state)]) as scope:
+            pair = init((3, 4)), init((3, 4))
+            return *pair, scope.get_current_value(generator.state)
+
+    first, second, state = jax.jit(twice)(generator.state.value)
+    assert np.array_equal(first, eager)
+    assert not np.array_equal(second, eager)
+    assert np.array_equal(state, [1, 2])
+    states = np.array([[1, 0], [2, 0]], "uint32")
+    batched = jax.vmap(twice)(states)[0]
+    assert np.array_equal(batched[0], eager)
+    assert not np.array_equal(batched[1], eager)

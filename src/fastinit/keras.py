@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 try:
@@ -57,15 +58,36 @@ IdentityInitializer, STFTInitializer = Identity, STFT
 
 
 def _key(seed: Any, initial: Any) -> Key:
-    """The key of one call of an initializer.
+    """The key of one call of an initializer whose seed is no SeedGenerator.
 
-    An int gives the same key every time, a SeedGenerator its next state. Without a seed every call has a new key, drawn from
-    Python's `random`, which keras.utils.set_random_seed sets: two layers that share the object differ.
+    An int gives the same key every time. Without a seed every call has a new key, drawn from Python's `random`, which
+    keras.utils.set_random_seed sets: two layers that share the object differ.
     """
-    if isinstance(seed, _keras.random.SeedGenerator):
-        first, count = (int(word) % 2**64 for word in np.asarray(_keras.ops.convert_to_numpy(seed.next())))
-        return Key(first) / count
     return Key(random.getrandbits(64) if initial is None else seed % 2**64)
+
+
+def _key_of(state: Any) -> Key:
+    """The key of the state of a SeedGenerator: its seed, and how often it was asked."""
+    first, count = (int(word) % 2**64 for word in np.asarray(state))
+    return Key(first) / count
+
+
+def _is_traced(tensor: Any) -> bool:
+    """Whether a tensor of the JAX backend has no value yet."""
+    if _keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return isinstance(tensor, jax.core.Tracer)
+
+
+def _when_it_runs(make: Callable[[Key], Any], state: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    """The tensor of a traced state of a SeedGenerator, made on the host when the trace runs."""
+    import jax
+
+    return jax.pure_callback(
+        lambda words: make(_key_of(words)), jax.ShapeDtypeStruct(shape, dtype), state, vmap_method="sequential"
+    )
 
 
 def _number(value: Any) -> Any:
@@ -83,16 +105,26 @@ class _FromStream:
         """The law of the elements of a tensor of `shape`."""
         raise NotImplementedError
 
-    def _draw(self, shape: tuple[int, ...], dtype: str) -> Any:
+    def _maker(self, shape: tuple[int, ...], dtype: str) -> Callable[[Key], Any]:
+        """The function from a key to the array. What it needs of the backend is read now, not inside of a callback."""
         law, parameters = self._law(shape)
         if law == "uniform" and parameters[0] == parameters[1]:
             law, parameters = "normal", (parameters[0], 0.0)
-        return draw(law, parameters, shape, _key(self.seed, self._init_seed), dtype, None)
+        return lambda key: draw(law, parameters, shape, key, dtype, None)
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         """A tensor of `shape`, of Keras's default float type if `dtype` is not given."""
         name = _keras.backend.standardize_dtype(dtype)
-        return _keras.ops.convert_to_tensor(self._draw(check_shape(tuple(shape)), name), dtype=name)
+        sizes = check_shape(tuple(shape))
+        make = self._maker(sizes, name)
+        if not isinstance(self.seed, _keras.random.SeedGenerator):
+            key = _key(self.seed, self._init_seed)
+        else:
+            state = self.seed.next()
+            if _is_traced(state):
+                return _when_it_runs(make, state, sizes, name)
+            key = _key_of(_keras.ops.convert_to_numpy(state))
+        return _keras.ops.convert_to_tensor(make(key), dtype=name)
 
 
 class RandomNormal(_FromStream, _theirs.RandomNormal):
@@ -173,13 +205,14 @@ class Orthogonal(_FromStream, _theirs.Orthogonal):
     (product of the others, last).
     """
 
-    def _draw(self, shape: tuple[int, ...], dtype: str) -> Any:
+    def _maker(self, shape: tuple[int, ...], dtype: str) -> Callable[[Key], Any]:
         if len(shape) < 2:
             raise ValueError(
                 "The tensor to initialize must be at least two-dimensional. "
                 f"Received: shape={shape} of rank {len(shape)}."
             )
-        return _Haar(gain=_number(self.gain))(shape, dtype, key=_key(self.seed, self._init_seed))
+        initializer = _Haar(gain=_number(self.gain))
+        return lambda key: initializer(shape, dtype, key=key)
 
 
 OrthogonalInitializer = Orthogonal
