@@ -273,6 +273,44 @@ def test_empty(name):
 def test_zero_dimensional(name):
     assert getattr(ours, name)()(KEY, ()).shape == ()
 
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("scale", [[1.0, 2.0], [[1.0], [2.0], [-3.0]]])
+def test_an_array_of_scales_multiplies(name, scale):
+    unit = np.asarray(getattr(ours, name)(1.0)(KEY, (3, 2)))
+    for given in (jnp.array(scale), scale):
+        assert np.allclose(getattr(ours, name)(given)(KEY, (3, 2)), unit * np.array(scale), rtol=1e-6)
+    assert np.allclose(jax.jit(lambda s: getattr(ours, name)(s)(KEY, (3, 2)))(jnp.array(scale)), unit * np.array(scale))
+    reference = getattr(theirs, name)(jnp.array(scale), jnp.bfloat16)
+    got = getattr(ours, name)(jnp.array(scale), jnp.bfloat16)
+    for shape in ((3, 2), (1, 1)):
+        assert got(KEY, shape).shape == reference(KEY, shape).shape
+        assert got(KEY, shape).dtype == jnp.bfloat16
+
+
+def test_an_array_of_scales_of_variances_and_matrices():
+    scale = jnp.array([1.0, 4.0])
+    unit = np.asarray(ours.variance_scaling(1.0, "fan_in", "normal")(KEY, (3, 2)))
+    assert np.allclose(ours.variance_scaling(scale, "fan_in", "normal")(KEY, (3, 2)), unit * [1, 2], rtol=1e-6)
+    assert np.allclose(ours.orthogonal(scale)(KEY, (3, 2)), ours.orthogonal()(KEY, (3, 2)) * scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_an_int_is_the_shape_of_a_vector(name):
+    for shape in (3, np.int64(3)):
+        assert np.array_equal(getattr(ours, name)()(KEY, shape), getattr(ours, name)()(KEY, (3,)))
+
+
+@pytest.mark.parametrize("distribution", ["normal", "truncated_normal", "uniform"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
+def test_no_variance_is_zeros(distribution, dtype):
+    x = ours.variance_scaling(0.0, "fan_in", distribution, dtype=dtype)(KEY, (3, 2))
+    assert x.dtype == dtype
+    assert not x.any()
+    with pytest.raises(ValueError, match="scale: expected a number >= 0, got -1"):
+        ours.variance_scaling(-1.0, "fan_in", distribution, dtype=dtype)(KEY, (3, 2))
+
+
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 @pytest.mark.parametrize("distribution", ["normal", "uniform", "truncated_normal"])
 def test_complex_numbers_have_the_variance_that_is_asked_for(distribution, dtype):
@@ -361,6 +399,32 @@ def test_a_traced_scale():
     assert np.isclose(gradient, np.asarray(ours.normal(1.0)(KEY, (50,))).sum(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["orthogonal", "delta_orthogonal"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_traced_scale_of_a_matrix(name, dtype):
+    def draw(scale):
+        return getattr(ours, name)(scale, dtype=dtype)(KEY, shape_for(name))
+
+    assert np.allclose(jax.jit(draw)(2.0).astype("float32"), draw(2.0).astype("float32"), rtol=1e-2, atol=1e-6)
+    assert jax.jit(draw)(2.0).dtype == dtype
+    assert np.isfinite(jax.grad(lambda s: draw(s).sum().astype("float32"))(2.0))
+
+
+def test_traced_bounds():
+    def draw(bound, key=KEY):
+        return ours.truncated_normal(3.0, None, -bound, bound)(key, (50, 4))
+
+    bound = jnp.float32(0.5)
+    assert np.array_equal(jax.jit(draw)(bound), draw(0.5))
+    batched = jax.vmap(draw)(jnp.array([0.5, 1.0]))
+    assert np.array_equal(batched, np.stack([draw(0.5), draw(1.0)]))
+    keys = jax.random.split(KEY, 2)
+    assert np.array_equal(jax.vmap(draw, (None, 0))(bound, keys), np.stack([draw(0.5, key) for key in keys]))
+    assert jax.eval_shape(draw, bound).shape == (50, 4)
+    with pytest.raises(TypeError, match="lower, upper: expected scalars"):
+        draw(jnp.ones(4))
+
+
 def test_gradients_go_past_an_initializer():
     def loss(x, key):
         return (ours.normal(1.0)(key, (4,)) * x).sum()
@@ -412,6 +476,23 @@ with jax.set_mesh(mesh):
     out = ours.he_normal()(key, (8, 12), out_sharding=P("x", "y"))
     assert out.sharding.is_equivalent_to(NamedSharding(mesh, P("x", "y")), 2)
     assert np.array_equal(out, ours.he_normal()(key, (8, 12)))
+he = ours.he_normal()
+whole, keys = np.asarray(he(key, (8, 12))), jax.random.split(key, 2)
+for kind in (jax.sharding.AxisType.Explicit, jax.sharding.AxisType.Auto):
+    mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(kind,) * 2)
+    with jax.set_mesh(mesh):
+        for spec in (P("x", "y"), P(None, "x"), P(), None):
+            out = jax.jit(lambda k: he(k, (8, 12), out_sharding=spec))(key)
+            assert out.sharding.is_equivalent_to(NamedSharding(mesh, spec or P()), 2), (kind, spec, out.sharding)
+            assert np.array_equal(out, whole)
+        out = jax.jit(lambda k: he(k, (8, 12), out_sharding=NamedSharding(mesh, P("x"))))(key)
+        assert np.array_equal(out, whole)
+        scaled = jax.jit(lambda s: ours.orthogonal(s)(key, (8, 12), out_sharding=P("x", "y")))(2.0)
+        assert np.allclose(scaled, ours.orthogonal(2.0)(key, (8, 12)), rtol=1e-6)
+        for transform in (jax.vmap, lambda f: jax.jit(jax.vmap(f))):
+            out = transform(lambda k: he(k, (8, 12), out_sharding=P("x", "y")))(keys)
+            assert np.array_equal(out[0], he(keys[0], (8, 12)))
+            assert out.sharding.spec == P(None, "x", "y")
 explicit = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
 with jax.set_mesh(explicit):
     out = ours.he_normal()(key, (8, 12), out_sharding=P("x"))

@@ -97,28 +97,64 @@ def _sharding(out_sharding: Any) -> Any:
     return out_sharding
 
 
-def _batch(make: Make, shape: Shape, dtype: np.dtype[Any], words: Any) -> Any:
-    """What the host does for a trace: one array for each key of a batch."""
-    words = np.asarray(words)
+def _shape(shape: Any) -> Shape:
+    """A shape as JAX takes it: any sequence of ints, or one int."""
+    return check_shape(tuple(shape) if hasattr(shape, "__iter__") else shape)
+
+
+def _batch(of_operands: Callable[..., Make], shape: Shape, dtype: np.dtype[Any], words: Any, *operands: Any) -> Any:
+    """What the host does for a trace: one array for each key of a batch, with the numbers that belong to it."""
+    words, numbers = np.asarray(words), [np.asarray(operand) for operand in operands]
     if words.ndim == 1:
-        return make(_key(words), shape, dtype.name, None)
+        return of_operands(*map(float, numbers))(_key(words), shape, dtype.name, None)
     out = np.empty(words.shape[:-1] + shape, dtype)
     for i in np.ndindex(words.shape[:-1]):
-        out[i] = make(_key(words[i]), shape, dtype.name, None)
+        out[i] = of_operands(*(float(number[i]) for number in numbers))(_key(words[i]), shape, dtype.name, None)
     return out
 
 
-def _array(make: Make, key: Any, shape: Shape, dtype: np.dtype[Any], out_sharding: Any) -> Any:
-    """The array of a key, made now or when the trace runs."""
+def _laid_out(array: Any, out_sharding: Any) -> Any:
+    """An array of a callback in a sharding; in none, on all devices of the mesh that is set.
+
+    JAX gives the result of a callback to one device, which a program of a mesh cannot return. A mesh of explicit axes
+    takes only reshard, one of automatic axes only constraints.
+    """
+    mesh = getattr(out_sharding, "mesh", None)
+    if mesh is None:
+        mesh = _jax.sharding.get_abstract_mesh()
+    kinds = set(mesh.axis_types)
+    if out_sharding is None:
+        if mesh.empty or _jax.sharding.AxisType.Manual in kinds:
+            return array
+        out_sharding = _jax.sharding.PartitionSpec()
+    if kinds == {_jax.sharding.AxisType.Explicit}:
+        return _jax.sharding.reshard(array, out_sharding)
+    return _jax.lax.with_sharding_constraint(array, out_sharding)
+
+
+def _array(
+    of_operands: Callable[..., Make],
+    key: Any,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    out_sharding: Any,
+    operands: tuple[Any, ...] = (),
+) -> Any:
+    """The array of a key, made now or when the trace runs. `operands` are numbers of its law, which may be traced."""
     words = _words(key)
-    if isinstance(words, _jax.core.Tracer):
-        result = _jax.pure_callback(
-            functools.partial(_batch, make, shape, dtype),
-            _jax.ShapeDtypeStruct(shape, dtype),
-            words,
-            vmap_method="expand_dims",
-        )
-        return result if out_sharding is None else _jax.lax.with_sharding_constraint(result, out_sharding)
+    if not _is_traced(*operands):
+        make = of_operands(*map(float, operands))
+        of_operands, operands = (lambda: make), ()
+    if _is_traced(words, *operands):
+        host = functools.partial(_batch, of_operands, shape, dtype)
+
+        def traced(*values: Any) -> Any:
+            result = _jax.ShapeDtypeStruct(shape, dtype)
+            return _laid_out(_jax.pure_callback(host, result, *values, vmap_method="broadcast_all"), out_sharding)
+
+        if not _jax.sharding.get_abstract_mesh().empty:
+            traced = _jax.jit(traced)  # vmap alone would run the callback by itself, and there it cannot be laid out
+        return traced(words, *operands)
     ours = _key(np.asarray(words))
     if out_sharding is None:
         return _jax.device_put(make(ours, shape, dtype.name, None), may_alias=True)
@@ -189,19 +225,20 @@ def _of_complex_law(std: float, distribution: str) -> Make:
 
 
 def _scaled(
-    of_scale: Callable[[float], Make],
+    of_scale: Callable[..., Make],
     scale: Any,
     key: Any,
     shape: Any,
     dtype: np.dtype[Any],
     out_sharding: Any,
+    operands: tuple[Any, ...] = (),
 ) -> Any:
-    """The array of the law of a scale. A scale that is traced multiplies the array of scale 1."""
-    sizes = check_shape(tuple(shape))
-    if not _is_traced(scale):
-        return _array(of_scale(float(scale)), key, sizes, dtype, out_sharding)
+    """The array of the law of a scale. A scale that is traced, or has axes, multiplies the array of scale 1."""
+    sizes = _shape(shape)
+    if not _is_traced(scale) and np.ndim(scale) == 0:
+        return _array(functools.partial(of_scale, float(scale)), key, sizes, dtype, out_sharding, operands)
     working = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
-    unit = _array(of_scale(1.0), key, sizes, working, out_sharding)
+    unit = _array(functools.partial(of_scale, 1.0), key, sizes, working, out_sharding, operands)
     return (unit * jnp.asarray(scale, working)).astype(dtype)
 
 
@@ -210,7 +247,7 @@ def uniform(scale: Any = 1e-2, dtype: Any = None) -> Any:
 
     Parameters
     ----------
-    scale : float or scalar array, default 0.01
+    scale : float or array, default 0.01
     dtype : dtype, optional
         The default of the function: float32, float64, float16 or bfloat16; JAX's default float type if not given.
 
@@ -232,7 +269,7 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Any:
 
     Parameters
     ----------
-    stddev : float or scalar array, default 0.01
+    stddev : float or array, default 0.01
     dtype : dtype, optional
         As for `uniform`, or complex64 or complex128, with E |z|^2 = stddev^2.
 
@@ -258,12 +295,12 @@ def truncated_normal(stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0, u
 
     Parameters
     ----------
-    stddev : float or scalar array, default 0.01
+    stddev : float or array, default 0.01
         Before truncation: what is drawn has 0.8796 of it for the default bounds.
     dtype : dtype, optional
         As for `uniform`.
-    lower, upper : float, defaults -2 and 2
-        In standard deviations.
+    lower, upper : float or scalar array, defaults -2 and 2
+        In standard deviations. Traced ones go to the host when the trace runs, and have no derivatives.
 
     Returns
     -------
@@ -273,8 +310,13 @@ def truncated_normal(stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0, u
 
     def init(key: Any, shape: Any, dtype: Any = dtype, out_sharding: Any = None) -> Any:
         name = _floating(dtype, "truncated_normal")
-        bounds = float(lower), float(upper)
-        return _scaled(lambda s: _of_law("truncated_normal", (0.0, s, *bounds)), stddev, key, shape, name, out_sharding)
+        if np.ndim(lower) or np.ndim(upper):
+            raise TypeError(f"lower, upper: expected scalars, got shapes {np.shape(lower)} and {np.shape(upper)}")
+
+        def of_std(std: float, low: float, high: float) -> Make:
+            return _of_law("truncated_normal", (0.0, std, low, high))
+
+        return _scaled(of_std, stddev, key, shape, name, out_sharding, (lower, upper))
 
     return init
 
@@ -322,8 +364,8 @@ def variance_scaling(
 
     Parameters
     ----------
-    scale : float
-        Greater than 0.
+    scale : float or array
+        At least 0. An array multiplies, as JAX's does.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
     distribution : {"truncated_normal", "normal", "uniform"}
         "normal" is not truncated. Complex numbers are uniform in a disk, and truncated by their modulus.
@@ -345,23 +387,24 @@ def variance_scaling(
 
     def init(key: Any, shape: Any, dtype: Any = dtype, out_sharding: Any = None) -> Any:
         name = _floating(dtype, "variance_scaling", or_complex=True)
-        sizes = check_shape(tuple(shape))
+        sizes = _shape(shape)
         fans = _fans(sizes, in_axis, out_axis, batch_axis)
         if mode not in _DENOMINATORS:
             raise ValueError(f"invalid mode for variance scaling initializer: {mode}")
         if distribution not in ("truncated_normal", "normal", "uniform"):
             raise ValueError(f"invalid distribution for variance scaling initializer: {distribution}")
-        if not _is_traced(scale) and not scale > 0:
-            raise ValueError(f"scale: expected a number > 0, got {scale}")
+        is_number = not _is_traced(scale) and np.ndim(scale) == 0
+        if is_number and not scale >= 0:
+            raise ValueError(f"scale: expected a number >= 0, got {scale}")
         denominator = _DENOMINATORS[mode](*fans)
 
         def of_root(root: float) -> Make:
             # Of the square root, as that is what multiplies an array.
             if name.kind == "c":
                 return _of_complex_law(root, distribution)
-            return _of_law(*law_of_variance(root * root, distribution))
+            return _of_law(*law_of_variance(root * root, distribution)) if root else _of_law("normal", (0.0, 0.0))
 
-        root = jnp.sqrt(scale / denominator) if _is_traced(scale) else math.sqrt(scale / denominator)
+        root = math.sqrt(scale / denominator) if is_number else jnp.sqrt(jnp.asarray(scale) / denominator)
         return _scaled(of_root, root, key, sizes, name, out_sharding)
 
     return init
@@ -419,7 +462,7 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> An
 
     Parameters
     ----------
-    scale : float, default 1
+    scale : float or array, default 1
     column_axis : int, default -1
         Axis of the columns; the others together are the rows.
     dtype : dtype, optional
@@ -431,16 +474,19 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> An
         ``init(key, shape, dtype=dtype, out_sharding=None)``; the shape has at least two axes.
     """
 
-    def make(key: Key, shape: Shape, dtype: str, index: Any) -> Any:
-        whole = _matrix(key, shape, column_axis, float(scale), dtype)
+    def of_scale(scale: float) -> Make:
+        return functools.partial(make, scale)
+
+    def make(scale: float, key: Key, shape: Shape, dtype: str, index: Any) -> Any:
+        whole = _matrix(key, shape, column_axis, scale, dtype)
         return np.ascontiguousarray(whole if index is None else whole[index])
 
     def init(key: Any, shape: Any, dtype: Any = dtype, out_sharding: Any = None) -> Any:
         name = _floating(dtype, "orthogonal")
-        sizes = check_shape(tuple(shape))
+        sizes = _shape(shape)
         if len(sizes) < 2:
             raise ValueError("orthogonal initializer requires at least a 2D shape")
-        return _array(make, key, sizes, name, out_sharding)
+        return _scaled(of_scale, scale, key, sizes, name, out_sharding)
 
     return init
 
@@ -460,20 +506,23 @@ def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None)
         with in <= out.
     """
 
-    def make(key: Key, shape: Shape, dtype: str, index: Any) -> Any:
+    def of_scale(scale: float) -> Make:
+        return functools.partial(make, scale)
+
+    def make(scale: float, key: Key, shape: Shape, dtype: str, index: Any) -> Any:
         whole = np.zeros(shape, dtype)
         centre = tuple((size - 1) // 2 for size in shape[:-2])
         if 0 not in shape:
-            whole[centre] = _matrix(key, shape[-2:], column_axis, float(scale), dtype)
+            whole[centre] = _matrix(key, shape[-2:], column_axis, scale, dtype)
         return whole if index is None else np.ascontiguousarray(whole[index])
 
     def init(key: Any, shape: Any, dtype: Any = dtype, out_sharding: Any = None) -> Any:
         name = _floating(dtype, "delta_orthogonal")
-        sizes = check_shape(tuple(shape))
+        sizes = _shape(shape)
         if len(sizes) not in (3, 4, 5):
             raise ValueError("Delta orthogonal initializer requires a 3D, 4D or 5D shape.")
         if sizes[-1] < sizes[-2]:
             raise ValueError("`fan_in` must be less or equal than `fan_out`. ")
-        return _array(make, key, sizes, name, out_sharding)
+        return _scaled(of_scale, scale, key, sizes, name, out_sharding)
 
     return init
