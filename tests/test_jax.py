@@ -295,6 +295,22 @@ def test_an_array_of_scales_of_variances_and_matrices():
     assert np.allclose(ours.orthogonal(scale)(KEY, (3, 2)), ours.orthogonal()(KEY, (3, 2)) * scale, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda m: m.normal(math.inf)(KEY, (3,)), ValueError),
+        (lambda m: m.normal(math.nan)(KEY, (3,)), ValueError),
+        (lambda m: m.truncated_normal(1.0, None, 1.0, 1.0)(KEY, (3,)), ValueError),
+        (lambda m: m.orthogonal(dtype="complex64")(KEY, (3, 3)), ValueError),
+        (lambda m: m.delta_orthogonal(dtype="complex64")(KEY, (3, 3, 3)), ValueError),
+    ],
+)
+def test_refuses_what_they_accept(call, error):
+    call(theirs)
+    with pytest.raises(error):
+        call(ours)
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_an_int_is_the_shape_of_a_vector(name):
     for shape in (3, np.int64(3)):

@@ -394,6 +394,16 @@ def test_the_other_backend():
     assert " passed" in run.stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("RandomUniform", {"minval": 1.0, "maxval": 0.0}), ("RandomNormal", {"stddev": -1.0}),
+     ("RandomNormal", {"stddev": math.inf})],
+)  # fmt: skip
+def test_refuses_parameters_out_of_range(name, options):
+    with pytest.raises(ValueError, match="expected"):
+        getattr(ours, name)(**options)((2,))
+
+
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="a trace of the JAX backend")
 @pytest.mark.parametrize("name", ["HeNormal", "RandomUniform", "Orthogonal"])
 def test_a_seed_generator_under_a_trace(name):

@@ -155,6 +155,22 @@ def test_non_finite_parameters_are_refused():
     assert not tensor.any()
 
 
+def test_refused_otherwise_than_they_do():
+    for call, theirs_is, ours_is in (
+        (lambda m: m.normal_(torch.zeros(3), std=math.nan), RuntimeError, ValueError),
+        (lambda m: m.trunc_normal_(torch.zeros(3), std=-1.0), None, RuntimeError),
+        (lambda m: m.dirac_(torch.zeros(4, 4, 3), -1), None, ValueError),
+        (lambda m: m.ones_([1.0]), AttributeError, TypeError),
+    ):
+        if theirs_is is None:
+            call(theirs)
+        else:
+            with pytest.raises(theirs_is):
+                call(theirs)
+        with pytest.raises(ours_is):
+            call(init)
+
+
 def test_a_key_or_generator_of_another_kind():
     with pytest.raises(TypeError, match=r"fastinit\.Key"):
         init.normal_(torch.zeros(3), key=7)
@@ -234,6 +250,13 @@ def test_a_draw_takes_64_bits_whatever_the_size():
         init.normal_(torch.empty(n), generator=generator)
         states.append(generator.get_state())
     assert torch.equal(*states)
+
+
+def test_one_number_takes_nothing_from_the_generator():
+    before = torch.get_rng_state()
+    init.uniform_(torch.empty(3), 1.0, 1.0)
+    init.xavier_uniform_(torch.empty(3, 3), 0.0)
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_longer_tensor_begins_with_the_shorter_one():

@@ -216,6 +216,15 @@ def test_unpatch_leaves_what_users_imported(clean):
         del sys.modules["a_users_module"]
 
 
+def test_a_local_name_bound_while_patched_stays_routed(clean):
+    with init.patched():
+        held = [theirs.normal_]
+    torch.manual_seed(0)
+    after = held[0](torch.empty(5))
+    torch.manual_seed(0)
+    assert torch.equal(after, init.normal_(torch.empty(5)))
+
+
 def test_patched_modules_can_still_be_built_on_meta(clean):
     with init.patched():
         with torch.device("meta"):

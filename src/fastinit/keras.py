@@ -1,7 +1,7 @@
 """The Keras dialect: ``from fastinit import keras as initializers`` stands where ``from keras import initializers`` stood.
 
-The random classes are subclasses of Keras's own that draw from the stream of fastinit: the same arguments, attributes,
-configuration and errors, and values that are the same on every backend and machine. They are registered as
+The random classes are subclasses of Keras's own that draw from the stream of fastinit: the same arguments, attributes
+and configuration, and values that are the same on every backend and machine. They are registered as
 ``"fastinit>HeNormal"`` and ``"fastinit>he_normal"``: saved models load again wherever this module was imported, and those
 strings stand wherever Keras takes the name of an initializer. What draws nothing (`Zeros`, `Constant`, ...) is Keras's own.
 docs/dialects.md lists where the two differ.

@@ -1,6 +1,6 @@
 """The PyTorch dialect: ``from fastinit import torch as init`` stands where ``from torch.nn import init`` stood.
 
-Names, keywords, defaults and errors are those of torch.nn.init; the values are fastinit's, the same on every
+Names, keywords and defaults are those of torch.nn.init; the values are fastinit's, the same on every
 machine and for every memory layout. The seed of a tensor is one 64-bit draw from a torch.Generator, so torch.manual_seed
 governs; ``key=`` names the values instead. `patch` puts these functions in the place of PyTorch's own, inside its
 modules too. docs/dialects.md lists where the two differ.
