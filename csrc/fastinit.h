@@ -139,16 +139,17 @@ double fi_normal_quantile_tail(double p);
 /* ---- Random orthogonal matrices ----------------------------------------------------------- */
 
 /* Columns first .. first+count-1 of the rows x columns matrix of `key`, rows >= columns: orthonormal, exactly Haar
- * distributed, times gain. The bits of a column depend on nothing but key, rows, columns and dtype. */
+ * distributed, times gain. The bits of a column depend on nothing but key, rows, columns, dtype and parts. */
 typedef struct {
     fi_key key;
     size_t rows, columns, first, count;
     double gain;
+    int parts; /* of a number: 1, or 2 of a complex one */
     int transposed;
     void *out; /* OUT (rows, count), or (count, rows) where transposed; row-major */
 } fi_haar_run;
 
-/* dtype: FI_FLOAT32 or FI_FLOAT64. FI_ERR_MEMORY before anything is written. */
+/* dtype: FI_FLOAT32 or FI_FLOAT64, of a part. FI_ERR_MEMORY before anything is written. */
 fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads);
 
 /* ---- The deep stack ---------------------------------------------------------------------- */

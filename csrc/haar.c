@@ -55,20 +55,22 @@ static char *aligned(char *p) { return p + (FI_LINE - (uintptr_t)p % FI_LINE) % 
 
 fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads) {
     if (run->count == 0 || run->rows == 0) return FI_OK;
-    const fi_dist normal = {.law = FI_NORMAL, .b = 1};
+    const fi_dist normal = {.law = FI_NORMAL, .b = 1}, imaginary = {.law = FI_NORMAL, .b = 1, .plane = 2};
     const fi_kernels *kernels = fi_active();
     launch all = {.kernels = kernels->haar[dtype]};
     fi_haar_job *job = &all.job;
     job->run = run;
-    fi_plan_make(&job->plan, &normal, dtype, run->key);
-    job->fill = kernels->fill[job->plan.kernel][dtype];
+    job->parts = (size_t)run->parts;
+    fi_plan_make(&job->plan[0], &normal, dtype, run->key);
+    fi_plan_make(&job->plan[1], &imaginary, dtype, run->key);
+    job->fill = kernels->fill[job->plan[0].kernel][dtype];
     /* Whole tiles of at most 8 rows; a whole last block, so that T's panels are as high as the others. */
-    job->rows = (run->rows + FI_REFLECTIONS - 1) / FI_REFLECTIONS * FI_REFLECTIONS;
-    job->reflections = run->first + run->count;
+    job->rows = (job->parts * run->rows + FI_REFLECTIONS - 1) / FI_REFLECTIONS * FI_REFLECTIONS;
+    job->reflections = job->parts * (run->first + run->count);
     job->blocks = (job->reflections + FI_REFLECTIONS - 1) / FI_REFLECTIONS;
 
     /* A thread costs some 30 us: one for each two million multiply-adds. */
-    const double products = 2.0 * (double)run->rows * (double)job->reflections * (double)run->count;
+    const double products = 2.0 * (double)job->rows * (double)job->reflections * (double)run->count;
     if (threads < 1) threads = 1;
     const unsigned workers = products / 2e6 < threads ? (unsigned)(products / 2e6) + 1 : threads;
 
@@ -81,16 +83,16 @@ fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads) {
     const size_t size = dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float);
     const size_t v = fi_haar_block(job, job->blocks) * size;
     const size_t t = job->blocks * FI_REFLECTIONS * FI_REFLECTIONS * size;
-    const size_t sign = job->blocks * FI_REFLECTIONS * size;
+    const size_t d = job->blocks * FI_REFLECTIONS * size;
     const size_t panels = job->panels * all.kernels->columns * job->rows;
-    const size_t row = job->blocks * FI_REFLECTIONS;
-    const size_t scratch = (panels > row ? panels : row) * size;
-    char *memory = malloc(v + t + sign + workers * (scratch + sizeof(void *)) + FI_LINE);
+    const size_t drawn = job->parts * job->blocks * FI_REFLECTIONS;
+    const size_t scratch = (panels > drawn ? panels : drawn) * size;
+    char *memory = malloc(v + t + d + workers * (scratch + sizeof(void *)) + FI_LINE);
     if (!memory) return FI_ERR_MEMORY;
     char *p = aligned(memory); /* every part but the last is a multiple of a line */
     job->v = p, p += v;
     job->t = p, p += t;
-    job->sign = p, p += sign;
+    job->d = p, p += d;
     char *scratches = p;
     job->scratch = (void **)(p + workers * scratch);
     for (unsigned w = 0; w < workers; w++) job->scratch[w] = scratches + w * scratch;

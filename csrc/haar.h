@@ -9,17 +9,19 @@
 #define FI_REFLECTIONS 64 /* applied together: a part of the arithmetic, so of the bits */
 #define FI_HAAR_PANELS 4  /* of columns that one task makes at most, to read v less often */
 
+/* Sizes are of the real matrix that a complex one is on pairs of numbers: twice as high and wide. */
 typedef struct {
     const fi_haar_run *run;
-    fi_plan plan;    /* standard normals of the stream */
+    size_t parts;    /* of a number */
+    fi_plan plan[2]; /* standard normals of the stream: a real matrix, or real parts and imaginary ones */
     fi_fill_fn fill; /* and what draws them */
     size_t rows;        /* of the matrix, rounded up to whole tiles */
     size_t reflections; /* that the wanted columns need: up to the last of them */
     size_t blocks;
     size_t panels; /* of columns that one task makes */
     /* v: the reflections' vectors. Block k has rows FI_REFLECTIONS * k to the end, in column panels (see
-     * gemm_template.h). t: one triangle T a block, panels too. sign: D, one a column. */
-    void *v, *t, *sign;
+     * gemm_template.h). t: one triangle T a block, panels too. d: D, one number a column. */
+    void *v, *t, *d;
     void **scratch; /* for each worker */
 } fi_haar_job;
 
@@ -27,7 +29,7 @@ struct fi_haar_kernels {
     size_t columns; /* of a panel */
     /* Rows begin .. end-1 of all blocks, drawn. */
     void (*draw)(const fi_haar_job *job, unsigned worker, size_t begin, size_t end);
-    /* From the normals of a block to its reflections, its signs and its triangle. */
+    /* From the normals of a block to its reflections, its part of D and its triangle. */
     void (*reflect)(const fi_haar_job *job, size_t block);
     /* Group g of panels of wanted columns, to the output. */
     void (*apply)(const fi_haar_job *job, unsigned worker, size_t group);

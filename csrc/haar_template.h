@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Random reflections and their product. Reflection j is I - tau v v^T with v made of the normals x of elements (j.., j):
- * v = x + sign(x_0) |x| e_0 maps x to -sign(x_0) |x| e_0 without cancellation. The 64 reflections of a block
+ * v = x + sign(x_0) |x| e_0 maps x to -sign(x_0) |x| e_0 without cancellation. A complex matrix is here a real one, as a
+ * number z is the matrix (re -im; im re) of its products with pairs (re; im). Its reflection I - tau v v^H, with
+ * x_0 / |x_0| for the sign, is then the product of the two real ones of the pair of columns that v becomes, as these are
+ * orthogonal: all that follows knows nothing of complex numbers, at four multiply-adds a product. The 64 reflections of a block
  * are I - V T V^T with a triangle T (Schreiber & Van Loan, "A storage-efficient WY representation", 1989), so that
  * nearly all of the work is in matrix products. Columns of the result are made a panel at a time, from the last
  * block that reaches them to the first: a panel asks for nothing but v, and its bits depend on no other.
@@ -13,26 +16,42 @@
 #define FI_PANELS (FI_REFLECTIONS / FI_COLUMNS) /* of a block */
 #define FI_CHUNK 128 /* rows of v and of a panel of columns that stay in the first cache levels */
 
-/* Rows begin .. end-1 of the lower triangle, from the stream to the panels of all blocks. */
-static void FI_REAL(haar_draw)(const fi_haar_job *job, unsigned worker, size_t begin, size_t end) {
-    real *row = job->scratch[worker];
-    for (size_t i = begin; i < end; i++) {
-        const size_t live = i / FI_REFLECTIONS + 1 < job->blocks ? i / FI_REFLECTIONS + 1 : job->blocks;
-        size_t drawn = 0; /* zero: above the diagonal, in columns that nobody needs, in padding rows */
-        if (i < job->run->rows) drawn = i + 1 < job->reflections ? i + 1 : job->reflections;
-        job->fill(&job->plan, row, (uint64_t)i * job->run->columns, drawn);
-        memset(row + drawn, 0, (live * FI_REFLECTIONS - drawn) * sizeof(real));
-        for (size_t k = 0; k < live; k++) {
-            const size_t height = job->rows - k * FI_REFLECTIONS;
-            real *v = (real *)job->v + fi_haar_block(job, k) + (i - k * FI_REFLECTIONS) * FI_COLUMNS;
-            for (size_t p = 0; p < FI_PANELS; p++)
-                memcpy(v + p * height * FI_COLUMNS, row + k * FI_REFLECTIONS + p * FI_COLUMNS,
-                       FI_COLUMNS * sizeof(real));
-        }
+/* Row i of the first `live` blocks, to their panels. */
+FI_INLINE void FI_REAL(haar_scatter)(const fi_haar_job *job, size_t i, size_t live, const real *row) {
+    for (size_t k = 0; k < live; k++) {
+        const size_t height = job->rows - k * FI_REFLECTIONS;
+        real *v = (real *)job->v + fi_haar_block(job, k) + (i - k * FI_REFLECTIONS) * FI_COLUMNS;
+        for (size_t p = 0; p < FI_PANELS; p++)
+            memcpy(v + p * height * FI_COLUMNS, row + k * FI_REFLECTIONS + p * FI_COLUMNS,
+                   FI_COLUMNS * sizeof(real));
     }
 }
 
-/* Columns of one panel: |x|^2 in double, v_0, tau and the sign of D. */
+/* Rows begin .. end-1 of the lower triangle, from the stream to the panels of all blocks. */
+static void FI_REAL(haar_draw)(const fi_haar_job *job, unsigned worker, size_t begin, size_t end) {
+    real *row = job->scratch[worker], *numbers = row + job->blocks * FI_REFLECTIONS;
+    for (size_t i = begin; i < end; i += job->parts) {
+        const size_t live = i / FI_REFLECTIONS + 1 < job->blocks ? i / FI_REFLECTIONS + 1 : job->blocks;
+        const size_t number = i / job->parts, last = job->reflections / job->parts;
+        size_t drawn = 0; /* zero: above the diagonal, in columns that nobody needs, in padding rows */
+        if (number < job->run->rows) drawn = number + 1 < last ? number + 1 : last;
+        memset(row + job->parts * drawn, 0, (live * FI_REFLECTIONS - job->parts * drawn) * sizeof(real));
+        const uint64_t element = (uint64_t)number * job->run->columns;
+        if (job->parts == 1) {
+            job->fill(&job->plan[0], row, element, drawn);
+            FI_REAL(haar_scatter)(job, i, live, row);
+            continue;
+        }
+        job->fill(&job->plan[0], numbers, element, drawn);
+        job->fill(&job->plan[1], numbers + drawn, element, drawn);
+        for (size_t c = 0; c < drawn; c++) row[2 * c] = numbers[c], row[2 * c + 1] = -numbers[drawn + c];
+        FI_REAL(haar_scatter)(job, i, live, row);
+        for (size_t c = 0; c < drawn; c++) row[2 * c] = numbers[drawn + c], row[2 * c + 1] = numbers[c];
+        FI_REAL(haar_scatter)(job, i + 1, live, row);
+    }
+}
+
+/* Columns of one panel: |x|^2 in double, v_0, tau and the part of D. */
 static void FI_REAL(haar_panel)(const fi_haar_job *job, real *v, size_t column, size_t p, double *tau) {
     const size_t height = job->rows - column / FI_REFLECTIONS * FI_REFLECTIONS;
     double squares[FI_COLUMNS] = {0};
@@ -41,18 +60,29 @@ static void FI_REAL(haar_panel)(const fi_haar_job *job, real *v, size_t column, 
             const double x = v[r * FI_COLUMNS + c];
             squares[c] += x * x;
         }
-    for (size_t c = 0; c < FI_COLUMNS; c++) {
+    /* D has the phases of the diagonal of R in x = QR: then the law of Q D is Haar's (Mezzadri 2007). tau is made of v as
+     * it was rounded: the reflection is then orthogonal to the last bits of tau. */
+    for (size_t c = 0; c < FI_COLUMNS; c += job->parts) {
         const size_t j = column + c;
-        tau[c] = 0;
+        real *d = (real *)job->d + j, *diagonal = &v[(p * FI_COLUMNS + c) * FI_COLUMNS + c];
+        for (size_t part = 0; part < job->parts; part++) tau[c + part] = 0;
         if (j >= job->reflections) continue;
-        real *diagonal = &v[(p * FI_COLUMNS + c) * FI_COLUMNS + c];
-        const double x0 = *diagonal, norm = sqrt(squares[c]);
-        *diagonal = (real)(x0 < 0 ? x0 - norm : x0 + norm);
-        /* D has the signs of the diagonal of R in x = QR: then the law of Q D is Haar's (Mezzadri 2007). */
-        ((real *)job->sign)[j] = x0 < 0 ? 1 : -1;
-        /* From v as it was rounded: the reflection is then orthogonal to the last bits of tau. */
-        const double v0 = *diagonal;
-        tau[c] = 2 / (squares[c] - x0 * x0 + v0 * v0);
+        const double x0 = diagonal[0], norm = sqrt(squares[c]);
+        if (job->parts == 1) {
+            diagonal[0] = (real)(x0 < 0 ? x0 - norm : x0 + norm);
+            d[0] = x0 < 0 ? 1 : -1;
+            const double v0 = diagonal[0];
+            tau[c] = 2 / (squares[c] - x0 * x0 + v0 * v0);
+            continue;
+        }
+        const double y0 = diagonal[FI_COLUMNS], modulus = sqrt(x0 * x0 + y0 * y0); /* no normal is 0 */
+        d[0] = (real)(-x0 / modulus);
+        d[1] = (real)(-y0 / modulus);
+        diagonal[0] = diagonal[FI_COLUMNS + 1] = (real)(x0 + x0 / modulus * norm);
+        diagonal[FI_COLUMNS] = (real)(y0 + y0 / modulus * norm);
+        diagonal[1] = -diagonal[FI_COLUMNS];
+        const double v0 = diagonal[0], w0 = diagonal[FI_COLUMNS];
+        tau[c] = tau[c + 1] = 2 / (squares[c] - (x0 * x0 + y0 * y0) + (v0 * v0 + w0 * w0));
     }
 }
 
@@ -140,6 +170,19 @@ static void FI_REAL(haar_block)(const fi_haar_job *job, size_t block, real *q, s
             }
 }
 
+/* A panel of `width` finished columns to the output, from its column `from` on. `parts` is a constant where inlined. */
+FI_INLINE void FI_REAL(haar_write)(const fi_haar_run *run, const real *q, size_t from, size_t width, const size_t parts) {
+    const real gain = (real)run->gain;
+    real *out = run->out;
+    for (size_t r = 0; r < run->rows; r++)
+        for (size_t part = 0; part < parts; part++, q += FI_COLUMNS) {
+            if (run->transposed)
+                for (size_t c = 0; c < width; c++) out[((from + c) * run->rows + r) * parts + part] = gain * q[c];
+            else
+                for (size_t c = 0; c < width; c++) out[(r * run->count + from + c) * parts + part] = gain * q[c];
+        }
+}
+
 static void FI_REAL(haar_apply)(const fi_haar_job *job, unsigned worker, size_t group) {
     const fi_haar_run *run = job->run;
     const size_t whole = job->panels * FI_COLUMNS, from = group * whole;
@@ -147,25 +190,19 @@ static void FI_REAL(haar_apply)(const fi_haar_job *job, unsigned worker, size_t 
     const size_t panels = (width + FI_COLUMNS - 1) / FI_COLUMNS, pitch = job->rows * FI_COLUMNS;
     real *q = job->scratch[worker];
     memset(q, 0, panels * pitch * sizeof(real));
-    for (size_t c = 0; c < width; c++) {
-        const size_t j = run->first + from + c;
-        q[c / FI_COLUMNS * pitch + j * FI_COLUMNS + c % FI_COLUMNS] = ((const real *)job->sign)[j];
-    }
-    for (size_t k = (run->first + from + width - 1) / FI_REFLECTIONS + 1; k-- > 0;)
+    for (size_t c = 0; c < width; c++)
+        for (size_t part = 0; part < job->parts; part++) {
+            const size_t j = job->parts * (run->first + from + c) + part;
+            q[c / FI_COLUMNS * pitch + j * FI_COLUMNS + c % FI_COLUMNS] = ((const real *)job->d)[j];
+        }
+    for (size_t k = (job->parts * (run->first + from + width) - 1) / FI_REFLECTIONS + 1; k-- > 0;)
         FI_REAL(haar_block)(job, k, q + k * FI_REFLECTIONS * FI_COLUMNS, pitch, panels);
 
-    const real gain = (real)run->gain;
-    real *out = run->out;
     for (size_t p = 0; p < panels; p++) {
-        const size_t n = width - p * FI_COLUMNS < FI_COLUMNS ? width - p * FI_COLUMNS : FI_COLUMNS;
         const size_t column = from + p * FI_COLUMNS;
-        for (size_t r = 0; r < run->rows; r++) {
-            const real *source = q + p * pitch + r * FI_COLUMNS;
-            if (run->transposed)
-                for (size_t c = 0; c < n; c++) out[(column + c) * run->rows + r] = gain * source[c];
-            else
-                for (size_t c = 0; c < n; c++) out[r * run->count + column + c] = gain * source[c];
-        }
+        const size_t n = width - p * FI_COLUMNS < FI_COLUMNS ? width - p * FI_COLUMNS : FI_COLUMNS;
+        if (job->parts == 1) FI_REAL(haar_write)(run, q + p * pitch, column, n, 1);
+        else FI_REAL(haar_write)(run, q + p * pitch, column, n, 2);
     }
 }
 

@@ -10,22 +10,22 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 flags="-O1 -std=c11 -ffp-contract=off -pthread -static -Icsrc"
 
-# Prints what the program found and keeps its stack hashes. $1: a name, the rest: how to run it; $expected: the sets.
+# Prints what the program found and keeps the hashes of its matrices and stacks. $1: a name, the rest: how to run it; $expected: the sets.
 check() {
     local name=$1
     shift
-    "$@" tests/vectors/golden.txt 20000 | tee "$work/$name.out" | grep -v '^stack'
-    grep '^stack' "$work/$name.out" >"$work/$name.stack"
+    "$@" tests/vectors/golden.txt 20000 | tee "$work/$name.out" | grep -v '^haar\|^stack'
+    grep '^haar\|^stack' "$work/$name.out" >"$work/$name.hashes"
     local sets
     sets=$(sed -n 's/^\([a-z0-9]*\): [0-9]* of .*/\1/p' "$work/$name.out" | tr '\n' ' ')
     [ "$sets" = "$expected " ] || { echo "$name: expected the instruction sets $expected, got $sets"; exit 1; }
-    cmp "$work/host.stack" "$work/$name.stack"
+    cmp "$work/host.hashes" "$work/$name.hashes"
 }
 
 gcc $flags tests/c/golden.c csrc/*.c -lm -o "$work/host" &
 aarch64-linux-gnu-gcc $flags tests/c/golden.c csrc/*.c -lm -o "$work/arm"
 wait $!
-"$work/host" tests/vectors/golden.txt 20000 | grep '^stack' >"$work/host.stack"
+"$work/host" tests/vectors/golden.txt 20000 | grep '^haar\|^stack' >"$work/host.hashes"
 echo "AArch64"
 expected="scalar neon" check arm qemu-aarch64 "$work/arm"
 echo "x86-64 without AVX"

@@ -1,8 +1,8 @@
 """Random orthogonal matrices, exactly Haar distributed, from the stream.
 
 A product of random Householder reflections (Stewart, "The efficient generation of random orthogonal matrices",
-1980; the signs: Mezzadri, "How to generate random matrices from the classical compact groups", 2007): no QR
-decomposition, so no LAPACK whose bits depend on the machine, and half the arithmetic.
+1980; the signs, and the phases of unitary ones: Mezzadri, "How to generate random matrices from the classical compact
+groups", 2007): no QR decomposition, so no LAPACK whose bits depend on the machine, and half the arithmetic.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from . import _core
-from .dtypes import new_array
+from .dtypes import new_array, part_of
 from .keys import Key
 from .threads import get_num_threads
 
@@ -37,8 +37,9 @@ def haar(
         Of the whole matrix. A wide matrix is the transpose of the tall one.
     key : Key
         Reflection k is made of the standard normals of elements (k.., k) of the tall matrix.
-    dtype : {"float64", "float32"}
-        Also of the arithmetic: the two agree to the rounding of float32.
+    dtype : {"float64", "float32", "complex128", "complex64"}
+        Also of the arithmetic: the precisions agree to the rounding of float32. A complex matrix is unitary, and its
+        normals are complex.
     gain : float, default 1.0
     first, count : int, optional
         Columns first .. first+count-1 alone (of a wide matrix: those rows); all by default. They need the reflections up to
@@ -47,14 +48,15 @@ def haar(
     Returns
     -------
     ndarray of shape (rows, count), or (count, columns) of a wide matrix
-        Of Q^T Q the elements are within 2e-6 of the identity's in float32, 2e-14 in float64, for up to 4096 rows.
+        Of Q^H Q the elements are within 2e-6 of the identity's in single precision, 2e-14 in double, for up to 4096 rows.
     """
     wide = columns > rows
     length, vectors = (columns, rows) if wide else (rows, columns)
     count = vectors - first if count is None else count
     out = new_array((count, length) if wide else (length, count), dtype)
+    part = part_of(dtype)
     _core.haar(
-        out, _core.DTYPES.index(dtype), length, vectors, first, count, gain, wide, key.seed, key.stream,
-        get_num_threads(),
+        out, _core.DTYPES.index(part or dtype), 2 if part else 1, length, vectors, first, count, gain, wide,
+        key.seed, key.stream, get_num_threads(),
     )  # fmt: skip
     return out

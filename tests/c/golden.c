@@ -3,7 +3,8 @@
  * The golden hashes without Python, for machines that have none here (an emulated AArch64) and for sanitizers:
  *     golden vectors/golden.txt [LARGEST]
  * fills every row of the file, of at most LARGEST elements, on every instruction set of this CPU, by one and by three
- * threads, and compares. Then it propagates through stacks and prints the hashes of all results, which another build must print too.
+ * threads, and compares. Then it makes orthogonal and unitary matrices, propagates through stacks and prints the hashes of all
+ * results, which another build must print too.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -248,6 +249,44 @@ static int check_stacks(int isa) {
     return same;
 }
 
+/* ---- orthogonal matrices ---------------------------------------------------------------- */
+
+/* Tall, of two blocks of reflections that are not whole ones, by two threads; and columns of the wide one. */
+static void haar_hash(int parts, fi_dtype dtype, char text[65]) {
+    enum { ROWS = 101, COLUMNS = 70, FIRST = 13, COUNT = 40 };
+    const size_t number = (size_t)parts * sizes[dtype], whole = ROWS * COLUMNS * number, piece = ROWS * COUNT * number;
+    char *out = malloc(whole), *some = malloc(piece);
+    if (!out || !some) exit(2);
+    fi_haar_run run = {.key = {7, 5}, .rows = ROWS, .columns = COLUMNS, .count = COLUMNS, .gain = 1, .parts = parts, .out = out};
+    if (fi_haar(&run, dtype, 2) != FI_OK) exit(2);
+    run.first = FIRST, run.count = COUNT, run.transposed = 1, run.out = some;
+    if (fi_haar(&run, dtype, 1) != FI_OK) exit(2);
+    sha256 h;
+    sha256_begin(&h);
+    sha256_add(&h, out, whole);
+    sha256_add(&h, some, piece);
+    sha256_end(&h, text);
+    free(out), free(some);
+}
+
+static int check_haar(int isa) {
+    static char expected[2][2][65];
+    int same = 1;
+    for (int dtype = FI_FLOAT32; dtype <= FI_FLOAT64; dtype++)
+        for (int parts = 1; parts <= 2; parts++) {
+            char got[65];
+            haar_hash(parts, (fi_dtype)dtype, got);
+            if (isa == 0) {
+                strcpy(expected[dtype][parts - 1], got);
+                printf("haar %s %d %s\n", dtypes[dtype], parts, got);
+            } else if (strcmp(got, expected[dtype][parts - 1]) != 0) {
+                printf("%s: other bits of orthogonal matrices, %s, parts %d\n", fi_isa_name(), dtypes[dtype], parts);
+                same = 0;
+            }
+        }
+    return same;
+}
+
 int main(int argc, char **argv) {
     int good = 1;
     if (argc != 2 && argc != 3) {
@@ -258,7 +297,7 @@ int main(int argc, char **argv) {
     sha256_constants();
     for (int i = 0; fi_isa_available((size_t)i); i++) {
         fi_isa_select(fi_isa_available((size_t)i));
-        good &= check_stream(argv[1]) & check_stacks(i);
+        good &= check_stream(argv[1]) & check_haar(i) & check_stacks(i);
         fflush(stdout);
     }
     return !good;

@@ -56,13 +56,18 @@ static result fill_block(unsigned threads) {
     return r;
 }
 
-static result haar(unsigned threads) {
-    enum { ROWS = 190, COLUMNS = 150 }; /* 8.6 million multiply-adds */
-    result r = result_of(sizeof(float) * ROWS * COLUMNS);
-    const fi_haar_run run = {.key = {7, 5}, .rows = ROWS, .columns = COLUMNS, .count = COLUMNS, .gain = 1, .out = r.data};
+/* 8.6 million multiply-adds, four times as many of complex numbers. */
+static result haar(unsigned threads, int parts) {
+    enum { ROWS = 190, COLUMNS = 150 };
+    result r = result_of(sizeof(float) * (size_t)parts * ROWS * COLUMNS);
+    const fi_haar_run run = {.key = {7, 5}, .rows = ROWS, .columns = COLUMNS, .count = COLUMNS, .gain = 1, .parts = parts,
+                             .out = r.data};
     if (fi_haar(&run, FI_FLOAT32, threads) != FI_OK) exit(2);
     return r;
 }
+
+static result haar_real(unsigned threads) { return haar(threads, 1); }
+static result haar_complex(unsigned threads) { return haar(threads, 2); }
 
 /* Forward and back, with a residual block, biases and statistics, and the weights stored or drawn: then no weight
  * gradients, but checkpoints. 8.6 million multiply-adds; the batch is of five groups of rows. */
@@ -115,8 +120,9 @@ static result propagate_drawn(unsigned threads) { return propagate(threads, 0); 
 static const struct {
     const char *name;
     result (*call)(unsigned threads);
-} calls[] = {{"fill_many", fill}, {"fill_block", fill_block}, {"haar", haar},
-             {"stack", propagate_stored}, {"stack of drawn weights", propagate_drawn}};
+} calls[] = {{"fill_many", fill}, {"fill_block", fill_block}, {"haar", haar_real},
+             {"complex haar", haar_complex}, {"stack", propagate_stored},
+             {"stack of drawn weights", propagate_drawn}};
 enum { CALLS = sizeof calls / sizeof *calls };
 
 static result expected[CALLS];

@@ -97,7 +97,7 @@ class Initializer:
                 options.append(f"{field.name}={shown}")
         return f"{type(self).__name__}({', '.join(options)})"
 
-    # Only an independent law, a fixed tensor, or what is made of these has a meaning in complex numbers.
+    # Whether the tensor has a meaning in complex numbers: a logarithm, a step size, half of a pair has none.
     _complex: ClassVar[bool] = False
 
     def _dtype(self, dtype: Any) -> str:
@@ -125,8 +125,8 @@ class Initializer:
         shape : tuple of int
         dtype : str or dtype, default "float32"
             float32, float64, float16, bfloat16 or one of ml_dtypes' float8; 16-bit and float8 values are the roundings of
-            float32 ones. Independent laws and fixed tensors also have complex64 and complex128, where the variance
-            is E|z - E z|^2.
+            float32 ones. Independent laws, matrices and fixed tensors also have complex64 and complex128, where the
+            variance is E|z - E z|^2.
         key : Key, optional
             Overrides the seed.
         out : writable C-contiguous buffer, optional

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ __all__ = ["DeltaOrthogonal", "Orthogonal"]
 
 @dataclass(frozen=True, repr=False)
 class Orthogonal(Initializer):
-    """A random matrix with orthonormal columns or rows, exactly Haar distributed, times `gain`.
+    """A random matrix with orthonormal columns or rows, exactly Haar distributed, times `gain`; unitary in complex dtypes.
 
     The variance of every element is gain^2 / max(rows, columns), times out / in where `spectral`.
 
@@ -39,6 +39,8 @@ class Orthogonal(Initializer):
     Saxe, McClelland & Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
     neural networks" (2014); see `fastinit.haar` for the construction.
     """
+
+    _complex: ClassVar[bool] = True
 
     gain: float = 1.0
     layout: str = "io"
@@ -138,6 +140,8 @@ class DeltaOrthogonal(Initializer):
     Xiao, Bahri, Sohl-Dickstein, Schoenholz & Pennington, "Dynamical isometry and a mean field theory of CNNs: how to train
     10,000-layer vanilla convolutional neural networks" (2018).
     """
+
+    _complex: ClassVar[bool] = True
 
     gain: float = 1.0
     layout: str = "io"

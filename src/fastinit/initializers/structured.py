@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,9 @@ _PLANE_OF_CHOICES = 4
 class Sparse(Initializer):
     """A matrix with exactly k non-zeros in every column, N(0, std^2) each, so that a unit hears few others.
 
-    Variance k std^2 / rows. The chosen elements of a column are those with the smallest words of plane 4 of the
-    stream, ties by index. Martens, "Deep learning via Hessian-free optimization" (2010), has k = 15.
+    Variance k std^2 / rows; a complex non-zero z has E|z|^2 = std^2. The chosen elements of a column are those with the
+    smallest words of plane 4 of the stream, ties by index. Martens, "Deep learning via Hessian-free optimization"
+    (2010), has k = 15.
 
     Parameters
     ----------
@@ -37,6 +38,8 @@ class Sparse(Initializer):
         Instead: ceil(sparsity x rows) elements of a column are zero, 0 <= sparsity < 1.
     std : float, default 0.01
     """
+
+    _complex: ClassVar[bool] = True
 
     nonzero: int | None = None
     sparsity: float | None = None
