@@ -301,8 +301,6 @@ def test_an_array_of_scales_of_variances_and_matrices():
         (lambda m: m.normal(math.inf)(KEY, (3,)), ValueError),
         (lambda m: m.normal(math.nan)(KEY, (3,)), ValueError),
         (lambda m: m.truncated_normal(1.0, None, 1.0, 1.0)(KEY, (3,)), ValueError),
-        (lambda m: m.orthogonal(dtype="complex64")(KEY, (3, 3)), ValueError),
-        (lambda m: m.delta_orthogonal(dtype="complex64")(KEY, (3, 3, 3)), ValueError),
     ],
 )
 def test_refuses_what_they_accept(call, error):
@@ -360,6 +358,35 @@ def test_complex_normal_by_its_deviation():
     traced = jax.jit(lambda s: ours.normal(s, "complex64")(KEY, (200_000,)))(2.0)
     assert np.allclose(traced, z, rtol=1e-5, atol=0)
     assert ours.he_uniform(dtype="complex64")(KEY, (0, 3)).shape == (0, 3)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((5, 3), -1), ((3, 5), -1), ((4, 4), 0), ((2, 3, 7), 1)])
+def test_complex_matrices_are_unitary(shape, axis):
+    init = ours.orthogonal(1.5, axis, "complex64")
+    u = init(KEY, shape)
+    assert (u.dtype, u.shape) == ("complex64", shape)
+    matrix = np.moveaxis(np.asarray(u), axis, -1).reshape(-1, shape[axis]) / 1.5
+    matrix = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+    assert np.abs(matrix.conj().T @ matrix - np.eye(matrix.shape[1])).max() < 2e-6
+    assert np.array_equal(jax.jit(lambda key: init(key, shape))(KEY), u)
+    assert np.array_equal(jax.vmap(lambda key: init(key, shape))(KEY[None])[0], u)
+    reference = theirs.orthogonal(1.5, axis, "complex64")(KEY, shape)
+    assert (reference.dtype, reference.shape) == (u.dtype, u.shape)
+
+
+def test_complex_kernels_and_scales():
+    u = np.asarray(ours.orthogonal(dtype="complex64")(KEY, (4, 6)))
+    kernel = np.asarray(ours.delta_orthogonal(dtype="complex64")(KEY, (3, 3, 4, 6)))
+    assert np.array_equal(kernel[1, 1], u)
+    assert np.count_nonzero(kernel) == 24
+    for name in ("orthogonal", "normal"):
+        unit = np.asarray(getattr(ours, name)(1.0, dtype="complex64")(KEY, (4, 6)))
+        scaled = getattr(ours, name)(2 - 1j, dtype="complex64")(KEY, (4, 6))
+        assert np.allclose(scaled, unit * (2 - 1j), rtol=1e-6)
+        assert scaled.dtype == "complex64"
+        for module in (theirs, ours):
+            with pytest.raises(TypeError):
+                getattr(module, name)(2 - 1j)(KEY, (4, 6))
 
 
 # ---- traces -----------------------------------------------------------------------------------

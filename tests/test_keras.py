@@ -297,6 +297,12 @@ def test_orthogonal(shape):
     assert np.allclose(gram, np.eye(len(gram)), rtol=0, atol=1e-6)
 
 
+def test_orthogonal_of_complex_numbers_is_unitary():
+    u = values(ours.Orthogonal(gain=2.0, seed=9), (7, 5), "complex64")
+    assert np.array_equal(u, fastinit.Orthogonal(gain=2.0, seed=9)((7, 5), "complex64"))
+    assert np.abs(u.conj().T @ u / 4 - np.eye(5)).max() < 2e-6
+
+
 @pytest.mark.parametrize("name", RANDOM)
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0)])
 def test_empty(name, shape):

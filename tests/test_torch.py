@@ -405,14 +405,22 @@ def test_complex_laws():
         init.trunc_normal_(z)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64, torch.complex128])
 @pytest.mark.parametrize("shape", [(3, 4), (4, 3), (20, 2, 3, 4), (2, 3, 4, 5), (5, 5), (1, 7)])
 def test_orthogonal(shape, dtype):
-    tensor = init.orthogonal_(torch.empty(shape, dtype=dtype), gain=1.5, key=KEY).double()
-    matrix = tensor.reshape(shape[0], -1) / 1.5
-    gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
-    tolerance = {torch.float32: 1e-6, torch.float64: 1e-14, torch.bfloat16: 0.02}[dtype]
-    assert torch.allclose(gram, torch.eye(len(gram), dtype=torch.float64), rtol=0, atol=tolerance)
+    tensor = init.orthogonal_(torch.empty(shape, dtype=dtype), gain=1.5, key=KEY)
+    wide = torch.complex128 if dtype.is_complex else torch.float64
+    matrix = tensor.to(wide).reshape(shape[0], -1) / 1.5
+    gram = matrix @ matrix.mH if matrix.shape[0] <= matrix.shape[1] else matrix.mH @ matrix
+    tolerance = {torch.float32: 1e-6, torch.float64: 1e-14, torch.bfloat16: 0.02}[dtype.to_real()]
+    assert torch.allclose(gram, torch.eye(len(gram), dtype=wide), rtol=0, atol=tolerance)
+
+
+def test_complex_orthogonal_is_that_of_the_library():
+    u = init.orthogonal_(torch.empty(6, 2, 2, dtype=torch.complex64), key=KEY)
+    assert np.array_equal(u.reshape(6, 4).numpy(), fastinit.Orthogonal()((6, 4), "complex64", key=KEY))
+    with pytest.raises(NotImplementedError, match=r"complex128, complex64, .* got torch\.int32"):
+        init.orthogonal_(torch.empty(3, 3, dtype=torch.int32))
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.37, 1.0])

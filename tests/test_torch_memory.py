@@ -35,8 +35,7 @@ def layouts(dtype):
     ("name", "dtype"),
     [(name, dtype)
      for name in ("uniform_", "normal_", "xavier_normal_", "orthogonal_", "sparse_")
-     for dtype in (*FLOATS, torch.complex64)
-     if (name, dtype) != ("orthogonal_", torch.complex64)],
+     for dtype in (*FLOATS, torch.complex64)],
 )  # fmt: skip
 def test_values_follow_the_logical_index(name, dtype):
     call, options = getattr(init, name), DRAWN[name]
@@ -108,6 +107,8 @@ def test_conjugate_and_negative_views():
     base = torch.zeros(5, dtype=torch.complex64)
     expected = init.normal_(torch.empty(5, dtype=torch.complex64), key=KEY)
     assert torch.equal(init.normal_(base.conj(), key=KEY), expected)
+    unitary = init.orthogonal_(torch.empty(3, 3, dtype=torch.complex64), key=KEY)
+    assert torch.equal(init.orthogonal_(torch.zeros(3, 3, dtype=torch.complex64).conj(), key=KEY), unitary)
     negative = torch.zeros(5, dtype=torch.complex64).conj().imag
     assert negative.is_neg()
     assert torch.equal(init.normal_(negative, key=KEY), init.normal_(torch.empty(5), key=KEY))
@@ -271,7 +272,8 @@ real, complex_ = torch.float32, torch.complex64
 calls = [
     ("normal_", (), real), ("uniform_", (), real), ("trunc_normal_", (), real), ("kaiming_uniform_", (), real),
     ("orthogonal_", (), real), ("sparse_", (0.4,), real), ("normal_", (1.0, 2.0), complex_), ("uniform_", (), complex_),
-    ("sparse_", (0.4,), complex_), ("eye_", (), real), ("dirac_", (), real), ("dirac_", (2,), real),
+    ("orthogonal_", (), complex_), ("sparse_", (0.4,), complex_), ("eye_", (), real), ("dirac_", (), real),
+    ("dirac_", (2,), real),
 ]
 for mesh_shape, cases in (
     ((4,), [[Shard(0)], [Shard(1)], [Replicate()]]),

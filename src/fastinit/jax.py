@@ -233,9 +233,9 @@ def _scaled(
     out_sharding: Any,
     operands: tuple[Any, ...] = (),
 ) -> Any:
-    """The array of the law of a scale. A scale that is traced, or has axes, multiplies the array of scale 1."""
+    """The array of the law of a scale. A scale that is traced, complex, or has axes multiplies the array of scale 1."""
     sizes = _shape(shape)
-    if not _is_traced(scale) and np.ndim(scale) == 0:
+    if not _is_traced(scale) and np.ndim(scale) == 0 and not (dtype.kind == "c" and np.iscomplexobj(scale)):
         return _array(functools.partial(of_scale, float(scale)), key, sizes, dtype, out_sharding, operands)
     working = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
     unit = _array(functools.partial(of_scale, 1.0), key, sizes, working, out_sharding, operands)
@@ -458,7 +458,7 @@ def _matrix(key: Key, shape: Shape, column_axis: int, scale: float, dtype: str) 
 
 
 def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Any:
-    """A random matrix with orthonormal rows or columns, exactly Haar distributed, times `scale`.
+    """A random matrix with orthonormal rows or columns, exactly Haar distributed, times `scale`; unitary in complex dtypes.
 
     Parameters
     ----------
@@ -466,7 +466,7 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> An
     column_axis : int, default -1
         Axis of the columns; the others together are the rows.
     dtype : dtype, optional
-        As for `uniform`.
+        As for `uniform`, or complex64 or complex128: the matrix is then unitary.
 
     Returns
     -------
@@ -482,7 +482,7 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> An
         return np.ascontiguousarray(whole if index is None else whole[index])
 
     def init(key: Any, shape: Any, dtype: Any = dtype, out_sharding: Any = None) -> Any:
-        name = _floating(dtype, "orthogonal")
+        name = _floating(dtype, "orthogonal", or_complex=True)
         sizes = _shape(shape)
         if len(sizes) < 2:
             raise ValueError("orthogonal initializer requires at least a 2D shape")
@@ -517,7 +517,7 @@ def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None)
         return whole if index is None else np.ascontiguousarray(whole[index])
 
     def init(key: Any, shape: Any, dtype: Any = dtype, out_sharding: Any = None) -> Any:
-        name = _floating(dtype, "delta_orthogonal")
+        name = _floating(dtype, "delta_orthogonal", or_complex=True)
         sizes = _shape(shape)
         if len(sizes) not in (3, 4, 5):
             raise ValueError("Delta orthogonal initializer requires a 3D, 4D or 5D shape.")

@@ -334,7 +334,7 @@ def orthogonal_(
     Parameters
     ----------
     tensor : torch.Tensor
-        Of at least two dimensions, taken as the matrix (first, product of the others).
+        Of at least two dimensions, taken as the matrix (first, product of the others); a complex one becomes unitary.
     gain : float, default 1
     generator, key
         As for `uniform_`.
@@ -367,7 +367,7 @@ def orthogonal_(
             initializer(matrix, dtype, key=key, out=whole.reshape(matrix))
             out[...] = whole[index]
 
-    return write(tensor, make, generator, key, "orthogonal_")
+    return write(tensor, make, generator, key, "orthogonal_", or_complex=True)
 
 
 @in_place
@@ -384,7 +384,7 @@ def sparse_(
     Parameters
     ----------
     tensor : torch.Tensor
-        Of two dimensions.
+        Of two dimensions. Complex numbers have E |z|^2 = std^2.
     sparsity : float
         In [0, 1].
     std : float, default 0.01

@@ -28,6 +28,7 @@ _NAMES = {
     torch.float16: "float16",
     torch.bfloat16: "bfloat16",
 }
+_COMPLEX = {torch.complex64: "complex64", torch.complex128: "complex128"}
 _PARTS = {torch.complex64: "float32", torch.complex128: "float64", torch.complex32: "float16"}
 _IMAGINARY_PLANE = 2
 _FILLS = frozenset(("constant_", "ones_", "zeros_"))  # PyTorch's own, for whatever layout it has them
@@ -130,11 +131,20 @@ def shard_of(tensor: Any) -> tuple[torch.Tensor, tuple[slice, ...]] | None:
     return tensor.to_local(), place
 
 
-def write(tensor: Any, make: Make, generator: torch.Generator | None, key: Key | None, what: str) -> Any:
+def write(
+    tensor: Any,
+    make: Make,
+    generator: torch.Generator | None,
+    key: Key | None,
+    what: str,
+    *,
+    or_complex: bool = False,
+) -> Any:
     """Let `make` fill the tensor, and return it; an empty tensor takes nothing from the generator."""
-    name = _NAMES.get(tensor.dtype)
+    names = _NAMES | _COMPLEX if or_complex else _NAMES
+    name = names.get(tensor.dtype)
     if name is None:
-        known = ", ".join(sorted(_NAMES.values()))
+        known = ", ".join(sorted(names.values()))
         raise NotImplementedError(f'"{what}": expected dtype {known}, got {tensor.dtype}')
     if tensor.numel() == 0:
         return tensor
@@ -143,7 +153,7 @@ def write(tensor: Any, make: Make, generator: torch.Generator | None, key: Key |
     if shard is not None:
         memory, index = shard
     key = drawn_key(generator, key)
-    if memory.is_cpu and memory.is_contiguous() and not memory.is_neg():
+    if memory.is_cpu and memory.is_contiguous() and not memory.is_neg() and not memory.is_conj():
         make(shape, name, key, index, _array(memory))
         # What autograd goes by to see that a tensor it saved has been written over.
         torch.autograd.graph.increment_version(tensor)
