@@ -10,6 +10,7 @@ import pytest
 
 from fastinit import (
     Constant,
+    DeltaOrthogonal,
     GlorotUniform,
     HeNormal,
     Identity,
@@ -23,6 +24,7 @@ from fastinit import (
     VarianceScaling,
     _core,
     fill_many,
+    get,
     normal,
     truncated_normal,
     uniform,
@@ -140,6 +142,52 @@ def test_float8_stays_inside_bounds_and_range():
         uniform((3,), 1.01, 1.02, key=Key(0), dtype=kind)
     with pytest.raises(ValueError, match="in the range of float8_e4m3fn"):
         normal((3,), 500.0, 1.0, key=Key(0), dtype=kind)
+
+
+BEYOND = [
+    Constant(1e39), Constant(np.array([1.0, -1e39])), Identity(1e39), Orthogonal(1e39), Orthogonal(3e38, spectral=True),
+    DeltaOrthogonal(1e39), Times("ones", 1e39), Times(Constant(1e30), 1e30), PerGate(["ones", Constant(1e39)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("initializer", BEYOND, ids=repr)
+def test_no_value_becomes_infinite(initializer):
+    shape = (1, 2, 2) if isinstance(initializer, DeltaOrthogonal) else (2, 32)
+    if isinstance(initializer, Constant) and np.ndim(initializer.value):
+        shape = (2,)
+    for dtype in ("float32", "float16", "complex64"):
+        out = np.full(shape, 7, dtype)
+        for call in (lambda out: initializer(shape, out.dtype, out=out), lambda out: fill_many([(out, initializer, None)])):
+            with pytest.raises(ValueError, match=r"expected values of magnitude (3\.40|65504).* got -?(inf|\d\S*e\+3\d)$"):
+                call(out)
+        with pytest.raises(ValueError, match="expected values of magnitude"):
+            initializer.shard(shape, np.s_[0:2], dtype=dtype)
+        assert (out == 7).all()
+    assert np.isfinite(initializer(shape, "float64")).all()
+
+
+def test_values_at_the_end_of_the_range():
+    # What rounds to a finite number stays, as 65519 does in float16; 65520 would not.
+    assert Constant(65519.0)((1,), "float16") == 65504
+    for call in (
+        lambda: Constant(-65520.0)((3,), "float16"),
+        lambda: PerGate(["ones", Constant(65520.0)])((4,), "float16"),
+        lambda: Sparse(2, std=6e5)((2, 2), "float16", key=Key(0)),
+    ):
+        with pytest.raises(ValueError, match=r"magnitude 65504\.0 at most, the largest float16, got -?\d+"):
+            call()
+    assert Constant(3.4028235e38)((1,)) == np.finfo(np.float32).max
+    assert Constant(1e5)((0, 3), "float16").shape == (0, 3)
+    assert np.isinf(get(lambda shape, dtype: np.full(shape, np.inf))((3,))).all()  # a function's infinities are its own
+
+
+def test_a_fixed_tensor_is_not_cut_off_in_float8():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    with pytest.raises(ValueError, match=r"Constant: .* 448\.0 at most, the largest float8_e4m3fn, got 449\.0"):
+        Constant(449.0)((3,), ml_dtypes.float8_e4m3fn)
+    with pytest.raises(ValueError, match="the largest bfloat16"):
+        Constant(3.4e38)((3,), ml_dtypes.bfloat16)
+    assert (Constant(448.0)((3,), ml_dtypes.float8_e4m3fn).astype(np.float32) == 448).all()
 
 
 def test_many_arrays_of_every_dtype():

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "LARGEST_FLOAT8", "check_out", "check_shape", "new_array", "numpy_dtype", "part_of", "raw_view", "resolve",
-    "rounded", "store", "working",
+    "LARGEST", "LARGEST_FLOAT8", "check_out", "check_range", "check_shape", "new_array", "numpy_dtype", "part_of",
+    "raw_view", "resolve", "rounded", "store", "working",
 ]  # fmt: skip
 
 _NUMPY: dict[str, np.dtype[Any]] = {
@@ -28,6 +28,12 @@ LARGEST_FLOAT8 = {
 }  # fmt: skip
 _BITS: dict[str, np.dtype[Any]] = {"bfloat16": np.dtype(np.uint16), **dict.fromkeys(LARGEST_FLOAT8, np.dtype(np.uint8))}
 _PART = {"complex64": "float32", "complex128": "float64"}
+# The largest number of every dtype, or of its parts.
+LARGEST = {
+    **{name: float(np.finfo(kind).max) for name, kind in _NUMPY.items()},
+    "bfloat16": float.fromhex("0x1.fep127"),
+    **LARGEST_FLOAT8,
+}
 _ITEMSIZE = {name: kind.itemsize for name, kind in (_NUMPY | _BITS).items()}
 _FORMATS = {"float16": "e", "float32": "f", "float64": "d", "complex64": "Zf", "complex128": "Zd"}
 _LINE = 64  # bytes of a cache line, and of the widest vector: what JAX wants to take an array as it is
@@ -188,6 +194,25 @@ def rounded(values: NDArray[Any], dtype: str) -> NDArray[Any]:
         if dtype in LARGEST_FLOAT8:
             values = np.clip(values, -LARGEST_FLOAT8[dtype], LARGEST_FLOAT8[dtype])
         return np.asarray(values.astype(numpy_dtype(dtype)))
+
+
+def check_range(values: NDArray[Any], dtype: str, what: str, *, saturating: bool = False) -> None:
+    """Refuse `values` that `dtype` would make infinite.
+
+    A finite one beyond the range of a float8 dtype, which none makes infinite here, is refused unless `saturating`.
+    """
+    # Of an axis that repeats its values, once.
+    values = values[tuple(slice(None) if step else slice(1) for step in values.strides)]
+    for part in (values.real, values.imag) if values.dtype.kind == "c" else (values,):
+        for extreme in (part.min(), part.max()) if part.size else ():
+            number = float(extreme)
+            if abs(number) <= LARGEST[dtype]:
+                continue
+            cut_off = dtype in LARGEST_FLOAT8
+            if (cut_off and not saturating) or not np.isfinite(rounded(np.array(number), dtype)):
+                raise ValueError(
+                    f"{what}: expected values of magnitude {LARGEST[dtype]} at most, the largest {dtype}, got {number}"
+                )
 
 
 def store(values: NDArray[Any], dtype: str, out: Any = None) -> Any:

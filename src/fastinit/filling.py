@@ -54,6 +54,7 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
         memory = check_out(out, out.shape, dtype)
         if not isinstance(initializer, Drawn):
             values = initializer._values(out.shape, working(dtype), initializer._key(key))
+            initializer._check(values, dtype)
             made.append((values, dtype, out))
         elif dtype in _core.DTYPES:
             law, parameters = initializer._law(out.shape)

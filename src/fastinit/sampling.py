@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .dtypes import (
+    LARGEST,
     LARGEST_FLOAT8,
     check_out,
     check_shape,
@@ -33,15 +34,6 @@ __all__ = ["normal", "truncated_normal", "uniform"]
 
 _LAW = {name: code for code, name in enumerate(_core.LAWS)}
 _DTYPE = {name: code for code, name in enumerate(_core.DTYPES)}
-_LARGEST = {
-    "float16": 65504.0,
-    "bfloat16": float.fromhex("0x1.fep127"),
-    "float32": float(np.finfo(np.float32).max),
-    "float64": math.inf,
-    "complex64": float(np.finfo(np.float32).max),
-    "complex128": math.inf,
-    **LARGEST_FLOAT8,
-}
 _NARROW = {"float16", *LARGEST_FLOAT8}
 _ROOT_HALF = 0.7071067811865476
 
@@ -60,7 +52,7 @@ def _number(value: Any, what: str, dtype: str, *, infinite: bool = False) -> flo
         raise TypeError(f"{what}: expected a real number, got {type(value).__name__}") from None
     if math.isnan(number) or (math.isinf(number) and not infinite):
         raise ValueError(f"{what}: expected a finite number, got {number}")
-    if not infinite and abs(number) > _LARGEST[dtype]:
+    if not infinite and abs(number) > LARGEST[dtype]:
         raise ValueError(f"{what}: expected a number in the range of {dtype}, got {number}")
     return number
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dtypes import check_shape, part_of, resolve, store, working
+from ..dtypes import check_range, check_shape, part_of, resolve, store, working
 from ..keys import Key, check_word
 from ..sampling import check_key, resolve_index
 
@@ -115,6 +115,10 @@ class Initializer:
         """The tensor in `dtype`, float32 or float64, or in anything wider; it is rounded once after that."""
         raise TypeError(f"{type(self).__name__}: expected a subclass that makes values")
 
+    def _check(self, values: NDArray[Any], dtype: str) -> None:
+        """Refuse values that the rounding to `dtype` would make infinite."""
+        check_range(values, dtype, type(self).__name__, saturating=True)
+
     def __call__(
         self, shape: Any, dtype: Any = "float32", *, key: Key | None = None, out: Any = None
     ) -> Any:
@@ -135,11 +139,13 @@ class Initializer:
         Raises
         ------
         ValueError, TypeError
-            If the shape has no meaning here, or an argument is of the wrong kind; nothing has been
-            written then.
+            If the shape has no meaning here, an argument is of the wrong kind, or a value is beyond the range of the
+            dtype; nothing has been written then.
         """
         name, sizes = self._dtype(dtype), check_shape(shape)
-        return store(self._values(sizes, working(name), self._key(key)), name, out)
+        values = self._values(sizes, working(name), self._key(key))
+        self._check(values, name)
+        return store(values, name, out)
 
     def shard(
         self,
@@ -176,6 +182,7 @@ class Initializer:
             for start, step, count, stays in resolve_index(sizes, index)
         )
         whole_tensor = self._values(sizes, working(name), self._key(key))
+        self._check(whole_tensor, name)
         return store(np.asarray(whole_tensor[picks], order="C"), name, out)
 
     def get_config(self) -> dict[str, Any]:

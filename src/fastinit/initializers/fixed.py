@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dtypes import check_shape
+from ..dtypes import check_range, check_shape
 from ..keys import Key
 from .base import Initializer, finite
 
@@ -26,6 +26,9 @@ class Fixed(Initializer):
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
         return self._tensor(shape)
+
+    def _check(self, values: NDArray[Any], dtype: str) -> None:
+        check_range(values, dtype, type(self).__name__)
 
     def _mean(self, shape: Any) -> float:
         values = self._tensor(check_shape(shape))

@@ -89,6 +89,9 @@ class Called(Initializer):
             raise ValueError(f"function: expected values of shape {shape}, got {values.shape}")
         return values
 
+    def _check(self, values: NDArray[Any], dtype: str) -> None:
+        """Infinities are the function's own."""
+
     def get_config(self) -> dict[str, Any]:
         raise TypeError(f"{self!r}: a function has no configuration; name it where you load the model")
 

@@ -112,7 +112,8 @@ class Times(Nested):
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
         values: NDArray[Any] = self.initializer(shape, dtype, key=key)
-        return np.asarray(values * np.dtype(dtype).type(self.factor))
+        with np.errstate(over="ignore", invalid="ignore"):  # which the check of the values refuses
+            return np.asarray(values * np.dtype(dtype).type(self.factor))
 
     def _mean(self, shape: Any) -> float:
         return self.factor * float(self.initializer._mean(shape))

@@ -17,6 +17,8 @@ from .base import Initializer, choice, finite
 
 __all__ = ["DeltaOrthogonal", "Orthogonal"]
 
+_SURE = 2.0**14  # no element is beyond the gain, and no gain up to here beyond a dtype that has infinities
+
 
 @dataclass(frozen=True, repr=False)
 class Orthogonal(Initializer):
@@ -72,6 +74,10 @@ class Orthogonal(Initializer):
         rows, columns, gain = self._matrix(shape)
         return haar(rows, columns, key, dtype=dtype, gain=gain).reshape(shape)
 
+    def _check(self, values: NDArray[Any], dtype: str) -> None:
+        if self.spectral or abs(self.gain) > _SURE:
+            super()._check(values, dtype)
+
     def shard(
         self,
         shape: Any,
@@ -97,6 +103,7 @@ class Orthogonal(Initializer):
         part = haar(
             rows, columns, self._key(key), dtype=working(name), gain=gain, first=first, count=last + 1 - first
         )  # fmt: skip
+        self._check(part, name)
         # Flat numbers of the wanted rows and columns, then the axes that stay.
         numbers: list[NDArray[Any]] = []
         for here in (slice(None, split), slice(split, None)):
@@ -176,6 +183,10 @@ class DeltaOrthogonal(Initializer):
         else:
             np.moveaxis(kernel, (0, 1), (-1, -2))[centre] = matrix
         return kernel
+
+    def _check(self, values: NDArray[Any], dtype: str) -> None:
+        if abs(self.gain) > _SURE:
+            super()._check(values, dtype)
 
     def _mean(self, shape: Any) -> float:
         self._channels(check_shape(shape))
