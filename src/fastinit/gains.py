@@ -48,7 +48,7 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
         if isinstance(slope, bool) or not isinstance(slope, (int, float)):
             raise TypeError(f"param: expected a real number, the negative slope, got {param!r}")
         return math.sqrt(2 / (1 + slope * slope))
-    if nonlinearity not in _TABLE:
+    if not isinstance(nonlinearity, str) or nonlinearity not in _TABLE:
         raise ValueError(
             f"nonlinearity: expected one of {', '.join([*_TABLE, 'leaky_relu'])}, got {nonlinearity!r}"
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ..gains import activation_gain, gradient_gain, preactivation_gain
 from ..theory import critical_pair
@@ -25,7 +24,7 @@ def _gain(keep: str, activation: str) -> float:
 
 
 @dataclass(frozen=True, repr=False)
-class GainNormal(Scaled):
+class GainNormal(Scaled, distribution="normal"):
     """N(0, gain^2 / fan_in) with the gain of an activation, so that what `keep` names passes the layer with its mean square.
 
     He's initialization for any activation: He, Zhang, Ren & Sun (2015), "Delving deep into rectifiers", generalised. The
@@ -43,8 +42,6 @@ class GainNormal(Scaled):
 
     activation: str = "relu"
     keep: str = "preactivation"
-
-    _distribution: ClassVar[str] = "normal"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,7 +61,7 @@ def _critical_weight_variance(activation: str, bias_variance: float) -> float:
 
 
 @dataclass(frozen=True, repr=False)
-class CriticalNormal(Scaled):
+class CriticalNormal(Scaled, distribution="normal"):
     """N(0, sigma_w^2 / fan_in) on the critical line of an activation that saturates: gradients neither vanish nor explode.
 
     sigma_w^2 solves chi_1 = 1 together with biases N(0, `bias_variance`), which `biases` draws; for tanh and 0.05 it is 1.76.
@@ -83,8 +80,6 @@ class CriticalNormal(Scaled):
 
     activation: str = "tanh"
     bias_variance: float = 0.05
-
-    _distribution: ClassVar[str] = "normal"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,6 +56,18 @@ class Scaled(Drawn):
     fans: FanRule | Fans | None = dataclasses.field(default=None, kw_only=True)
 
     _distribution: ClassVar[str]
+
+    def __init_subclass__(cls, distribution: str = "", **keywords: Any) -> None:
+        """``class Name(Form, distribution=...)`` draws a form's variance from that distribution, with the form's options."""
+        super().__init_subclass__(**keywords)
+        if not distribution:
+            return
+        cls._distribution = distribution
+        # The options are documented once, in the form.
+        own, form = inspect.cleandoc(cls.__doc__ or ""), inspect.cleandoc(cls.__mro__[1].__doc__ or "")
+        heading = "\n\nParameters\n"
+        if heading not in own:
+            cls.__doc__ = own + heading + form.partition(heading)[2]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,6 +127,16 @@ class VarianceScaling(Scaled):
 
 @dataclass(frozen=True, repr=False)
 class _Glorot(Scaled):
+    """Variance 2 gain^2 / (fan_in + fan_out).
+
+    Parameters
+    ----------
+    gain : float, default 1.0
+        Factor on the standard deviation.
+    fans
+        As in `Scaled`.
+    """
+
     gain: float = 1.0
 
     def __post_init__(self) -> None:
@@ -124,38 +147,28 @@ class _Glorot(Scaled):
         return self.gain**2 * 2 / (fan_in + fan_out)
 
 
-@dataclass(frozen=True, repr=False)
-class GlorotNormal(_Glorot):
-    """N(0, 2 gain^2 / (fan_in + fan_out)): Glorot & Bengio (2010), "normalized initialization", also called Xavier.
-
-    Parameters
-    ----------
-    gain : float, default 1.0
-        Factor on the standard deviation.
-    fans
-        As in `Scaled`.
-    """
-
-    _distribution: ClassVar[str] = "normal"
+class GlorotNormal(_Glorot, distribution="normal"):
+    """N(0, 2 gain^2 / (fan_in + fan_out)): Glorot & Bengio (2010), "normalized initialization", also called Xavier."""
 
 
-@dataclass(frozen=True, repr=False)
-class GlorotUniform(_Glorot):
-    """U(-r, r) with r = gain sqrt(6 / (fan_in + fan_out)): Glorot & Bengio (2010), also called Xavier.
-
-    Parameters
-    ----------
-    gain : float, default 1.0
-        Factor on the standard deviation.
-    fans
-        As in `Scaled`.
-    """
-
-    _distribution: ClassVar[str] = "uniform"
+class GlorotUniform(_Glorot, distribution="uniform"):
+    """U(-r, r) with r = gain sqrt(6 / (fan_in + fan_out)): Glorot & Bengio (2010), also called Xavier."""
 
 
 @dataclass(frozen=True, repr=False)
 class _He(Scaled):
+    """Variance 2 / ((1 + a^2) fan).
+
+    Parameters
+    ----------
+    negative_slope : float, default 0.0
+        a, of the leaky ReLU that follows; 0 is ReLU. A slope and no gain.
+    mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}, default "fan_in"
+        ``fan_out`` keeps the variance of the gradients instead.
+    fans
+        As in `Scaled`.
+    """
+
     negative_slope: float = 0.0
     mode: str = "fan_in"
 
@@ -170,76 +183,42 @@ class _He(Scaled):
         return 2 / (1 + self.negative_slope**2) / _MODES[self.mode](fan_in, fan_out)
 
 
-@dataclass(frozen=True, repr=False)
-class HeNormal(_He):
-    """N(0, 2 / ((1 + a^2) fan_in)): He, Zhang, Ren & Sun (2015), also called Kaiming; a = `negative_slope`.
-
-    Parameters
-    ----------
-    negative_slope : float, default 0.0
-        Of the leaky ReLU that follows; 0 is ReLU. A slope and no gain.
-    mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}, default "fan_in"
-        ``fan_out`` keeps the variance of the gradients instead.
-    fans
-        As in `Scaled`.
-    """
-
-    _distribution: ClassVar[str] = "normal"
+class HeNormal(_He, distribution="normal"):
+    """N(0, 2 / ((1 + a^2) fan_in)): He, Zhang, Ren & Sun (2015), also called Kaiming; a = `negative_slope`."""
 
 
-@dataclass(frozen=True, repr=False)
-class HeUniform(_He):
-    """U(-r, r) with r = sqrt(6 / ((1 + a^2) fan_in)): He, Zhang, Ren & Sun (2015), also called Kaiming.
-
-    Parameters
-    ----------
-    negative_slope : float, default 0.0
-        a, of the leaky ReLU that follows; 0 is ReLU. A slope and no gain.
-    mode, fans
-        As in `HeNormal`.
-    """
-
-    _distribution: ClassVar[str] = "uniform"
+class HeUniform(_He, distribution="uniform"):
+    """U(-r, r) with r = sqrt(6 / ((1 + a^2) fan_in)): He, Zhang, Ren & Sun (2015), also called Kaiming."""
 
 
 class _OneOverFanIn(Scaled):
+    __doc__ = Scaled.__doc__
+
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
         return 1 / fan_in
 
 
-@dataclass(frozen=True, repr=False)
-class LeCunNormal(_OneOverFanIn):
+class LeCunNormal(_OneOverFanIn, distribution="normal"):
     """N(0, 1 / fan_in): LeCun, Bottou, Orr & Müller, "Efficient BackProp" (1998)."""
 
-    _distribution: ClassVar[str] = "normal"
 
-
-@dataclass(frozen=True, repr=False)
-class LeCunUniform(_OneOverFanIn):
+class LeCunUniform(_OneOverFanIn, distribution="uniform"):
     """U(-r, r) with r = sqrt(3 / fan_in): LeCun, Bottou, Orr & Müller, "Efficient BackProp" (1998)."""
 
-    _distribution: ClassVar[str] = "uniform"
 
-
-@dataclass(frozen=True, repr=False)
-class SeluNormal(_OneOverFanIn):
+class SeluNormal(_OneOverFanIn, distribution="normal"):
     """N(0, 1 / fan_in), the law that SELU's constants are made for: Klambauer et al., "Self-normalizing neural networks" (2017).
 
     With lambda = 1.05070098735548 and alpha = 1.67326324235438 both moments of the activations stay at 0 and 1.
     """
 
-    _distribution: ClassVar[str] = "normal"
 
-
-@dataclass(frozen=True, repr=False)
-class TorchLinear(Scaled):
+class TorchLinear(Scaled, distribution="uniform"):
     """U(-r, r) with r = 1 / sqrt(fan_in), variance 1 / (3 fan_in): what PyTorch's Linear and Conv layers draw by default.
 
     Written there as Kaiming's uniform with a = sqrt(5). It shrinks a ReLU network's signal by 0.408 a layer. For the bias of
     such a layer, which has the same bounds, give ``fans=(fan_in, fan_out)`` of the weights.
     """
-
-    _distribution: ClassVar[str] = "uniform"
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
         return 1 / (3 * fan_in)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from .base import positive
 from .scaling import Scaled
@@ -12,20 +11,18 @@ __all__ = ["SirenFirst", "SirenHidden"]
 
 
 @dataclass(frozen=True, repr=False)
-class SirenFirst(Scaled):
+class SirenFirst(Scaled, distribution="uniform"):
     """U(-r, r) with r = 1 / fan_in, variance 1 / (3 fan_in^2): the first layer of a SIREN, for inputs in [-1, 1].
 
     Sitzmann et al., "Implicit neural representations with periodic activation functions" (2020).
     """
-
-    _distribution: ClassVar[str] = "uniform"
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
         return 1 / (3 * fan_in**2)
 
 
 @dataclass(frozen=True, repr=False)
-class SirenHidden(Scaled):
+class SirenHidden(Scaled, distribution="uniform"):
     """U(-r, r) with r = sqrt(6 / fan_in) / omega, variance 2 / (fan_in omega^2): the other layers of a SIREN.
 
     Sitzmann et al. (2020). With this variance the pre-activations settle at variance q = 1 - e^(-2 q) = 0.797 and gradients
@@ -43,8 +40,6 @@ class SirenHidden(Scaled):
 
     omega: float = 30.0
     corrected: bool = False
-
-    _distribution: ClassVar[str] = "uniform"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,6 +22,20 @@ __all__ = ["Hadamard", "Sparse"]
 _PLANE_OF_CHOICES = 4
 
 
+def chosen(shape: tuple[int, int], count: int, key: Key) -> NDArray[np.bool_]:
+    """A mask of `count` elements in each column: those with the smallest words of plane 4 of the stream, ties by row."""
+    if count in (0, shape[0]):
+        return np.full(shape, count > 0)
+    words = np.empty(shape, dtype=np.uint32)
+    _core.fill(
+        words, _core.LAWS.index("words"), _core.DTYPES.index("float32"), (), key.seed, key.stream, 0,
+        get_num_threads(), _PLANE_OF_CHOICES,
+    )  # fmt: skip
+    ranks = words.astype(np.uint64) << np.uint64(32) | np.arange(shape[0], dtype=np.uint64)[:, None]  # no two alike
+    mask: NDArray[np.bool_] = ranks <= np.partition(ranks, count - 1, axis=0)[count - 1]
+    return mask
+
+
 @dataclass(frozen=True, repr=False)
 class Sparse(Initializer):
     """A matrix with exactly k non-zeros in every column, N(0, std^2) each, so that a unit hears few others.
@@ -68,16 +82,10 @@ class Sparse(Initializer):
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
         kept = self._kept(shape)
-        words = np.empty(shape, dtype=np.uint32)
-        _core.fill(
-            words, _core.LAWS.index("words"), _core.DTYPES.index("float32"), (), key.seed, key.stream, 0,
-            get_num_threads(), _PLANE_OF_CHOICES,
-        )  # fmt: skip
-        chosen = np.argsort(words, axis=0, kind="stable")[:kept]
-        values = normal(shape, 0.0, self.std, key=key, dtype=dtype)
-        sparse = np.zeros(shape, dtype=dtype)
-        np.put_along_axis(sparse, chosen, np.take_along_axis(values, chosen, axis=0), axis=0)
-        return sparse
+        mask = chosen((shape[0], shape[1]), kept, key)
+        values: NDArray[Any] = normal(shape, 0.0, self.std, key=key, dtype=dtype)
+        values[~mask] = 0
+        return values
 
     def _mean(self, shape: Any) -> float:
         self._kept(check_shape(shape))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ _ROLES = ("input", "hidden", "output")
 
 
 @dataclass(frozen=True, repr=False)
-class MuP(Scaled):
+class MuP(Scaled, distribution="normal"):
     """N(0, 1 / fan_in) for input and hidden layers, N(0, base / fan_in^2) for the output: maximal update parametrisation.
 
     Yang et al., "Tensor programs V: tuning large neural networks via zero-shot hyperparameter transfer" (2022). The learning
@@ -38,8 +38,6 @@ class MuP(Scaled):
     role: str = "hidden"
     base: int = 1
 
-    _distribution: ClassVar[str] = "normal"
-
     def __post_init__(self) -> None:
         super().__post_init__()
         choice(self, "role", _ROLES)
@@ -55,20 +53,18 @@ class MuP(Scaled):
 
 
 @dataclass(frozen=True, repr=False)
-class SpectralScaling(Scaled):
+class SpectralScaling(Scaled, distribution="normal"):
     """N(0, s^2) with s = min(1, sqrt(fan_out / fan_in)) / sqrt(fan_in): the spectral norm grows like sqrt(fan_out / fan_in).
 
     Yang, Simon & Bernstein, "A spectral condition for feature learning" (2023).
     """
-
-    _distribution: ClassVar[str] = "normal"
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
         return min(1.0, fan_out / fan_in) / fan_in
 
 
 @dataclass(frozen=True, repr=False)
-class UnitScaling(Scaled):
+class UnitScaling(Scaled, distribution="normal"):
     """N(0, 1): weights of variance 1, and a factor `multiplier` that the forward pass applies.
 
     Blake, Orr & Luschi, "Unit scaling: out-of-the-box low-precision training" (2023); with µP: Blake et al., "u-µP" (2025).
@@ -81,8 +77,6 @@ class UnitScaling(Scaled):
     """
 
     role: str = "hidden"
-
-    _distribution: ClassVar[str] = "normal"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,13 +6,9 @@ import math
 
 import torch
 
-__all__ = ["calculate_correct_fan", "calculate_fan_in_and_fan_out", "calculate_gain"]
+from .. import gains
 
-_GAINS = {
-    "linear": 1, "conv1d": 1, "conv2d": 1, "conv3d": 1,
-    "conv_transpose1d": 1, "conv_transpose2d": 1, "conv_transpose3d": 1,
-    "sigmoid": 1, "tanh": 5 / 3, "relu": math.sqrt(2.0), "selu": 3 / 4,
-}  # fmt: skip
+__all__ = ["calculate_correct_fan", "calculate_fan_in_and_fan_out", "calculate_gain"]
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -31,14 +27,12 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     ValueError
         If the nonlinearity is another, or the slope of leaky_relu no number.
     """
-    if nonlinearity == "leaky_relu":
-        slope = 0.01 if param is None else param
-        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
-            raise ValueError(f"negative_slope {param} not a valid number")
-        return math.sqrt(2.0 / (1 + slope**2))
-    if not isinstance(nonlinearity, str) or nonlinearity not in _GAINS:
-        raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
-    return _GAINS[nonlinearity]
+    try:
+        return gains.calculate_gain(nonlinearity, param)
+    except TypeError:
+        raise ValueError(f"negative_slope {param} not a valid number") from None
+    except ValueError:
+        raise ValueError(f"Unsupported nonlinearity {nonlinearity}") from None
 
 
 def calculate_fan_in_and_fan_out(tensor: torch.Tensor) -> tuple[int, int]:

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from .. import _core
 from ..initializers import Orthogonal
+from ..initializers.structured import chosen
 from ..keys import Key
 from ._fixed import constant_, dirac_, eye_, ones_, zeros_
 from ._gains import calculate_correct_fan, calculate_fan_in_and_fan_out, calculate_gain
@@ -28,7 +28,7 @@ __all__ = [
 Function = Callable[..., Any]
 Generator: TypeAlias = "torch.Generator | None"
 
-_PLANE_OF_CHOICES = 4
+
 def _real(value: Any, what: str) -> float:
     if isinstance(value, (str, bytes, complex)):
         raise TypeError(f"{what}: expected a float, got {value!r}")
@@ -414,25 +414,11 @@ def sparse_(
     memory, index = shard_of(tensor) or (tensor, ...)
     key = drawn_key(generator, key)
     _normal(tensor, 0.0, std, None, key, "sparse_")
-    chosen = torch.from_numpy(np.ascontiguousarray(_chosen(tuple(tensor.shape), zeros, key)[index]))
+    rows, columns = tensor.shape
+    zero = torch.from_numpy(~chosen((rows, columns), rows - zeros, key)[index])
     with torch.no_grad():
-        memory.masked_fill_(chosen.to(memory.device), 0)
+        memory.masked_fill_(zero.to(memory.device), 0)
     return tensor
-
-
-def _chosen(shape: tuple[int, ...], zeros: int, key: Key) -> Any:
-    """A mask of `zeros` elements in each column: all but those with the smallest words, ties by row."""
-    rows = shape[0]
-    if zeros == rows:
-        return np.ones(shape, dtype=bool)
-    words = np.empty(shape, dtype=np.uint32)
-    _core.fill(
-        words, _core.LAWS.index("words"), _core.DTYPES.index("float32"), (), key.seed, key.stream,
-        plane=_PLANE_OF_CHOICES,
-    )  # fmt: skip
-    order = words.astype(np.uint64) << np.uint64(32) | np.arange(rows, dtype=np.uint64)[:, None]
-    kept = rows - zeros
-    return order > np.partition(order, kept - 1, axis=0)[kept - 1]
 
 
 # ---- the names without underscore -------------------------------------------------------------
