@@ -201,6 +201,12 @@ typedef struct {
     void *const *weight_gradients;   /* OUT depth, as weights; or NULL */
     void *const *bias_gradients;     /* OUT depth; NULL where weight_gradients is */
     fi_layer_statistics *statistics; /* OUT depth, or NULL; gradients are NaN without a backward pass */
+    /* What follows goes with a backward pass and statistics alone. */
+    double *norms;                   /* OUT depth, or NULL: the Euclidean norm of each weight gradient */
+    size_t pairs_count;
+    const size_t *pairs;             /* 2 * pairs_count numbers of samples */
+    double *cosines;                 /* OUT (depth, 2, pairs_count), or NULL: of the activations, and of the gradients, of
+                                        each pair; NaN where one has length 0 */
 } fi_stack_run;
 
 /* Bytes of working memory that a run needs: sizes alone decide, of pointers only whether they are NULL. A forward and

@@ -213,6 +213,8 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "moments_template.h"
 #include "layer_template.h"
 #include "record_template.h"
+#include "norm_template.h"
+#include "cosine_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
 
@@ -222,6 +224,8 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "moments_template.h"
 #include "layer_template.h"
 #include "record_template.h"
+#include "norm_template.h"
+#include "cosine_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
 

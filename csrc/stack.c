@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The deep stack's sizes, memory, phases and threads. Phase one: workers take parts of the batch through all
- * layers and back. Phase two: weight gradients, each a sum over the whole batch, as tasks. Then the
+ * The deep stack's sizes, memory, phases and threads. First workers take parts of the batch through all layers and
+ * back. Then what looks at the whole batch, weight gradients, their norms and cosines of samples, as tasks. Then the
  * groups' moments are merged in index order. Nothing here allocates: the caller brings the workspace.
+ *
+ * Weights that are not stored leave their activations at checkpoints alone; the layers between two of them are a
+ * segment, computed again before it is gone back through. Where tasks look at them, the parts meet at the end of each.
  */
 #include "stack.h"
 
@@ -37,21 +40,8 @@ void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, con
 
 /* ---- weights that are not stored ---------------------------------------------------------- */
 
-void fi_stack_draw(const fi_stack_run *run, size_t layer, size_t row, size_t rows, size_t column,
-                   size_t columns, void *out, size_t step) {
-    const size_t width = run->widths[layer + 1];
-    const fi_block block = {.first = row * width + column,
-                            .dimensions = 2,
-                            .counts = {rows, columns},
-                            .strides = {(int64_t)width, 1}};
-    fi_fill_block(&run->plans[layer], out, &block, 1);
-    if (columns == step) return;
-    const size_t size = run->plans[layer].dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float);
-    char *bytes = out;
-    for (size_t r = rows; r-- > 0;) { /* spread out from the back */
-        memmove(bytes + r * step * size, bytes + r * columns * size, columns * size);
-        memset(bytes + (r * step + columns) * size, 0, (step - columns) * size);
-    }
+void fi_stack_draw(const fi_stack_run *run, size_t layer, size_t first, size_t count, void *out) {
+    fi_fill(&run->plans[layer], out, first, count, 1);
 }
 
 /* ---- memory: the caller's one block, cut up the same way to measure it and to use it ------- */
@@ -76,16 +66,47 @@ typedef struct {
     fi_stack_job job;
     const fi_stack_kernels *kernels;
     size_t real_size;
-    size_t segment;     /* layers between checkpoints */
-    int from_input;     /* some layer's derivative must be kept; in segments then all are, as they share memory */
-    unsigned parts;     /* of the batch: each takes its rows through all layers */
-    unsigned workers;   /* for the parts, and then for the weight gradients */
-    size_t *first_task; /* weight gradients: first_task[l] .. first_task[l + 1] - 1 are layer l's panels */
-    fi_counter next_part, parts_done, next_task;
+    size_t length;            /* of a segment, at least; all layers where all is kept */
+    size_t segments, longest; /* their number, and layers in the longest */
+    size_t *starts;           /* their first layers, the last segment's first */
+    int keep_slopes;          /* some layer's derivative must be kept */
+    int keep_gradients;       /* of all layers of a segment: something looks at the whole batch's */
+    unsigned parts;           /* of the batch: each takes its rows through all layers */
+    unsigned workers;         /* for the parts, and then for the tasks */
+    size_t *first_panel;
+    size_t *first_task; /* layer l's tasks are first_task[l] .. first_task[l + 1] - 1 */
+    fi_counter next, done;
 } launch;
+
+/* Whether a layer's squares come from Gram matrices: where they cost less than the product that they avoid. */
+static int by_gram(const fi_stack_run *run, size_t layer) {
+    const double in = (double)run->widths[layer], out = (double)run->widths[layer + 1], batch = (double)run->batch;
+    return run->norms && !run->weight_gradients && batch * (in + out) < 2 * in * out;
+}
+
+/* The derivative of a layer is no function of what is kept for others. */
+static int needs_slopes(const fi_stack_run *run, size_t layer) {
+    return fi_activation_traits[run->activations[layer]].from_input || (run->skips && run->skips[layer] >= 0);
+}
 
 static size_t panels(const launch *all, size_t width) {
     return (width + all->job.columns - 1) / all->job.columns;
+}
+
+/* Layers are cut into segments of at least all->length, which hold residual blocks whole: from the end, and the first is
+ * what is left. OUT starts, unless it is NULL. */
+static void cut_segments(launch *all, size_t *starts) {
+    const fi_stack_run *run = all->job.run;
+    size_t end = run->depth, source = run->depth;
+    all->segments = all->longest = 0;
+    for (size_t l = run->depth; l-- > 0;) {
+        if (run->skips && run->skips[l] >= 0) source = (size_t)run->skips[l];
+        if (l > 0 && (end - l < all->length || l > source)) continue;
+        if (starts) starts[all->segments] = l;
+        if (end - l > all->longest) all->longest = end - l;
+        all->segments++;
+        end = l;
+    }
 }
 
 /* The arrays of pointers and offsets. */
@@ -96,22 +117,33 @@ static void lay_out_tables(launch *all, arena *a) {
     job->activations = take(a, (depth + 1) * sizeof(void *));
     job->slopes = take(a, depth * sizeof(void *));
     job->gradients = take(a, (depth + 1) * sizeof(void *));
+    job->squares = take(a, run->norms ? depth * sizeof(void *) : 0);
     job->is_source = take(a, depth + 1);
+    all->first_panel = take(a, (depth + 1) * sizeof(size_t));
     all->first_task = take(a, (depth + 1) * sizeof(size_t));
+    all->starts = take(a, all->segments * sizeof(size_t));
     job->panel = take(a, all->parts * sizeof(void *));
     job->drawn = take(a, all->parts * sizeof(void *));
     job->record_of = take(a, all->parts * sizeof(void *));
     job->alive = take(a, all->parts * sizeof(void *));
     job->saturated = take(a, all->parts * sizeof(void *));
     job->extremes = take(a, all->parts * sizeof(void *));
+    job->largest_input = take(a, all->parts * sizeof(double));
+    job->gram = take(a, all->workers * sizeof(void *));
     if (!a->base) return;
-    all->first_task[0] = 0;
+    cut_segments(all, all->starts);
     memset(job->is_source, 0, depth + 1);
+    all->first_panel[0] = all->first_task[0] = 0;
     for (size_t l = 0; l < depth; l++) {
-        all->first_task[l + 1] = all->first_task[l] + panels(all, run->widths[l + 1]);
+        const size_t width = run->widths[l + 1];
+        size_t tasks = 0;
+        if (by_gram(run, l)) tasks = panels(all, run->batch);
+        else if (run->weight_gradients || run->norms) tasks = panels(all, width);
+        all->first_panel[l + 1] = all->first_panel[l] + panels(all, width);
+        all->first_task[l + 1] = all->first_task[l] + tasks + (run->cosines != NULL);
         if (run->skips && run->skips[l] >= 0) job->is_source[run->skips[l]] = 1;
     }
-    job->first_panel = all->first_task;
+    job->first_panel = all->first_panel;
 }
 
 /* What must start at zero. */
@@ -129,6 +161,59 @@ static void lay_out_zeros(launch *all, arena *a) {
     }
 }
 
+/* A forward pass alone: layers take turns, and so do the inputs of residual blocks, which outlive others. */
+static void lay_out_passing(launch *all, arena *a, size_t layer) {
+    fi_stack_job *job = &all->job;
+    void *places[2][2] = {{NULL, NULL}, {NULL, NULL}};
+    size_t turns[2] = {0, 0};
+    for (int source = 0; source <= (job->run->skips != NULL); source++)
+        for (int i = 0; i < 2; i++) places[source][i] = take(a, layer);
+    if (!a->base) return;
+    for (size_t l = 0; l <= job->run->depth; l++) {
+        const int source = job->is_source[l];
+        job->activations[l] = places[source][turns[source]++ % 2];
+        if (l < job->run->depth) job->slopes[l] = NULL;
+    }
+}
+
+/* Backward passes read every layer's values; what looks at the whole batch reads every layer's gradients too. */
+static void lay_out_kept(launch *all, arena *a, size_t layer) {
+    fi_stack_job *job = &all->job;
+    const fi_stack_run *run = job->run;
+    const size_t depth = run->depth, unit = job->rows * job->columns * all->real_size;
+    void *two[2] = {NULL, NULL};
+    for (size_t l = 0; l <= depth; l++)
+        put(a, job->activations, l, take(a, panels(all, run->widths[l]) * unit));
+    for (size_t l = 0; l < depth; l++) {
+        const size_t bytes = panels(all, run->widths[l + 1]) * unit;
+        put(a, job->slopes, l, needs_slopes(run, l) ? take(a, bytes) : NULL);
+        if (!all->keep_gradients && l < 2) two[l] = take(a, layer);
+        put(a, job->gradients, l, all->keep_gradients ? take(a, bytes) : two[l % 2]);
+    }
+}
+
+/* The same of one segment at a time, in places that all share, and the checkpoints. */
+static void lay_out_segments(launch *all, arena *a, size_t layer) {
+    fi_stack_job *job = &all->job;
+    const size_t depth = job->run->depth, longest = all->longest;
+    char *checkpoints = take(a, (all->segments + 1) * layer);
+    char *values = take(a, longest * layer);
+    char *slopes = take(a, all->keep_slopes ? longest * layer : 0);
+    char *gradients = take(a, (all->keep_gradients ? longest + 1 : 2) * layer);
+    if (!a->base) return;
+    for (size_t s = 0, end = depth; s < all->segments; end = all->starts[s++]) {
+        for (size_t l = all->starts[s]; l < end; l++) {
+            const size_t at = l - all->starts[s];
+            job->activations[l] = at ? values + at * layer : checkpoints + s * layer;
+            job->slopes[l] = needs_slopes(job->run, l) ? slopes + at * layer : NULL;
+            /* A segment's first gradients make the last ones of the segment before: two places, in turn. */
+            const size_t kept = at == 0 && s % 2 ? longest : at;
+            job->gradients[l] = gradients + (all->keep_gradients ? kept : l % 2) * layer;
+        }
+    }
+    job->activations[depth] = checkpoints + all->segments * layer;
+}
+
 static void lay_out_numbers(launch *all, arena *a) {
     fi_stack_job *job = &all->job;
     const fi_stack_run *run = job->run;
@@ -140,38 +225,22 @@ static void lay_out_numbers(launch *all, arena *a) {
     const size_t groups = (job->groups + all->parts - 1) / all->parts;
     for (unsigned w = 0; w < all->parts; w++) {
         put(a, job->panel, w, take(a, widest * job->columns * all->real_size));
-        if (!run->weights) put(a, job->drawn, w, take(a, widest * job->columns * all->real_size));
+        if (!run->weights) put(a, job->drawn, w, take(a, widest * FI_DRAWN * all->real_size));
         if (job->record)
             put(a, job->record_of, w,
                 take(a, all->kernels->record_size + groups * FI_GROUP * all->kernels->row_record_size));
     }
-    /* Backward passes read every layer's values; weight gradients read every layer's gradients too. */
-    void *two[2] = {NULL, NULL};
-    for (size_t l = 0; l <= depth; l++) {
-        void *p;
-        if (all->segment && l % all->segment && l > all->segment) /* its place in the first segment */
-            p = a->base ? job->activations[l % all->segment] : NULL;
-        else if (run->backward || run->skips)
-            p = take(a, all->segment ? layer : panels(all, run->widths[l]) * unit);
-        else p = l < 2 ? (two[l] = take(a, layer)) : two[l % 2];
-        put(a, job->activations, l, p);
+    for (unsigned w = 0; run->norms && w < all->workers; w++)
+        put(a, job->gram, w, take(a, 2 * widest * job->columns * all->real_size));
+    for (size_t l = 0; run->norms && l < depth; l++) {
+        const size_t squares = by_gram(run, l) ? run->batch : panels(all, run->widths[l + 1]) * job->columns;
+        put(a, (void **)job->squares, l, take(a, squares * sizeof(double)));
     }
-    for (size_t l = 0; l < depth; l++) {
-        const int from_input = fi_activation_traits[run->activations[l]].from_input;
-        const int kept = all->segment ? all->from_input : from_input || (run->skips && run->skips[l] >= 0);
-        void *p = NULL;
-        if (all->segment && l >= all->segment) p = a->base ? job->slopes[l % all->segment] : NULL;
-        else if (run->backward && kept) p = take(a, all->segment ? layer : panels(all, run->widths[l + 1]) * unit);
-        put(a, job->slopes, l, p);
-    }
+    if (!run->backward) lay_out_passing(all, a, layer);
+    else if (all->segments > 1) lay_out_segments(all, a, layer);
+    else lay_out_kept(all, a, layer);
     if (!run->backward) return;
     if (run->skips) job->skipped = take(a, layer);
-    for (size_t l = 0; l < depth; l++) {
-        void *p;
-        if (run->weight_gradients) p = take(a, panels(all, run->widths[l + 1]) * unit);
-        else p = l < 2 ? (two[l] = take(a, layer)) : two[l % 2];
-        put(a, job->gradients, l, p);
-    }
     put(a, job->gradients, depth, take(a, panels(all, run->widths[0]) * unit));
 }
 
@@ -186,11 +255,15 @@ static size_t prepare(launch *all, const fi_stack_run *run, fi_dtype dtype, unsi
     job->groups = (run->batch + FI_GROUP - 1) / FI_GROUP;
     job->rows = job->groups * FI_GROUP;
     job->record = run->statistics != NULL;
-    /* Where not even the weights are stored: checkpoints and one segment, some 2 sqrt(depth) layers. */
-    if (!run->weights && run->backward)
-        while (all->segment * all->segment < run->depth) all->segment++;
-    for (size_t l = 0; l < run->depth; l++)
-        if (fi_activation_traits[run->activations[l]].from_input) all->from_input = 1;
+    all->keep_gradients = run->weight_gradients || run->norms || run->cosines;
+    for (size_t l = 0; l < run->depth; l++) all->keep_slopes |= needs_slopes(run, l);
+    /* Where not even the weights are stored: checkpoints and one segment, of what makes their sum least. */
+    all->length = run->depth;
+    if (!run->weights && run->backward) {
+        const size_t kept = 1 + (size_t)all->keep_slopes + (size_t)all->keep_gradients;
+        for (all->length = 1; kept * all->length * all->length < run->depth;) all->length++;
+    }
+    cut_segments(all, NULL);
 
     /* A thread costs some 30 us: one for each two million multiply-adds, and for each group of rows. */
     double products = 0;
@@ -218,45 +291,84 @@ size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned thre
 
 /* ---- phases ----------------------------------------------------------------------------- */
 
-static void run_part(launch *all, unsigned part, size_t begin, size_t end) {
-    const size_t depth = all->job.run->depth, segment = all->segment ? all->segment : depth;
+/* Rows begin .. end-1 forward, and back through segments first .. last-1. */
+static void run_rows(launch *all, unsigned part, size_t begin, size_t end, size_t first, size_t last) {
+    const size_t depth = all->job.run->depth;
     const int phases = all->job.run->phases;
-    if (phases & FI_FORWARD) all->kernels->forward(&all->job, part, begin, end, 0, depth, 0);
+    if (phases & FI_FORWARD && first == 0) all->kernels->forward(&all->job, part, begin, end, 0, depth, 0);
     if (!(phases & FI_BACKWARD)) return;
-    for (size_t first = (depth - 1) / segment * segment;; first -= segment) {
-        const size_t last = depth - first < segment ? depth : first + segment;
-        if (last < depth) all->kernels->forward(&all->job, part, begin, end, first, last, 1);
-        all->kernels->backward(&all->job, part, begin, end, first, last);
-        if (first == 0) return;
+    for (size_t s = first; s < last; s++) {
+        const size_t from = all->starts[s], to = s ? all->starts[s - 1] : depth;
+        if (s > 0) all->kernels->forward(&all->job, part, begin, end, from, to, 1);
+        all->kernels->backward(&all->job, part, begin, end, from, to);
     }
 }
 
-static void run_parts(launch *all) {
-    for (uint64_t part; (part = fi_ticket(&all->next_part)) < all->parts;) {
-        const size_t begin = all->job.groups * part / all->parts * FI_GROUP;
-        const size_t end = all->job.groups * (part + 1) / all->parts * FI_GROUP;
-        if (begin < end) run_part(all, (unsigned)part, begin, end);
-        fi_ticket(&all->parts_done);
+static void run_part(launch *all, unsigned part, size_t first, size_t last) {
+    const size_t begin = all->job.groups * part / all->parts * FI_GROUP;
+    const size_t end = all->job.groups * (part + 1) / all->parts * FI_GROUP;
+    if (begin < end) run_rows(all, part, begin, end, first, last);
+}
+
+/* The largest binary exponents of a layer's inputs and gradients, within those whose powers are normal numbers. */
+static void find_exponents(const launch *all, size_t layer, int exponents[2]) {
+    const int limit = all->real_size == sizeof(double) ? 1022 : 126;
+    double largest[2] = {0, 0};
+    for (unsigned w = 0; w < all->parts && all->job.groups; w++) {
+        const fi_extremes *e = all->job.extremes[w], *gradients = &e[layer * FI_QUANTITIES + FI_GRADIENT];
+        const fi_extremes *values = layer ? &e[(layer - 1) * FI_QUANTITIES + FI_VALUE] : NULL;
+        largest[0] = fmax(largest[0], values ? fmax(-values->low, values->high) : all->job.largest_input[w]);
+        largest[1] = fmax(largest[1], fmax(-gradients->low, gradients->high));
+    }
+    for (int i = 0; i < 2; i++) {
+        exponents[i] = largest[i] > 0 && largest[i] < INFINITY ? ilogb(largest[i]) : 0;
+        if (exponents[i] > limit) exponents[i] = limit;
+        if (exponents[i] < -limit) exponents[i] = -limit;
     }
 }
 
-static void run_weight_gradients(launch *all) {
-    const size_t depth = all->job.run->depth, tasks = all->first_task[depth];
-    size_t layer = 0;
-    for (size_t t; (t = (size_t)fi_ticket(&all->next_task)) < tasks;) {
-        while (t >= all->first_task[layer + 1]) layer++;
-        all->kernels->weight_gradient(&all->job, layer, t - all->first_task[layer]);
+static void run_task(launch *all, unsigned worker, size_t task) {
+    fi_stack_job *job = &all->job;
+    size_t layer = 0, end = job->run->depth;
+    while (end - layer > 1) { /* the last layer whose first task is none after this one */
+        const size_t middle = (layer + end) / 2;
+        if (all->first_task[middle] <= task) layer = middle;
+        else end = middle;
+    }
+    const size_t which = task - all->first_task[layer];
+    if (job->run->cosines && task + 1 == all->first_task[layer + 1]) {
+        all->kernels->cosines(job, layer);
+    } else if (by_gram(job->run, layer)) {
+        int exponents[2];
+        find_exponents(all, layer, exponents);
+        all->kernels->gram(job, worker, layer, which, exponents);
+    } else {
+        all->kernels->weight_gradient(job, layer, which);
     }
 }
 
-/* One launch for both phases: threads are dear beside a narrow stack. */
+/* One launch for everything: threads are dear beside a narrow stack. It is a list, of the parts of the batch and then the
+ * tasks on its layers, and that once for each segment if tasks look at segments. Workers take what comes next, and wait
+ * until what must be there first is done; it was begun before, by workers that run. */
 static void work(void *context, unsigned worker, unsigned workers) {
     launch *all = context;
-    (void)worker, (void)workers;
-    run_parts(all);
-    if (!(all->job.run->phases & FI_BACKWARD) || !all->job.run->weight_gradients) return;
-    fi_wait_until(&all->parts_done, all->parts);
-    run_weight_gradients(all);
+    (void)workers;
+    const int tasks = all->keep_gradients && all->job.run->phases & FI_BACKWARD;
+    const size_t rounds = tasks ? all->segments : 1, parts = all->parts;
+    size_t round = 0, begin = 0; /* of the list: the round's first */
+    for (uint64_t next = fi_ticket(&all->next); round < rounds; round++) {
+        const size_t last = tasks ? round + 1 : all->segments, to = round ? all->starts[round - 1] : all->job.run->depth;
+        const size_t first_task = tasks ? all->first_task[all->starts[round]] : 0;
+        const size_t end = begin + parts + (tasks ? all->first_task[to] - first_task : 0);
+        for (; next < end; next = fi_ticket(&all->next)) {
+            const int is_part = next < begin + parts;
+            fi_wait_until(&all->done, is_part ? begin : begin + parts);
+            if (is_part) run_part(all, (unsigned)(next - begin), round, last);
+            else run_task(all, worker, first_task + (next - begin - parts));
+            fi_ticket(&all->done);
+        }
+        begin = end;
+    }
 }
 
 static fi_moments merged(const launch *all, size_t layer, int quantity) {
@@ -276,9 +388,23 @@ static fi_moments merged(const launch *all, size_t layer, int quantity) {
     return all_parts;
 }
 
+/* Of a layer's weight gradient: its squares are added in index order. */
+static double norm(const launch *all, size_t layer) {
+    const fi_stack_run *run = all->job.run;
+    const int gram = by_gram(run, layer);
+    double sum = 0;
+    for (size_t i = 0; i < (gram ? run->batch : run->widths[layer + 1]); i++) sum += all->job.squares[layer][i];
+    if (!gram) return sqrt(sum);
+    int exponents[2];
+    find_exponents(all, layer, exponents);
+    /* Rounding may leave a tiny negative; a NaN stays one. */
+    return sqrt(sum < 0 ? 0 : sum) * fi_power_of_two(exponents[0]) * fi_power_of_two(exponents[1]);
+}
+
 static void summarise(const launch *all) {
     const fi_stack_run *run = all->job.run;
     for (size_t l = 0; l < run->depth; l++) {
+        if (run->norms) run->norms[l] = norm(all, l);
         uint64_t saturated = 0;
         for (unsigned w = 0; w < all->parts; w++) saturated += all->job.saturated[w][l];
         const double width = (double)run->widths[l + 1];

@@ -4,6 +4,8 @@
 #ifndef FI_STACK_H
 #define FI_STACK_H
 
+#include <string.h>
+
 #include "moments.h"
 
 /* Rows are handed to workers, and their moments merged, in groups of this many. */
@@ -39,17 +41,20 @@ typedef struct {
      * share memory where nobody needs them all. */
     void **activations, **slopes, **gradients;
     void *skipped;            /* the gradient that goes around the residual block under way */
+    double **squares;         /* [layer]: what its weight gradient's squared norm is the sum of, see norm_template.h */
     unsigned char *is_source; /* [layer]: a residual block begins at activations[layer] */
     fi_partial_moments *moments; /* [layer][quantity][group] */
     size_t groups;
     const size_t *first_panel; /* [layer]: how many output panels the layers before it have */
     /* For each part of the batch: */
     void **panel;           /* one packed panel of weights */
-    void **drawn;           /* rows of weights that are not stored */
+    void **drawn;           /* weights that are not stored: FI_DRAWN columns in panels, or the rows of a panel */
+    double *largest_input;  /* |x| of its samples, where Gram matrices are wanted */
     void **record_of;       /* the statistics under way */
     void **alive;           /* the largest |derivative| of each unit, in the order of the panels */
     uint64_t **saturated;   /* [layer] */
     fi_extremes **extremes; /* [layer][quantity] */
+    void **gram;            /* for each worker: two packed panels of samples */
 } fi_stack_job;
 
 struct fi_stack_kernels {
@@ -59,16 +64,28 @@ struct fi_stack_kernels {
     void (*forward)(fi_stack_job *job, unsigned part, size_t begin, size_t end, size_t first, size_t last,
                     int again);
     void (*backward)(fi_stack_job *job, unsigned part, size_t begin, size_t end, size_t first, size_t last);
-    /* Columns of panel p of a layer's weight gradient, and of its bias gradient. */
+    /* Columns of panel p of a layer's weight gradient, and of its bias gradient; their squares, where wanted. */
     void (*weight_gradient)(fi_stack_job *job, size_t layer, size_t p);
+    /* The squares by Gram matrices: of a block of `columns` samples, for numbers below 2^exponents[...] in size. */
+    void (*gram)(fi_stack_job *job, unsigned worker, size_t layer, size_t block, const int exponents[2]);
+    void (*cosines)(const fi_stack_job *job, size_t layer);
     size_t (*dead)(const fi_stack_job *job, unsigned parts, size_t layer);
     void (*activate)(int activation, double parameter, const void *x, void *values, void *slopes, size_t n);
     double (*fma_loop)(uint64_t rounds); /* returns the operations of one round */
 };
 
-/* Rows row .. and columns column .. of the weights of a layer that are not stored, drawn to OUT `out`, whose rows are
- * `step` apart. */
-void fi_stack_draw(const fi_stack_run *run, size_t layer, size_t row, size_t rows, size_t column,
-                   size_t columns, void *out, size_t step);
+/* Elements first .. of the weights of a layer that are not stored. */
+void fi_stack_draw(const fi_stack_run *run, size_t layer, size_t first, size_t count, void *out);
+
+/* A sampling kernel makes elements by this many: fewer columns at once would be drawn in vain. */
+#define FI_DRAWN 128
+
+/* 2^exponent, -1022 <= exponent <= 1023 */
+FI_INLINE double fi_power_of_two(int exponent) {
+    const uint64_t bits = (uint64_t)(exponent + 1023) << 52;
+    double power;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
 
 #endif

@@ -43,7 +43,19 @@ FI_INLINE size_t FI_REAL(samples)(const FI_REAL(rows) * part, size_t r) {
 
 /* ---- panels of weights: packed from memory, or drawn where they are not stored ------------ */
 
-/* Columns column .. of layer's weights as rows of a panel. */
+/* FI_DRAWN columns of layer's weights, from column on, as panels. */
+static void FI_REAL(draw_columns)(real *panels, const fi_stack_run *run, size_t layer, size_t column) {
+    const size_t in = run->widths[layer], out = run->widths[layer + 1];
+    const size_t width = out - column < FI_DRAWN ? out - column : FI_DRAWN;
+    real row[FI_DRAWN] = {0};
+    for (size_t k = 0; k < in; k++) {
+        fi_stack_draw(run, layer, k * out + column, width, row);
+        for (size_t c = 0; c < width; c += FI_COLUMNS)
+            memcpy(panels + c * in + k * FI_COLUMNS, row + c, FI_COLUMNS * sizeof(real));
+    }
+}
+
+/* Columns column .. of layer's weights as rows of a panel; of weights that are not stored, in order from column 0 on. */
 static const real *FI_REAL(weight_columns)(const FI_REAL(rows) * part, size_t layer, size_t column,
                                            size_t *step) {
     const fi_stack_run *run = part->job->run;
@@ -51,9 +63,10 @@ static const real *FI_REAL(weight_columns)(const FI_REAL(rows) * part, size_t la
     real *panel = part->job->panel[part->part];
     *step = FI_COLUMNS;
     if (!run->weights) {
-        fi_stack_draw(run, layer, 0, in, column, out - column < FI_COLUMNS ? out - column : FI_COLUMNS,
-                      panel, FI_COLUMNS);
-        return panel;
+        real *drawn = part->job->drawn[part->part];
+        const size_t within = column % FI_DRAWN;
+        if (within == 0) FI_REAL(draw_columns)(drawn, run, layer, column);
+        return drawn + within * in;
     }
     const real *weights = run->weights[layer];
     if (part->end - part->begin <= FI_FEW_ROWS && out - column >= FI_COLUMNS) {
@@ -75,7 +88,7 @@ static const real *FI_REAL(weight_rows)(const FI_REAL(rows) * part, size_t layer
     }
     real *drawn = part->job->drawn[part->part];
     const size_t height = in - row < FI_COLUMNS ? in - row : FI_COLUMNS;
-    fi_stack_draw(run, layer, row, height, 0, out, drawn, out);
+    fi_stack_draw(run, layer, row * out, height * out, drawn);
     FI_REAL(pack_rows)(panel, drawn, height, out, 0);
     return panel;
 }
@@ -194,13 +207,22 @@ static FI_REAL(rows) FI_REAL(rows_of)(fi_stack_job *job, unsigned part, size_t b
     return (FI_REAL(rows)){job, part, begin, end, end < batch ? end : batch, record};
 }
 
+static void FI_REAL(begin_forward)(const FI_REAL(rows) * part) {
+    fi_stack_job *job = part->job;
+    const fi_stack_run *run = job->run;
+    FI_REAL(to_panels)(job->activations[0], run->x, job->rows, run->widths[0], part);
+    if (run->norms)
+        job->largest_input[part->part] = FI_REAL(largest)(
+            (const real *)run->x + part->begin * run->widths[0], (part->live - part->begin) * run->widths[0]);
+}
+
 /* Layers first .. last-1 of the rows begin .. end-1; `again`: for a backward pass that lacks their values. */
 static void FI_REAL(stack_forward)(fi_stack_job *job, unsigned worker, size_t begin, size_t end, size_t first,
                                    size_t last, int again) {
     const fi_stack_run *run = job->run;
     const FI_REAL(rows) part = FI_REAL(rows_of)(job, worker, begin, end, job->record && !again);
     if (first == 0 && !again)
-        FI_REAL(to_panels)(job->activations[0], run->x, job->rows, run->widths[0], &part);
+        FI_REAL(begin_forward)(&part);
     for (size_t layer = first; layer < last; layer++) FI_REAL(forward_layer)(&part, layer);
     if (run->y && last == run->depth && !again)
         FI_REAL(from_panels)(run->y, job->activations[last], job->rows, run->widths[last], &part);
@@ -222,17 +244,22 @@ static void FI_REAL(stack_backward)(fi_stack_job *job, unsigned worker, size_t b
     FI_REAL(from_panels)(run->dx, job->gradients[run->depth], job->rows, run->widths[0], &part);
 }
 
-/* Columns of panel p of layer's weight gradient, and of its bias gradient, summed over the whole batch. */
+/* Columns of panel p of layer's weight gradient, and of its bias gradient, summed over the whole batch; and the weight
+ * gradient's squares. What is not wanted is not stored. */
 static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size_t p) {
     const fi_stack_run *run = job->run;
     const size_t in = run->widths[layer], out = run->widths[layer + 1], column = p * FI_COLUMNS;
     const size_t width = out - column < FI_COLUMNS ? out - column : FI_COLUMNS;
     const real *right = (const real *)job->gradients[layer] + p * job->rows * FI_COLUMNS;
-    real *gradient = run->weight_gradients[layer];
+    real *gradient = run->weight_gradients ? run->weight_gradients[layer] : NULL;
+    double *squares = run->norms ? job->squares[layer] + column : NULL;
+    if (squares) memset(squares, 0, FI_COLUMNS * sizeof(double));
     for (size_t i = 0; i < in; i += FI_ROWS) {
         const real *left = (const real *)job->activations[layer] + i / FI_COLUMNS * job->rows * FI_COLUMNS;
         FI_REAL(tile) tile;
         FI_REAL(tile_product_transposed)(&tile, left, i % FI_COLUMNS, right, run->batch, width);
+        if (squares) FI_REAL(add_squares)(squares, &tile, in - i < FI_ROWS ? in - i : FI_ROWS);
+        if (!gradient) continue;
         for (size_t m = 0; m < FI_ROWS && i + m < in; m++) {
             real *target = gradient + (i + m) * out + column;
             if (width == FI_COLUMNS) {
@@ -245,6 +272,7 @@ static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size
             }
         }
     }
+    if (!gradient) return;
     real sums[FI_COLUMNS];
     vr sum[FI_VECTORS];
     for (int v = 0; v < FI_VECTORS; v++) sum[v] = VR(set1)(0);
@@ -262,6 +290,8 @@ static const fi_stack_kernels FI_REAL(stack_kernels) = {
     .forward = FI_REAL(stack_forward),
     .backward = FI_REAL(stack_backward),
     .weight_gradient = FI_REAL(stack_weight_gradient),
+    .gram = FI_REAL(stack_gram),
+    .cosines = FI_REAL(stack_cosines),
     .dead = FI_REAL(stack_dead),
     .activate = FI_REAL(stack_activate),
     .fma_loop = FI_REAL(fma_loop),

@@ -101,7 +101,6 @@ def test_virtual_stacks_of_every_depth():
         ({"residual": 1}, ValueError, "residual: expected 1 layers whose input and output"),
         ({"alpha": "1"}, TypeError, "alpha: expected a real number, got str '1'"),
         ({"alpha": np.inf}, ValueError, "alpha: expected a finite number, got inf"),
-        ({"virtual": True, "residual": 2}, ValueError, "virtual: expected no residual blocks"),
         ({"virtual": True, "weights": "orthogonal"}, ValueError, "weights: expected an initializer that draws"),
     ],
 )  # fmt: skip

@@ -65,8 +65,9 @@ from .initializers import (
     lora_scaling,
 )
 from .keys import Key
+from .reports import Gradients, LayerReport, Moments, Propagation
 from .sampling import normal, truncated_normal, uniform
-from .stack import Gradients, LayerReport, Moments, Propagation, Recording, Stack
+from .stack import Recording, Stack
 from .threads import get_num_threads, num_threads, set_num_threads
 from .training import (
     SGD,

@@ -34,6 +34,7 @@ def stack_propagate(
     skips: tuple[int, ...], alpha: float, weights: list[Any] | None, biases: list[Any],
     laws: list[Any] | None, batch: int, x: Any, dy: Any, y: Any, gradients: Any, offsets: tuple[int, ...],
     statistics: Any, threads: int, backward: bool, phases: int, spare: list[Any],
+    norms: Any = ..., pairs: Any = ..., cosines: Any = ...,
 ) -> Any: ...
 def fma_loop(dtype: int, rounds: int) -> float: ...
 def activate(

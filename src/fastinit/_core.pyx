@@ -312,6 +312,10 @@ cdef extern from "fastinit.h" nogil:
         void *const *weight_gradients
         void *const *bias_gradients
         fi_layer_statistics *statistics
+        double *norms
+        size_t pairs_count
+        const size_t *pairs
+        double *cosines
     int FI_FORWARD, FI_BACKWARD
     const char *fi_activation_name(size_t index)
     double fi_activation_value_ulp(size_t index)
@@ -394,11 +398,12 @@ cdef class _Buffers:
 
 def stack_propagate(int dtype, tuple widths, tuple activations, tuple parameters, tuple skips, double alpha,
                     list weights, list biases, list laws, size_t batch, x, dy, y, gradients, tuple offsets, statistics,
-                    unsigned threads, bint backward, int phases, list spare):
+                    unsigned threads, bint backward, int phases, list spare, norms=None, pairs=None, cosines=None):
     """One pass through a stack, or a phase of one. Arrays are of one dtype and C-contiguous.
 
     `gradients` is one block of memory for all gradients: weights, biases and input at the byte `offsets`;
-    `statistics` a float64 array of shape (depth, STATISTICS). Either may be None. The workspace is
+    `statistics` a float64 array of shape (depth, STATISTICS), `norms` of (depth,), `cosines` of (depth, 2, len(pairs)),
+    `pairs` an array of uintp, each < batch, of shape (len(pairs), 2). Each may be None. The workspace is
     taken from the list `spare` if one is there, and returned, for the caller to put it back.
     `weights` may be None: `laws` then has (law, parameters, seed, stream) of each layer's. A bias may be None.
     `skips` is () or, for each layer, the activation where its residual block begins, or -1.
@@ -410,7 +415,7 @@ def stack_propagate(int dtype, tuple widths, tuple activations, tuple parameters
         biases + depth; before anything is written.
     """
     cdef size_t depth = <size_t>len(activations), size = <size_t>ITEMSIZE[dtype], i, needed
-    cdef _Buffers buffers = _Buffers(2 * depth + 7)
+    cdef _Buffers buffers = _Buffers(2 * depth + 10)
     cdef fi_stack_run run
     cdef char *block
     cdef void *memory
@@ -478,6 +483,11 @@ def stack_propagate(int dtype, tuple widths, tuple activations, tuple parameters
         run.y = buffers.open(y, batch * sizes[depth] * size, True)
         run.statistics = <fi_layer_statistics *>buffers.open(
             statistics, depth * sizeof(fi_layer_statistics), True)
+        run.norms = <double *>buffers.open(norms, depth * sizeof(double), True)
+        if pairs is not None:
+            run.pairs_count = <size_t>len(pairs)
+            run.pairs = <const size_t *>buffers.open(pairs, 2 * run.pairs_count * sizeof(size_t), False)
+            run.cosines = <double *>buffers.open(cosines, 2 * depth * run.pairs_count * sizeof(double), True)
         run.backward = backward
         run.phases = phases
         needed = fi_stack_workspace(&run, <fi_dtype>dtype, threads)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,116 +15,12 @@ from .activations import parse
 from .dtypes import new_array, resolve
 from .initializers import Zeros, get
 from .keys import Key
+from .reports import Gradients, Propagation
 from .sampling import check_key, normal
 from .threads import get_num_threads
 from .virtual import DrawnWeights
 
-__all__ = ["Gradients", "LayerReport", "Moments", "Propagation", "Recording", "Stack"]
-
-
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """A layer's numbers over batch and units.
-
-    Attributes
-    ----------
-    mean, variance, second_moment : float
-        Population variance; mean square.
-    minimum, maximum : float
-        Of the numbers that are no NaN.
-    non_finite : int
-        How many are infinite or NaN.
-    """
-
-    mean: float
-    variance: float
-    second_moment: float
-    minimum: float
-    maximum: float
-    non_finite: int
-
-
-@dataclass(frozen=True, slots=True)
-class LayerReport:
-    """What one layer did to the signal.
-
-    Attributes
-    ----------
-    pre_activation, activation : Moments
-        Of z = a W + b and of phi(z).
-    gradient : Moments
-        Of the loss's gradient with respect to z.
-    saturated : float
-        Share in [0, 1] of the elements on a flat part of the activation, where the derivative is below
-        5.91 % of its largest value: \\|tanh\\| > 0.97. 0 for activations that have no flat part, and for ReLU.
-    dead : float
-        Share of the units whose derivative is exactly 0 for every sample of the batch.
-    """
-
-    pre_activation: Moments
-    activation: Moments
-    gradient: Moments
-    saturated: float
-    dead: float
-
-
-@dataclass(frozen=True, slots=True)
-class Gradients:
-    """Gradients of a loss: a list of arrays like the weights, one like the biases, and the input's."""
-
-    weights: list[NDArray[Any]]
-    biases: list[NDArray[Any]]
-    input: NDArray[Any]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.weights, self.biases, self.input))
-
-
-@dataclass(frozen=True)
-class Propagation:
-    """One forward and backward pass: the output, a report for each layer, and gradients if asked for.
-
-    ``str()`` of it is a table with one line a layer.
-
-    Attributes
-    ----------
-    output : ndarray of shape (batch, n_L)
-    layers : tuple of LayerReport
-    weight_gradients, bias_gradients : list of ndarray, or None
-    input_gradient : ndarray of shape (batch, n_0), or None
-    """
-
-    output: NDArray[Any]
-    statistics: NDArray[Any] = field(repr=False)
-    weight_gradients: list[NDArray[Any]] | None = None
-    bias_gradients: list[NDArray[Any]] | None = None
-    input_gradient: NDArray[Any] | None = None
-
-    @cached_property
-    def layers(self) -> tuple[LayerReport, ...]:
-        # Made on demand: two hundred objects would cost a narrow stack a fifth of its time.
-        rows: list[list[Any]] = self.statistics.tolist()
-        return tuple(LayerReport(_moments(row), _moments(row[6:]), _moments(row[12:]), *row[18:]) for row in rows)
-
-    @property
-    def overflow(self) -> int | None:
-        """The first layer whose pre-activations or values are not all finite; None if all are."""
-        bad = np.flatnonzero(self.statistics[:, [5, 11]].any(axis=1))
-        return int(bad[0]) if bad.size else None
-
-    def __str__(self) -> str:
-        head = (
-            "layer   pre-activation          activation              gradient             saturated   dead\n"
-            "        mean        std         mean        std         mean        std"
-        )
-        rows = [head]
-        for i, layer in enumerate(self.layers):
-            cells = "".join(
-                f"{m.mean:<+12.3e}{max(m.variance, 0.0) ** 0.5:<12.3e}"
-                for m in (layer.pre_activation, layer.activation, layer.gradient)
-            )
-            rows.append(f"{i:<8}{cells}{layer.saturated:8.1%} {layer.dead:7.1%}")
-        return "\n".join(rows)
+__all__ = ["Recording", "Stack"]
 
 
 class Stack:
@@ -153,9 +47,10 @@ class Stack:
         Weight of the branches.
     virtual : bool, default False
         Never store the weights: each panel is drawn from the stream when a product reads it, forward and
-        again backward, and activations are kept at some sqrt(L) checkpoints and computed again between them.
+        again backward, and activations are kept at some sqrt(L) checkpoints and computed again between them
+        (a residual block lies between two of them).
         The bits are those of stored weights. `weights` must draw its elements independently, and there
-        are no gradients of weights and no residual blocks.
+        are no gradients of weights.
     key : Key, optional
         Names the network: the same key gives the same weights. Without one they differ on every call.
     dtype : {"float32", "float64"}, default "float32"
@@ -221,8 +116,6 @@ class Stack:
         self._spare: list[Any] = []  # workspaces of finished calls: fresh memory costs as much as a pass
         self._skips = () if residual is None else _blocks(self.widths, residual)
         self._alpha = _real_number("alpha", alpha)
-        if virtual and residual is not None:
-            raise ValueError(f"virtual: expected no residual blocks, got residual={residual}")
         self.weights: Any = (
             DrawnWeights(get(weights), self.key, pairs, self.dtype)
             if virtual
@@ -333,7 +226,15 @@ class Stack:
         self._check_stored()
         return Recording(self, self._input("x", x, self.widths[0]))
 
-    def propagate(self, x: Any, dy: Any = None, *, gradients: bool = False) -> Propagation:
+    def propagate(
+        self,
+        x: Any,
+        dy: Any = None,
+        *,
+        gradients: bool = False,
+        norms: bool = False,
+        pairs: Sequence[tuple[int, int]] | None = None,
+    ) -> Propagation:
         """Forward and backward in one pass, with statistics of every layer.
 
         Parameters
@@ -344,6 +245,13 @@ class Stack:
             if not given.
         gradients : bool, default False
             Return the gradients of weights, biases and input too.
+        norms : bool, default False
+            Return the norm of each weight gradient; with `gradients` it is always there. Without, it costs a third product
+            a layer at most, and no gradient is formed: where the batch is smaller than the layer, the norm comes from
+            two batch x batch Gram matrices, \\|A^T D\\|^2 = sum of (A A^T) o (D D^T). These are of the stack's
+            dtype, so its square is right to some rounding errors of \\|A\\|^2 \\|D\\|^2.
+        pairs : sequence of (i, j), optional
+            Samples of the batch, 0 <= i, j < batch, whose activations and gradients are compared in each layer.
 
         Returns
         -------
@@ -352,7 +260,12 @@ class Stack:
         Raises
         ------
         ValueError, TypeError
-            As for `forward`.
+            As for `forward`, and if `pairs` holds anything but pairs of such numbers.
+
+        References
+        ----------
+        Poole, Lahiri, Raghu, Sohl-Dickstein & Ganguli, "Exponential expressivity in deep neural networks through
+        transient chaos", 2016: what the cosines of wide random networks do (`fastinit.theory.correlation_map`).
         """
         if gradients:
             self._check_stored()
@@ -364,12 +277,18 @@ class Stack:
             dy = self._input("dy", dy, self.widths[-1], rows=x.shape[0])
         y = new_array(shape, self.dtype)
         statistics = np.empty((self.depth, _core.STATISTICS))
+        chosen = None if pairs is None else _check_pairs(pairs, len(x))
+        cosines = None if chosen is None else np.empty((self.depth, 2, len(chosen)))
+        length = np.empty(self.depth) if norms or gradients else None
         block = self._new_gradients(len(x)) if gradients else None
-        self._spare.append(self._run(x, dy, y, block, statistics))
+        self._spare.append(self._run(x, dy, y, block, statistics, (length, chosen, cosines)))
+        beside: dict[str, Any] = {"weight_gradient_norms": length}
+        if cosines is not None:
+            beside |= {"activation_cosines": cosines[:, 0], "gradient_cosines": cosines[:, 1]}
         if block is None:
-            return Propagation(y, statistics)
+            return Propagation(y, statistics, **beside)
         found = self._gradients(block, len(x))
-        return Propagation(y, statistics, found.weights, found.biases, found.input)
+        return Propagation(y, statistics, found.weights, found.biases, found.input, **beside)
 
     def _check_stored(self) -> None:
         if isinstance(self.weights, DrawnWeights):
@@ -406,6 +325,7 @@ class Stack:
         y: Any = None,
         gradients: Any = None,
         statistics: Any = None,
+        beside: tuple[Any, Any, Any] = (None, None, None),
         *,
         phases: int = _core.FORWARD | _core.BACKWARD,
         backward: bool | None = None,
@@ -426,7 +346,7 @@ class Stack:
                     x.shape[0], x, dy, y, gradients, self._offsets, statistics,
                     threads or get_num_threads(),
                     dy is not None if backward is None else backward,
-                    phases, self._spare if spare is None else spare,
+                    phases, self._spare if spare is None else spare, *beside,
                 )  # fmt: skip
             except LookupError:
                 # The parameters are the user's to change, and something else is there now: it is taken
@@ -501,12 +421,6 @@ class Recording:
         return stack._gradients(self._block, batch)
 
 
-def _moments(row: list[Any]) -> Moments:
-    """Of the first six numbers, the last of which is a count."""
-    mean, variance, second_moment, least, largest, overflowed = row[:6]
-    return Moments(mean, variance, second_moment, least, largest, int(overflowed))
-
-
 def _offsets(widths: Sequence[int], itemsize: int) -> tuple[int, ...]:
     """Bytes at which the gradients of weights, biases and input begin in one block, each at a cache line."""
     sizes = [n * m for n, m in itertools.pairwise(widths)] + list(widths[1:])
@@ -532,6 +446,22 @@ def _blocks(widths: tuple[int, ...], layers: Any) -> tuple[int, ...]:
     if max(skips, default=-1) < 0:
         raise ValueError(f"residual: expected {k} layers whose input and output have one width, got {widths}")
     return tuple(skips)
+
+
+def _check_pairs(pairs: Any, batch: int) -> NDArray[np.uintp]:
+    """Pairs of samples of a batch, as rows."""
+    wanted = f"pairs: expected pairs (i, j) of ints, 0 <= i, j < {batch}"
+    try:
+        rows = [tuple(pair) for pair in pairs]
+        chosen = [operator.index(n) for row in rows for n in row]
+    except TypeError:
+        raise TypeError(f"{wanted}, got {pairs!r}") from None
+    if any(isinstance(n, bool) for row in rows for n in row):
+        raise TypeError(f"{wanted}, got {pairs!r}")
+    for row in rows:
+        if len(row) != 2 or not all(0 <= n < batch for n in row):
+            raise ValueError(f"{wanted}, got {row}")
+    return np.array(chosen, dtype=np.uintp).reshape(-1, 2)
 
 
 def _real_number(what: str, value: Any) -> float:

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The norm of a layer's weight gradient A^T D, A the inputs and D the gradients of a batch, by numbers that stack.c adds in
+ * index order, all in float64:
+ *   from the gradient: for each column, its squares summed over the rows in index order by fma;
+ *   without it, |A^T D|^2 = sum of (A A^T) o (D D^T), for each sample s: twice the sum over samples r < s, in index order
+ *   by fma, of (a_r . a_s)(d_r . d_s), and the term of r = s. The dot products are those of gemm_template.h, of the
+ *   real type; one factor is scaled by an exact power of two, so that tiny gradients do not vanish in their squares.
+ *
+ * Parameters: a real type; gemm_template.h, moments_template.h and record_template.h.
+ */
+
+/* squares[c] += those of column c, `rows` rows of a tile. */
+static void FI_REAL(add_squares)(double *squares, const FI_REAL(tile) * tile, size_t rows) {
+    vd sums[FI_VECTORS][FI_PARTS];
+    for (int v = 0; v < FI_VECTORS; v++)
+        for (int part = 0; part < FI_PARTS; part++)
+            sums[v][part] = vd_load(squares + v * FI_REAL_LANES + part * FI_DOUBLE_LANES);
+    for (size_t m = 0; m < rows; m++)
+        for (int v = 0; v < FI_VECTORS; v++)
+            for (int part = 0; part < FI_PARTS; part++) {
+                const vd x = VR(to_double)(tile->v[m][v], part);
+                sums[v][part] = vd_fma(x, x, sums[v][part]);
+            }
+    for (int v = 0; v < FI_VECTORS; v++)
+        for (int part = 0; part < FI_PARTS; part++)
+            vd_store(squares + v * FI_REAL_LANES + part * FI_DOUBLE_LANES, sums[v][part]);
+}
+
+/* The largest |x| that is no NaN. */
+static double FI_REAL(largest)(const real *x, size_t n) {
+    real largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        const real size = x[i] < 0 ? -x[i] : x[i];
+        if (size > largest) largest = size;
+    }
+    return (double)largest;
+}
+
+/* OUT panel[k][c] = sample first + c of a panel matrix, times scale twice; 0 beyond `count` samples. */
+static void FI_REAL(pack_samples)(real *panel, const real *matrix, size_t rows, size_t width, size_t first,
+                                  size_t count, real scale) {
+    for (size_t p = 0; p * FI_COLUMNS < width; p++, matrix += rows * FI_COLUMNS) {
+        const size_t columns = width - p * FI_COLUMNS < FI_COLUMNS ? width - p * FI_COLUMNS : FI_COLUMNS;
+        for (size_t k = 0; k < columns; k++, panel += FI_COLUMNS)
+            for (size_t c = 0; c < FI_COLUMNS; c++)
+                panel[c] = c < count ? matrix[(first + c) * FI_COLUMNS + k] * scale * scale : 0;
+    }
+}
+
+/* The squares of samples block * FI_COLUMNS ..; see above. */
+static void FI_REAL(stack_gram)(fi_stack_job *job, unsigned worker, size_t layer, size_t block,
+                                const int exponents[2]) {
+    const fi_stack_run *run = job->run;
+    const size_t first = block * FI_COLUMNS;
+    const size_t count = run->batch - first < FI_COLUMNS ? run->batch - first : FI_COLUMNS;
+    const size_t widths[2] = {run->widths[layer], run->widths[layer + 1]};
+    const real *matrices[2] = {job->activations[layer], job->gradients[layer]};
+    real *panels[2] = {job->gram[worker], (real *)job->gram[worker] + widths[0] * FI_COLUMNS};
+    for (int i = 0; i < 2; i++)
+        FI_REAL(pack_samples)(panels[i], matrices[i], job->rows, widths[i], first, count,
+                              (real)fi_power_of_two(-exponents[i]));
+    double sums[FI_COLUMNS] = {0};
+    for (size_t r = 0; r < first + count; r += FI_ROWS) {
+        real products[2][FI_ROWS * FI_COLUMNS];
+        for (int i = 0; i < 2; i++) {
+            FI_REAL(tile) tile;
+            FI_REAL(tile_product)(&tile, matrices[i], job->rows, r, panels[i], widths[i]);
+            FI_REAL(tile_store)(products[i], &tile);
+        }
+        for (size_t m = 0; m < FI_ROWS && r + m < first + count; m++) {
+            const real *a = products[0] + m * FI_COLUMNS, *d = products[1] + m * FI_COLUMNS;
+            for (size_t c = r + m < first ? 0 : r + m - first + 1; c < FI_COLUMNS; c++)
+                sums[c] = fma((double)a[c], (double)d[c], sums[c]);
+            if (r + m < first) continue;
+            const size_t c = r + m - first; /* its sum is complete */
+            job->squares[layer][r + m] = fma((double)a[c], (double)d[c], 2 * sums[c]);
+        }
+    }
+}
