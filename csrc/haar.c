@@ -69,10 +69,10 @@ fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads) {
     job->reflections = job->parts * (run->first + run->count);
     job->blocks = (job->reflections + FI_REFLECTIONS - 1) / FI_REFLECTIONS;
 
-    /* A thread costs some 30 us: one for each two million multiply-adds. */
+    /* A thread costs some 30 us in each phase: one for each twenty million multiply-adds. */
     const double products = 2.0 * (double)job->rows * (double)job->reflections * (double)run->count;
     if (threads < 1) threads = 1;
-    const unsigned workers = products / 2e6 < threads ? (unsigned)(products / 2e6) + 1 : threads;
+    const unsigned workers = products / 2e7 < threads ? (unsigned)(products / 2e7) + 1 : threads;
 
     /* Several tasks a thread, so that all end together. */
     const size_t wanted = (run->count + all.kernels->columns - 1) / all.kernels->columns;

@@ -40,4 +40,10 @@ FI_INLINE size_t fi_haar_block(const fi_haar_job *job, size_t k) {
     return FI_REFLECTIONS * (k * job->rows - FI_REFLECTIONS * (k * (k - 1) / 2));
 }
 
+/* Columns of block k that are reflections: what is beyond them is zero, and left out. */
+FI_INLINE size_t fi_haar_live(const fi_haar_job *job, size_t k) {
+    const size_t left = job->reflections - k * FI_REFLECTIONS;
+    return left < FI_REFLECTIONS ? left : FI_REFLECTIONS;
+}
+
 #endif

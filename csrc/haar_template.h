@@ -100,7 +100,7 @@ FI_INLINE void FI_REAL(haar_gather)(real *sums, const real *left, size_t column,
 }
 
 static void FI_REAL(haar_reflect)(const fi_haar_job *job, size_t block) {
-    const size_t height = job->rows - block * FI_REFLECTIONS;
+    const size_t height = job->rows - block * FI_REFLECTIONS, live = fi_haar_live(job, block);
     real *v = (real *)job->v + fi_haar_block(job, block);
     double tau[FI_REFLECTIONS];
     for (size_t p = 0; p < FI_PANELS; p++)
@@ -109,8 +109,8 @@ static void FI_REAL(haar_reflect)(const fi_haar_job *job, size_t block) {
 
     real gram[FI_PANELS][FI_REFLECTIONS][FI_COLUMNS]; /* [p][i][c]: v_i . v_(p, c) */
     memset(gram, 0, sizeof gram);
-    for (size_t a = 0; a < FI_PANELS; a++)
-        for (size_t b = a; b < FI_PANELS; b++)
+    for (size_t a = 0; a * FI_COLUMNS < live; a++)
+        for (size_t b = a; b * FI_COLUMNS < live; b++)
             for (size_t i = 0; i < FI_COLUMNS; i += FI_ROWS)
                 FI_REAL(haar_gather)(gram[b][a * FI_COLUMNS + i], v + a * height * FI_COLUMNS, i,
                                      v + b * height * FI_COLUMNS, height);
@@ -118,7 +118,7 @@ static void FI_REAL(haar_reflect)(const fi_haar_job *job, size_t block) {
     /* T_jj = tau_j; T_ij = -tau_j sum_{i <= l < j} T_il (v_l . v_j). t holds T by columns, so that a whole column is
      * summed at once; below the diagonal T is 0. */
     double t[FI_REFLECTIONS][FI_REFLECTIONS] = {{0}};
-    for (size_t j = 0; j < FI_REFLECTIONS; j++) {
+    for (size_t j = 0; j < live; j++) {
         double sums[FI_REFLECTIONS] = {0};
         for (size_t l = 0; l < j; l++) {
             const double dot = gram[j / FI_COLUMNS][l][j % FI_COLUMNS];
@@ -128,21 +128,22 @@ static void FI_REAL(haar_reflect)(const fi_haar_job *job, size_t block) {
         t[j][j] = tau[j];
     }
     real *target = (real *)job->t + block * FI_REFLECTIONS * FI_REFLECTIONS;
-    for (size_t i = 0; i < FI_REFLECTIONS; i++)
-        for (size_t j = 0; j < FI_REFLECTIONS; j++)
+    memset(target, 0, FI_REFLECTIONS * FI_REFLECTIONS * sizeof(real));
+    for (size_t j = 0; j < live; j++)
+        for (size_t i = 0; i <= j; i++)
             target[(j / FI_COLUMNS * FI_REFLECTIONS + i) * FI_COLUMNS + j % FI_COLUMNS] = (real)t[j][i];
 }
 
 /* q -= V T (V^T q) for `panels` panels of columns; q has the rows of the block, panels lie `pitch` apart. */
 static void FI_REAL(haar_block)(const fi_haar_job *job, size_t block, real *q, size_t pitch, size_t panels) {
-    const size_t height = job->rows - block * FI_REFLECTIONS;
+    const size_t height = job->rows - block * FI_REFLECTIONS, live = fi_haar_live(job, block);
     const real *v = (const real *)job->v + fi_haar_block(job, block);
     const real *t = (const real *)job->t + block * FI_REFLECTIONS * FI_REFLECTIONS;
     real x[FI_HAAR_PANELS][FI_REFLECTIONS * FI_COLUMNS], y[FI_HAAR_PANELS][FI_REFLECTIONS * FI_COLUMNS];
     memset(x, 0, sizeof x);
     for (size_t r = 0; r < height; r += FI_CHUNK) {
         const size_t n = height - r < FI_CHUNK ? height - r : FI_CHUNK;
-        for (size_t a = 0; a < FI_PANELS; a++)
+        for (size_t a = 0; a * FI_COLUMNS < live; a++)
             for (size_t p = 0; p < panels; p++)
                 for (size_t i = 0; i < FI_COLUMNS; i += FI_ROWS)
                     FI_REAL(haar_gather)(x[p] + (a * FI_COLUMNS + i) * FI_COLUMNS,
@@ -150,9 +151,9 @@ static void FI_REAL(haar_block)(const fi_haar_job *job, size_t block, real *q, s
                                          q + p * pitch + r * FI_COLUMNS, n);
     }
     for (size_t p = 0; p < panels; p++)
-        for (size_t i = 0; i < FI_REFLECTIONS; i += FI_ROWS) {
+        for (size_t i = 0; i < live; i += FI_ROWS) {
             FI_REAL(tile) tile;
-            FI_REAL(tile_product)(&tile, t, FI_REFLECTIONS, i, x[p], FI_REFLECTIONS);
+            FI_REAL(tile_product)(&tile, t, FI_REFLECTIONS, i, x[p], live);
             for (size_t k = 0; k < FI_ROWS; k++)
                 for (size_t u = 0; u < FI_VECTORS; u++)
                     VR(store)(y[p] + (i + k) * FI_COLUMNS + u * FI_REAL_LANES, tile.v[k][u]);
@@ -161,7 +162,7 @@ static void FI_REAL(haar_block)(const fi_haar_job *job, size_t block, real *q, s
         for (size_t p = 0; p < panels; p++)
             for (size_t i = r; i < height && i < r + FI_CHUNK; i += FI_ROWS) {
                 FI_REAL(tile) tile;
-                FI_REAL(tile_product)(&tile, v, height, i, y[p], FI_REFLECTIONS);
+                FI_REAL(tile_product)(&tile, v, height, i, y[p], live);
                 for (size_t k = 0; k < FI_ROWS; k++)
                     for (size_t u = 0; u < FI_VECTORS; u++) {
                         real *target = q + p * pitch + (i + k) * FI_COLUMNS + u * FI_REAL_LANES;
