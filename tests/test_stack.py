@@ -232,6 +232,20 @@ def test_calls_from_several_threads_at_once():
     assert set(found) == {expected}
 
 
+def test_one_large_batch_does_not_hold_its_memory():
+    stack, key = network((256, 256, 256), "tanh", "float32", name="memory")
+    x, dy = batch_of(stack, key, 4096)
+    stack.propagate(x, dy)
+    large = len(stack._spare[0])
+    assert large > 16 << 20
+    stack.propagate(x[:1000], dy[:1000])  # fresh memory costs time: what is not far too large is used again
+    assert [len(memory) for memory in stack._spare] == [large]
+    expected = stack.forward(x[:5])
+    assert len(stack._spare) == 1
+    assert len(stack._spare[0]) < large // 4
+    np.testing.assert_array_equal(stack.forward(x)[:5], expected)
+
+
 def test_a_stack_can_be_pickled():
     stack, key = network((5, 6, 2), "tanh", "float32", name="pickle")
     x, _ = batch_of(stack, key, 8)

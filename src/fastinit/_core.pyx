@@ -326,6 +326,11 @@ cdef extern from "fastinit.h" nogil:
     void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
                      void *slopes, size_t n)
 
+# A workspace is used again unless it exceeds four times what a call needs by more than this: fresh memory may cost as much
+# as a pass, but one large batch must not hold its memory for the life of a stack.
+cdef enum:
+    WORKSPACE_KEPT = 16 << 20
+
 FORWARD = FI_FORWARD
 BACKWARD = FI_BACKWARD
 # Numbers of a layer's statistics, in the order of fi_layer_statistics.
@@ -404,7 +409,7 @@ def stack_propagate(int dtype, tuple widths, tuple activations, tuple parameters
     `gradients` is one block of memory for all gradients: weights, biases and input at the byte `offsets`;
     `statistics` a float64 array of shape (depth, STATISTICS), `norms` of (depth,), `cosines` of (depth, 2, len(pairs)),
     `pairs` an array of uintp, each < batch, of shape (len(pairs), 2). Each may be None. The workspace is
-    taken from the list `spare` if one is there, and returned, for the caller to put it back.
+    taken from the list `spare` if one is there that is not far too large, and returned, for the caller to put it back.
     `weights` may be None: `laws` then has (law, parameters, seed, stream) of each layer's. A bias may be None.
     `skips` is () or, for each layer, the activation where its residual block begins, or -1.
 
@@ -495,7 +500,7 @@ def stack_propagate(int dtype, tuple widths, tuple activations, tuple parameters
             workspace = spare.pop()
         except IndexError:
             workspace = None
-        if workspace is None or <size_t>len(workspace) < needed:
+        if workspace is None or not needed <= <size_t>len(workspace) <= 4 * needed + WORKSPACE_KEPT:
             if phases == FI_BACKWARD:
                 raise ValueError("workspace: expected that of the forward pass")
             from numpy import empty

@@ -179,7 +179,8 @@ static int check_stream(const char *path) {
 
 /* ---- the stack -------------------------------------------------------------------------- */
 
-enum { DEPTH = 3, BATCH = 21 };
+enum { DEPTH = 3, BATCH = 21, PAIRS = 2 };
+static const size_t pairs[2 * PAIRS] = {0, 20, 9, 8};
 static const size_t widths[DEPTH + 1] = {19, 40, 33, 7};
 
 static void *drawn(size_t n, fi_dtype dtype, uint64_t stream) {
@@ -195,6 +196,7 @@ static void stack_hash(int activation, fi_dtype dtype, char text[65]) {
     void *weights[DEPTH], *biases[DEPTH], *dw[DEPTH], *db[DEPTH];
     int activations[DEPTH];
     fi_layer_statistics statistics[DEPTH];
+    double norms[DEPTH], cosines[2 * DEPTH * PAIRS];
     for (size_t l = 0; l < DEPTH; l++) {
         const size_t n = widths[l] * widths[l + 1];
         weights[l] = drawn(n, dtype, l);
@@ -210,7 +212,8 @@ static void stack_hash(int activation, fi_dtype dtype, char text[65]) {
         .depth = DEPTH, .batch = BATCH, .widths = widths, .activations = activations, .parameters = parameters,
         .weights = (const void *const *)weights, .biases = (const void *const *)biases,
         .backward = 1, .phases = FI_FORWARD | FI_BACKWARD, .x = x, .dy = dy, .y = y, .dx = dx,
-        .weight_gradients = dw, .bias_gradients = db, .statistics = statistics};
+        .weight_gradients = dw, .bias_gradients = db, .statistics = statistics, .norms = norms,
+        .pairs_count = PAIRS, .pairs = pairs, .cosines = cosines};
     void *workspace = malloc(fi_stack_workspace(&run, dtype, 2));
     if (!workspace) exit(2);
     fi_stack_propagate(&run, dtype, 2, workspace);
@@ -224,8 +227,47 @@ static void stack_hash(int activation, fi_dtype dtype, char text[65]) {
         free(weights[l]), free(biases[l]), free(dw[l]), free(db[l]);
     }
     sha256_add(&h, statistics, sizeof statistics);
+    sha256_add(&h, norms, sizeof norms);
+    sha256_add(&h, cosines, sizeof cosines);
     sha256_end(&h, text);
     free(x), free(dy), free(y), free(dx), free(workspace);
+}
+
+/* A diagnosis of residual blocks, with weights that are stored, or drawn in segments. */
+static void blocks_hash(int stored, fi_dtype dtype, char text[65]) {
+    enum { LAYERS = 9, WIDTH = 45 };
+    static const int skips[LAYERS] = {-1, -1, 1, -1, 3, 5, -1, -1, 6}, activations[LAYERS] = {FI_TANH, FI_GELU, FI_TANH};
+    const double parameters[LAYERS] = {0};
+    const void *biases[LAYERS] = {NULL};
+    size_t equal[LAYERS + 1];
+    void *weights[LAYERS];
+    fi_plan plans[LAYERS];
+    fi_layer_statistics statistics[LAYERS];
+    double norms[LAYERS], cosines[2 * LAYERS * PAIRS];
+    for (size_t l = 0; l <= LAYERS; l++) equal[l] = WIDTH;
+    for (size_t l = 0; l < LAYERS; l++) {
+        const fi_dist dist = {.law = FI_NORMAL, .a = 0, .b = 0.3};
+        if (fi_plan_make(&plans[l], &dist, dtype, (fi_key){1, l}) != FI_OK) exit(2);
+        weights[l] = drawn(WIDTH * WIDTH, dtype, l);
+    }
+    void *x = drawn(BATCH * WIDTH, dtype, 30), *dy = drawn(BATCH * WIDTH, dtype, 31), *y = drawn(BATCH * WIDTH, dtype, 32);
+    const fi_stack_run run = {
+        .depth = LAYERS, .batch = BATCH, .widths = equal, .activations = activations, .parameters = parameters, .skips = skips,
+        .alpha = 0.5, .weights = stored ? (const void *const *)weights : NULL, .plans = plans, .biases = biases,
+        .backward = 1, .phases = FI_FORWARD | FI_BACKWARD, .x = x, .dy = dy, .y = y, .statistics = statistics,
+        .norms = norms, .pairs_count = PAIRS, .pairs = pairs, .cosines = cosines};
+    void *workspace = malloc(fi_stack_workspace(&run, dtype, 2));
+    if (!workspace) exit(2);
+    fi_stack_propagate(&run, dtype, 2, workspace);
+    sha256 h;
+    sha256_begin(&h);
+    sha256_add(&h, y, BATCH * WIDTH * sizes[dtype]);
+    sha256_add(&h, statistics, sizeof statistics);
+    sha256_add(&h, norms, sizeof norms);
+    sha256_add(&h, cosines, sizeof cosines);
+    sha256_end(&h, text);
+    for (size_t l = 0; l < LAYERS; l++) free(weights[l]);
+    free(x), free(dy), free(y), free(workspace);
 }
 
 /* Prints the hashes of the first instruction set, and whether the others reach them. */
@@ -242,6 +284,26 @@ static int check_stacks(int isa) {
             } else if (strcmp(got, expected[dtype][a]) != 0) {
                 printf("%s: other bits in the stack, %s %s\n", fi_isa_name(), dtypes[dtype],
                        fi_activation_name((size_t)a));
+                same = 0;
+            }
+        }
+    }
+    return same;
+}
+
+/* The same of residual blocks, whose weights need not be stored. */
+static int check_blocks(int isa) {
+    static char expected[2][65];
+    int same = 1;
+    for (int dtype = FI_FLOAT32; dtype <= FI_FLOAT64; dtype++) {
+        for (int stored = 0; stored <= 1; stored++) {
+            char got[65];
+            blocks_hash(stored, (fi_dtype)dtype, got);
+            if (isa == 0 && !stored) {
+                strcpy(expected[dtype], got);
+                printf("stack %s residual %s\n", dtypes[dtype], got);
+            } else if (strcmp(got, expected[dtype]) != 0) {
+                printf("%s: other bits in residual blocks, %s %s\n", fi_isa_name(), dtypes[dtype], stored ? "stored" : "drawn");
                 same = 0;
             }
         }
@@ -297,7 +359,7 @@ int main(int argc, char **argv) {
     sha256_constants();
     for (int i = 0; fi_isa_available((size_t)i); i++) {
         fi_isa_select(fi_isa_available((size_t)i));
-        good &= check_stream(argv[1]) & check_haar(i) & check_stacks(i);
+        good &= check_stream(argv[1]) & check_haar(i) & check_stacks(i) & check_blocks(i);
         fflush(stdout);
     }
     return !good;
