@@ -225,6 +225,63 @@ double fi_fma_loop(fi_dtype dtype, uint64_t rounds);
 void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
                  void *slopes, size_t n);
 
+/* ---- Training ---------------------------------------------------------------------------- */
+
+/* The mean over a batch of the cross-entropy of softmax(outputs). */
+typedef struct {
+    size_t batch, classes;
+    const void *outputs;   /* (batch, classes), of a dtype */
+    const int64_t *labels; /* (batch,), a class each (anything else has the loss NaN); or NULL, and then */
+    const double *shares;  /* (batch, classes): the probability of each class */
+    void *gradient;        /* OUT (batch, classes), of the outputs' dtype */
+} fi_cross_entropy_run;
+
+/* Bytes of working memory of fi_cross_entropy. */
+size_t fi_cross_entropy_scratch(size_t classes);
+
+/* Returns the loss in nats; OUT right: how many rows have their first largest output at the label (0 without labels).
+ * In double precision in a fixed order, the gradient rounded to the dtype at the end; largest errors before that 2^-49 times
+ * the larger of 1 and a row's logits' range for the loss, and 2^-50 / batch for a gradient. dtype: FI_FLOAT32 or FI_FLOAT64.
+ * A row that holds a NaN or +inf gives the loss NaN. */
+double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *scratch, size_t *right);
+
+/* Returns the mean of (output - target)^2 over n numbers; OUT gradient: 2 (output - target) / n, in the dtype. */
+double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const double *targets, void *gradient);
+
+/* OUT out: `count` rows of `bytes` bytes each, source's rows[0], rows[1], ... */
+void fi_gather(void *out, const void *source, const int64_t *rows, size_t count, size_t bytes);
+
+typedef enum {
+#define FI_OPTIMIZER(name, NAME, states) FI_##NAME,
+#include "optimizers.def"
+    FI_OPTIMIZERS
+} fi_optimizer;
+
+/* The name of an optimizer, and how many numbers it keeps for each parameter (optimizers.def). */
+const char *fi_optimizer_name(size_t index);
+size_t fi_optimizer_states(size_t index);
+
+/* One array of parameters, its gradient, and what the optimizer keeps for it: zeros before the first step. */
+typedef struct {
+    fi_dtype dtype; /* FI_FLOAT32 or FI_FLOAT64 */
+    size_t count;
+    void *values;
+    const void *gradient;
+    void *first;  /* momentum and Adam; NULL for others */
+    void *second; /* Adam */
+} fi_parameter;
+
+typedef struct {
+    fi_optimizer optimizer;
+    double rate;
+    double beta_1; /* also the momentum */
+    double beta_2, epsilon;
+    double power_1, power_2; /* beta^t after t steps: 1 at first */
+} fi_descent;
+
+/* One step of all parameters. The bits depend on nothing but the numbers. */
+void fi_descend(fi_descent *descent, const fi_parameter *parameters, size_t count);
+
 /* ---- Threads --------------------------------------------------------------------------- */
 
 /* How many threads a call over `bytes` bytes of output uses when at most `limit` are allowed. */

@@ -59,6 +59,7 @@ typedef void (*fi_map_fn)(const fi_plan *plan, const uint64_t *words, void *out,
 
 typedef struct fi_stack_kernels fi_stack_kernels;
 typedef struct fi_haar_kernels fi_haar_kernels;
+typedef struct fi_training_kernels fi_training_kernels;
 
 typedef struct {
     const char *name;
@@ -67,6 +68,7 @@ typedef struct {
     uint32_t (*words_xor)(fi_key key, uint64_t tiles);
     const fi_stack_kernels *stack[2]; /* FI_FLOAT32, FI_FLOAT64 */
     const fi_haar_kernels *haar[2];
+    const fi_training_kernels *training;
 } fi_kernels;
 
 extern const fi_kernels fi_kernels_scalar;

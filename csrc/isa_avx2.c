@@ -15,6 +15,7 @@
 #include "ppnd16.h"
 #include "stack.h"
 #include "tables.h"
+#include "training.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c,popcnt"))), apply_to = function)
@@ -214,6 +215,7 @@ typedef __m256 vfm;
 
 FI_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 FI_INLINE vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
+FI_INLINE vf vf_sqrt(vf a) { return _mm256_sqrt_ps(a); }
 FI_INLINE vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 FI_INLINE vf vf_copysign(vf a, vf sign) {
     return _mm256_or_ps(vf_abs(a), _mm256_and_ps(sign, _mm256_set1_ps(-0.0f)));
@@ -286,6 +288,7 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "cosine_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
+#include "optimizer_template.h"
 
 #include "real_f64.h"
 #include "gemm_template.h"
@@ -297,6 +300,8 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "cosine_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
+#include "optimizer_template.h"
+#include "softmax_template.h"
 
 #include "table_template.h"
 

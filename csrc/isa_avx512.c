@@ -15,6 +15,7 @@
 #include "ppnd16.h"
 #include "stack.h"
 #include "tables.h"
+#include "training.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c,popcnt"))), apply_to = function)
@@ -173,6 +174,7 @@ typedef __mmask16 vfm;
 
 FI_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 FI_INLINE vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+FI_INLINE vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
 FI_INLINE vf vf_abs(vf a) { return _mm512_abs_ps(a); }
 FI_INLINE vf vf_copysign(vf a, vf sign) {
     /* sign bits of the second, the rest of the first */
@@ -256,6 +258,7 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "cosine_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
+#include "optimizer_template.h"
 
 #include "real_f64.h"
 #include "gemm_template.h"
@@ -267,6 +270,8 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "cosine_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
+#include "optimizer_template.h"
+#include "softmax_template.h"
 
 #include "table_template.h"
 

@@ -15,6 +15,7 @@
 #include "ppnd16.h"
 #include "stack.h"
 #include "tables.h"
+#include "training.h"
 
 #define FI_ISA neon
 #define FI_ISA_NAME "neon"
@@ -157,6 +158,7 @@ typedef uint32x4_t vfm;
 
 FI_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 FI_INLINE vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
+FI_INLINE vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
 FI_INLINE vf vf_abs(vf a) { return vabsq_f32(a); }
 FI_INLINE vf vf_copysign(vf a, vf sign) {
     return vbslq_f32(vdupq_n_u32(UINT32_C(0x80000000)), sign, a);
@@ -217,6 +219,7 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "cosine_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
+#include "optimizer_template.h"
 
 #include "real_f64.h"
 #include "gemm_template.h"
@@ -228,6 +231,8 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "cosine_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
+#include "optimizer_template.h"
+#include "softmax_template.h"
 
 #include "table_template.h"
 #endif

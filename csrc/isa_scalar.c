@@ -11,6 +11,7 @@
 #include "ppnd16.h"
 #include "stack.h"
 #include "tables.h"
+#include "training.h"
 
 #define FI_ISA scalar
 #define FI_ISA_NAME "scalar"
@@ -152,6 +153,7 @@ typedef int vfm;
 /* Without the instruction this is libm's, correctly rounded and slow. */
 FI_INLINE vf vf_fma(vf a, vf b, vf c) { return fmaf(a, b, c); }
 FI_INLINE vf vf_div(vf a, vf b) { return a / b; }
+FI_INLINE vf vf_sqrt(vf a) { return sqrtf(a); }
 FI_INLINE vf vf_abs(vf a) { return vf_of(vf_bits(a) & 0x7FFFFFFFu); }
 FI_INLINE vf vf_copysign(vf a, vf sign) {
     return vf_of((vf_bits(a) & 0x7FFFFFFFu) | (vf_bits(sign) & 0x80000000u));
@@ -198,6 +200,7 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "cosine_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
+#include "optimizer_template.h"
 
 #include "real_f64.h"
 #include "gemm_template.h"
@@ -209,6 +212,8 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "cosine_template.h"
 #include "stack_template.h"
 #include "haar_template.h"
+#include "optimizer_template.h"
+#include "softmax_template.h"
 
 #include "table_template.h"
 

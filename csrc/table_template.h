@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The table of one instruction set: the only symbol that its file exports. */
+static const fi_training_kernels FI_NAME(training_kernels) = {
+    .softmax = FI_NAME(softmax),
+    .update =
+        {
+#define FI_OPTIMIZER(name, NAME, states)                                         \
+    [FI_##NAME] = {FI_CONCAT(update_##name, FI_CONCAT(f32, FI_ISA)),             \
+                   FI_CONCAT(update_##name, FI_CONCAT(f64, FI_ISA))},
+#include "optimizers.def"
+        },
+};
+
 const fi_kernels FI_NAME(fi_kernels) = {
     .name = FI_ISA_NAME,
     .fill =
@@ -19,4 +30,5 @@ const fi_kernels FI_NAME(fi_kernels) = {
     .words_xor = FI_NAME(words_xor),
     .stack = {&FI_CONCAT(stack_kernels, FI_CONCAT(f32, FI_ISA)), &FI_CONCAT(stack_kernels, FI_CONCAT(f64, FI_ISA))},
     .haar = {&FI_CONCAT(haar_kernels, FI_CONCAT(f32, FI_ISA)), &FI_CONCAT(haar_kernels, FI_CONCAT(f64, FI_ISA))},
+    .training = &FI_NAME(training_kernels),
 };

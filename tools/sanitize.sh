@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The C core under gcc's sanitizers, all instruction sets of this CPU: the golden hashes and the stack (golden.c), and calls
-# from several threads at once (threads.c), in blocks of memory that end where the output ends. First addresses, leaks and
+# The C core under gcc's sanitizers, all instruction sets of this CPU: the golden hashes and the stack (golden.c), calls
+# from several threads at once (threads.c), and training (training.c), in blocks of memory that end where the output ends. First addresses, leaks and
 # undefined behaviour, then data races. Any finding ends the script. Takes 165 seconds of CPU.
 #
 #     tools/sanitize.sh
@@ -16,7 +16,7 @@ build() {
         xargs -0 -P 2 -I{} sh -c "gcc $flags -Icsrc -c {} -o $work/\$(basename {} .c).o"
     local program core=()
     for file in csrc/*.c; do core+=("$work/$(basename "$file" .c).o"); done
-    for program in golden threads; do
+    for program in golden threads training; do
         gcc $flags "${core[@]}" "$work/$program.o" -lm -o "$work/$program"
     done
 }
@@ -26,4 +26,5 @@ for kind in address,undefined thread; do
     build "$kind"
     "$work/golden" tests/vectors/golden.txt 20000 | grep -v '^haar\|^stack'
     "$work/threads"
+    "$work/training"
 done

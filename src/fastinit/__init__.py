@@ -65,20 +65,14 @@ from .initializers import (
     lora_scaling,
 )
 from .keys import Key
+from .losses import mean_squared_error, softmax_cross_entropy
+from .optimizers import SGD, Adam, Momentum
+from .recorder import Recorder
 from .reports import Gradients, LayerReport, Moments, Propagation
 from .sampling import normal, truncated_normal, uniform
 from .stack import Recording, Stack
 from .threads import get_num_threads, num_threads, set_num_threads
-from .training import (
-    SGD,
-    Adam,
-    History,
-    Momentum,
-    fit,
-    mean_squared_error,
-    predict,
-    softmax_cross_entropy,
-)
+from .training import History, fit, predict
 
 __all__ = [
     "CATALOGUE",
@@ -131,6 +125,7 @@ __all__ = [
     "Propagation",
     "RandomNormal",
     "RandomUniform",
+    "Recorder",
     "Recording",
     "ResidualNormal",
     "SeluNormal",

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, final
 
 STREAM_VERSION: int
 COMPILER: str
@@ -10,6 +10,7 @@ SLOPE_EPS: tuple[float, ...]
 FORWARD: int
 BACKWARD: int
 STATISTICS: int
+OPTIMIZERS: tuple[str, ...]
 
 def available_isas() -> tuple[str, ...]: ...
 def isa() -> str: ...
@@ -29,13 +30,18 @@ def exponential(x: float) -> float: ...
 def logarithm(x: float) -> float: ...
 def normal_tail(z: float) -> float: ...
 def normal_quantile_tail(p: float) -> float: ...
-def stack_propagate(
-    dtype: int, widths: tuple[int, ...], activations: tuple[int, ...], parameters: tuple[float, ...],
-    skips: tuple[int, ...], alpha: float, weights: list[Any] | None, biases: list[Any],
-    laws: list[Any] | None, batch: int, x: Any, dy: Any, y: Any, gradients: Any, offsets: tuple[int, ...],
-    statistics: Any, threads: int, backward: bool, phases: int, spare: list[Any],
-    norms: Any = ..., pairs: Any = ..., cosines: Any = ...,
-) -> Any: ...
+@final
+class StackRun:
+    workspace: Any
+    def __init__(
+        self, dtype: int, widths: tuple[int, ...], activations: tuple[int, ...], parameters: tuple[float, ...],
+        skips: tuple[int, ...], alpha: float, weights: list[Any] | None, biases: list[Any],
+        laws: list[Any] | None, batch: int, x: Any, dy: Any, y: Any, gradients: Any, offsets: tuple[int, ...],
+        statistics: Any, threads: int, backward: bool, phases: int, spare: list[Any],
+        norms: Any = ..., pairs: Any = ..., cosines: Any = ...,
+    ) -> None: ...
+    def run(self, phases: int) -> None: ...
+
 def fma_loop(dtype: int, rounds: int) -> float: ...
 def activate(
     activation: int, parameter: float, dtype: int, x: Any, values: Any, slopes: Any = ...
@@ -44,3 +50,16 @@ def haar(
     out: Any, dtype: int, parts: int, rows: int, columns: int, first: int, count: int, gain: float,
     transposed: bool, seed: int, stream: int, threads: int = ...,
 ) -> None: ...
+def cross_entropy(
+    dtype: int, batch: int, classes: int, outputs: Any, labels: Any, shares: Any, gradient: Any
+) -> tuple[float, int]: ...
+def squared_error(dtype: int, count: int, outputs: Any, targets: Any, gradient: Any) -> float: ...
+def gather(out: Any, source: Any, rows: Any, start: int, count: int) -> None: ...
+
+@final
+class Descent:
+    def __init__(
+        self, optimizer: int, parameters: list[Any], rate: float, beta_1: float = ..., beta_2: float = ...,
+        epsilon: float = ...,
+    ) -> None: ...
+    def __call__(self, gradients: list[Any]) -> None: ...

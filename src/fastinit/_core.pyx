@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The binding: check, pointer, one call without the GIL, raise. No loops over data, no arithmetic."""
 
+cimport cython
 from cpython.buffer cimport (
     Py_buffer, PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
@@ -401,15 +402,14 @@ cdef class _Buffers:
         return view.buf
 
 
-def stack_propagate(int dtype, tuple widths, tuple activations, tuple parameters, tuple skips, double alpha,
-                    list weights, list biases, list laws, size_t batch, x, dy, y, gradients, tuple offsets, statistics,
-                    unsigned threads, bint backward, int phases, list spare, norms=None, pairs=None, cosines=None):
-    """One pass through a stack, or a phase of one. Arrays are of one dtype and C-contiguous.
+@cython.final
+cdef class StackRun:
+    """A pass through a stack, laid out: arrays held open, tables and workspace. Arrays are of one dtype and C-contiguous.
 
-    `gradients` is one block of memory for all gradients: weights, biases and input at the byte `offsets`;
-    `statistics` a float64 array of shape (depth, STATISTICS), `norms` of (depth,), `cosines` of (depth, 2, len(pairs)),
-    `pairs` an array of uintp, each < batch, of shape (len(pairs), 2). Each may be None. The workspace is
-    taken from the list `spare` if one is there that is not far too large, and returned, for the caller to put it back.
+    `gradients` is one block of memory for all gradients: weights, biases and, unless the block ends there, input at the
+    byte `offsets`; `statistics` a float64 array of shape (depth, STATISTICS), `norms` of (depth,), `cosines` of
+    (depth, 2, len(pairs)), `pairs` an array of uintp, each < batch, of shape (len(pairs), 2). Each may be None. The workspace is
+    taken from the list `spare` if one is there that is not far too large; it is an attribute, for the caller to put back.
     `weights` may be None: `laws` then has (law, parameters, seed, stream) of each layer's. A bias may be None.
     `skips` is () or, for each layer, the activation where its residual block begins, or -1.
 
@@ -419,19 +419,73 @@ def stack_propagate(int dtype, tuple widths, tuple activations, tuple parameters
         If some weights or biases are not arrays of the dtype and the widths' shapes, with its index, in
         biases + depth; before anything is written.
     """
-    cdef size_t depth = <size_t>len(activations), size = <size_t>ITEMSIZE[dtype], i, needed
-    cdef _Buffers buffers = _Buffers(2 * depth + 10)
-    cdef fi_stack_run run
-    cdef char *block
+    cdef _Buffers arrays, working
+    cdef fi_stack_run all
+    cdef fi_dtype dtype
+    cdef unsigned threads
+    cdef void *tables
     cdef void *memory
+    cdef const char *isa
+    cdef readonly object workspace
+
+    def __init__(self, int dtype, tuple widths, tuple activations, tuple parameters, tuple skips, double alpha,
+                 list weights, list biases, list laws, size_t batch, x, dy, y, gradients, tuple offsets, statistics,
+                 unsigned threads, bint backward, int phases, list spare, norms=None, pairs=None, cosines=None):
+        assert self.tables == NULL
+        stack_open(self, dtype, widths, activations, parameters, skips, alpha, weights, biases, laws, batch, x, dy, y,
+                   gradients, offsets, statistics, threads, backward, phases, spare, norms, pairs, cosines)
+
+    def __dealloc__(self):
+        PyMem_Free(self.tables)
+
+    def run(self, int phases):
+        """The phases, on what the arrays hold now."""
+        self.all.phases = phases
+        if self.isa != fi_isa_name():
+            stack_workspace(self, [])
+        if len(self.workspace) < RELEASE_GIL_FROM:
+            fi_stack_propagate(&self.all, self.dtype, self.threads, self.memory)
+        else:
+            with nogil:
+                fi_stack_propagate(&self.all, self.dtype, self.threads, self.memory)
+
+
+cdef int stack_workspace(StackRun self, list spare) except -1:
+    """Working memory for the instruction set in use, from the list `spare` if one is there that is large enough."""
+    cdef size_t needed = fi_stack_workspace(&self.all, self.dtype, self.threads)
+    try:
+        workspace = spare.pop()
+    except IndexError:
+        workspace = None
+    if workspace is None or not needed <= <size_t>len(workspace) <= 4 * needed + WORKSPACE_KEPT:
+        if self.all.phases == FI_BACKWARD:
+            raise ValueError("workspace: expected that of the forward pass")
+        from numpy import empty
+        workspace = empty(needed, "u1")
+    self.workspace = workspace
+    self.working = _Buffers(1)
+    self.memory = self.working.next(workspace, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE).buf
+    self.isa = fi_isa_name()
+    return 0
+
+
+cdef int stack_open(StackRun self, int dtype, tuple widths, tuple activations, tuple parameters, tuple skips, double alpha,
+                    list weights, list biases, list laws, size_t batch, x, dy, y, gradients, tuple offsets, statistics,
+                    unsigned threads, bint backward, int phases, list spare, norms, pairs, cosines) except -1:
+    cdef size_t depth = <size_t>len(activations), size = <size_t>ITEMSIZE[dtype], i
+    cdef _Buffers buffers = _Buffers(2 * depth + 9)
+    cdef fi_stack_run *run = &self.all
+    self.arrays = buffers
+    self.dtype = <fi_dtype>dtype
+    self.threads = threads
+    cdef char *block
     cdef Py_buffer *view
     cdef size_t words = (sizeof(size_t) + sizeof(double) + 2 * sizeof(int) + 4 * sizeof(void *)
                          + (sizeof(fi_plan) if weights is None else 0))
-    cdef char *tables = <char *>PyMem_Malloc((depth + 1) * words)
-    if tables == NULL:
+    self.tables = PyMem_Malloc((depth + 1) * words)
+    if self.tables == NULL:
         raise MemoryError
-    memset(&run, 0, sizeof(run))
-    cdef void **pointers = <void **>tables
+    cdef void **pointers = <void **>self.tables
     cdef size_t *sizes = <size_t *>(pointers + 4 * (depth + 1))
     cdef double *slopes = <double *>(sizes + depth + 1)
     cdef fi_plan *plans = <fi_plan *>(slopes + depth + 1)
@@ -439,78 +493,64 @@ def stack_propagate(int dtype, tuple widths, tuple activations, tuple parameters
     if weights is None:
         codes = <int *>(plans + depth + 1)
     cdef int *blocks = codes + depth + 1
-    try:
-        for i in range(depth + 1):
-            sizes[i] = widths[i]
+    for i in range(depth + 1):
+        sizes[i] = widths[i]
+    for i in range(depth):
+        codes[i] = activations[i]
+        slopes[i] = parameters[i]
+        if skips:
+            blocks[i] = skips[i]
+        if weights is None:
+            law, numbers, seed, stream = laws[i]
+            plan_open(&plans[i], law, dtype, numbers, seed, stream, 0)
+        else:
+            pointers[i] = buffers.parameter(weights[i], dtype, sizes[i], sizes[i + 1])
+            if pointers[i] == NULL:
+                raise LookupError(i)
+        pointers[depth + i] = NULL
+        if biases[i] is not None:
+            pointers[depth + i] = buffers.parameter(biases[i], dtype, 0, sizes[i + 1])
+            if pointers[depth + i] == NULL:
+                raise LookupError(depth + i)
+    run.depth = depth
+    run.batch = batch
+    run.widths = sizes
+    run.activations = codes
+    run.parameters = slopes
+    run.skips = blocks if skips else NULL
+    run.alpha = alpha
+    run.weights = <const void *const *>pointers if weights is not None else NULL
+    run.plans = plans
+    run.biases = <const void *const *>(pointers + depth)
+    if gradients is not None:
+        view = buffers.next(gradients, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+        block = <char *>view.buf
         for i in range(depth):
-            codes[i] = activations[i]
-            slopes[i] = parameters[i]
-            if skips:
-                blocks[i] = skips[i]
-            if weights is None:
-                law, numbers, seed, stream = laws[i]
-                plan_open(&plans[i], law, dtype, numbers, seed, stream, 0)
-            else:
-                pointers[i] = buffers.parameter(weights[i], dtype, sizes[i], sizes[i + 1])
-                if pointers[i] == NULL:
-                    raise LookupError(i)
-            pointers[depth + i] = NULL
-            if biases[i] is not None:
-                pointers[depth + i] = buffers.parameter(biases[i], dtype, 0, sizes[i + 1])
-                if pointers[depth + i] == NULL:
-                    raise LookupError(depth + i)
-        run.depth = depth
-        run.batch = batch
-        run.widths = sizes
-        run.activations = codes
-        run.parameters = slopes
-        run.skips = blocks if skips else NULL
-        run.alpha = alpha
-        run.weights = <const void *const *>pointers if weights is not None else NULL
-        run.plans = plans
-        run.biases = <const void *const *>(pointers + depth)
-        if gradients is not None:
-            view = buffers.next(gradients, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
-            block = <char *>view.buf
-            for i in range(depth):
-                if (<size_t>offsets[i] + sizes[i] * sizes[i + 1] * size > <size_t>view.len
-                        or <size_t>offsets[depth + i] + sizes[i + 1] * size > <size_t>view.len):
-                    raise ValueError("gradients: expected offsets inside the block")
-            for i in range(2 * depth):
-                pointers[2 * depth + i] = block + <size_t>offsets[i]
-            run.weight_gradients = <void *const *>(pointers + 2 * depth)
-            run.bias_gradients = <void *const *>(pointers + 3 * depth)
+            if (<size_t>offsets[i] + sizes[i] * sizes[i + 1] * size > <size_t>view.len
+                    or <size_t>offsets[depth + i] + sizes[i + 1] * size > <size_t>view.len):
+                raise ValueError("gradients: expected offsets inside the block")
+        for i in range(2 * depth):
+            pointers[2 * depth + i] = block + <size_t>offsets[i]
+        run.weight_gradients = <void *const *>(pointers + 2 * depth)
+        run.bias_gradients = <void *const *>(pointers + 3 * depth)
+        if view.len != offsets[2 * depth]:
             run.dx = block + <size_t>offsets[2 * depth]
             if <size_t>view.len != <size_t>offsets[2 * depth] + batch * sizes[0] * size:
                 raise ValueError("gradients: expected a block of the size of all gradients")
-        run.x = buffers.open(x, batch * sizes[0] * size, False)
-        run.dy = buffers.open(dy, batch * sizes[depth] * size, False)
-        run.y = buffers.open(y, batch * sizes[depth] * size, True)
-        run.statistics = <fi_layer_statistics *>buffers.open(
-            statistics, depth * sizeof(fi_layer_statistics), True)
-        run.norms = <double *>buffers.open(norms, depth * sizeof(double), True)
-        if pairs is not None:
-            run.pairs_count = <size_t>len(pairs)
-            run.pairs = <const size_t *>buffers.open(pairs, 2 * run.pairs_count * sizeof(size_t), False)
-            run.cosines = <double *>buffers.open(cosines, 2 * depth * run.pairs_count * sizeof(double), True)
-        run.backward = backward
-        run.phases = phases
-        needed = fi_stack_workspace(&run, <fi_dtype>dtype, threads)
-        try:
-            workspace = spare.pop()
-        except IndexError:
-            workspace = None
-        if workspace is None or not needed <= <size_t>len(workspace) <= 4 * needed + WORKSPACE_KEPT:
-            if phases == FI_BACKWARD:
-                raise ValueError("workspace: expected that of the forward pass")
-            from numpy import empty
-            workspace = empty(needed, "u1")
-        memory = buffers.next(workspace, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE).buf
-        with nogil:
-            fi_stack_propagate(&run, <fi_dtype>dtype, threads, memory)
-        return workspace
-    finally:
-        PyMem_Free(tables)
+    run.x = buffers.open(x, batch * sizes[0] * size, False)
+    run.dy = buffers.open(dy, batch * sizes[depth] * size, False)
+    run.y = buffers.open(y, batch * sizes[depth] * size, True)
+    run.statistics = <fi_layer_statistics *>buffers.open(
+        statistics, depth * sizeof(fi_layer_statistics), True)
+    run.norms = <double *>buffers.open(norms, depth * sizeof(double), True)
+    if pairs is not None:
+        run.pairs_count = <size_t>len(pairs)
+        run.pairs = <const size_t *>buffers.open(pairs, 2 * run.pairs_count * sizeof(size_t), False)
+        run.cosines = <double *>buffers.open(cosines, 2 * depth * run.pairs_count * sizeof(double), True)
+    run.backward = backward
+    run.phases = phases
+    stack_workspace(self, spare)
+    return 0
 
 
 def fma_loop(int dtype, uint64_t rounds):
@@ -532,40 +572,5 @@ def activate(int activation, double parameter, int dtype, x, values, slopes=None
         fi_activate(<fi_activation>activation, parameter, <fi_dtype>dtype, source, target, derivatives, n)
 
 
-# ---- random orthogonal matrices -------------------------------------------------------------
-
-cdef extern from "fastinit.h" nogil:
-    ctypedef struct fi_haar_run:
-        fi_key key
-        size_t rows, columns, first, count
-        double gain
-        int parts
-        int transposed
-        void *out
-    fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads)
-
-
-def haar(out, int dtype, int parts, size_t rows, size_t columns, size_t first, size_t count, double gain,
-         bint transposed, uint64_t seed, uint64_t stream, unsigned threads=1):
-    """Write columns first .. first+count-1 of a Haar matrix, rows >= columns, to `out`; transposed on request.
-
-    dtype: float32 or float64, of each of the `parts` of a number, of which a complex one has 2.
-    """
-    assert rows >= columns and first + count <= columns and dtype in (0, 1) and parts in (1, 2)
-    cdef _Buffers buffers = _Buffers(1)
-    cdef fi_haar_run run
-    cdef fi_status status
-    run.key.seed = seed
-    run.key.stream = stream
-    run.rows = rows
-    run.columns = columns
-    run.first = first
-    run.count = count
-    run.gain = gain
-    run.parts = parts
-    run.transposed = transposed
-    run.out = buffers.open(out, rows * count * <size_t>(parts * ITEMSIZE[dtype]), True)
-    with nogil:
-        status = fi_haar(&run, <fi_dtype>dtype, threads)
-    if status == FI_ERR_MEMORY:
-        raise MemoryError
+include "_haar.pxi"
+include "_training.pxi"

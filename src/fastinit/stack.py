@@ -335,18 +335,40 @@ class Stack:
         """One call of the engine; returns the workspace that it used."""
         if dy is None:
             phases &= ~_core.BACKWARD
+        if backward is None:
+            backward = dy is not None
+        run = self._lay_out(
+            x, dy, y, gradients, statistics, beside, phases=phases, backward=backward, threads=threads,
+            spare=self._spare if spare is None else spare,
+        )  # fmt: skip
+        run.run(phases)
+        return run.workspace
+
+    def _lay_out(
+        self,
+        x: Any,
+        dy: Any,
+        y: Any,
+        gradients: Any,
+        statistics: Any = None,
+        beside: tuple[Any, Any, Any] = (None, None, None),
+        *,
+        phases: int,
+        backward: bool,
+        threads: int | None,
+        spare: list[Any],
+    ) -> _core.StackRun:
+        """Everything that the engine reads and writes, for one run or many."""
         weights, biases, laws = self.weights, self.biases, None
         if isinstance(self.weights, DrawnWeights):
             weights, laws = None, self.weights.laws
         while True:
             try:
-                return _core.stack_propagate(
+                return _core.StackRun(
                     _core.DTYPES.index(self.dtype), self.widths, self._codes, self._slopes, self._skips, self._alpha,
                     weights, biases, laws,
                     x.shape[0], x, dy, y, gradients, self._offsets, statistics,
-                    threads or get_num_threads(),
-                    dy is not None if backward is None else backward,
-                    phases, self._spare if spare is None else spare, *beside,
+                    threads or get_num_threads(), backward, phases, spare, *beside,
                 )  # fmt: skip
             except LookupError:
                 # The parameters are the user's to change, and something else is there now: it is taken

@@ -11,9 +11,10 @@ from itertools import pairwise
 import numpy as np
 
 from ..initializers import HeNormal, Orthogonal, RandomNormal, VarianceScaling
+from ..optimizers import Momentum
 from ..stack import Stack
 from ..theory import chi_1, correlation_map, fixed_point, variance_map
-from ..training import Momentum, fit
+from ..training import fit
 from .claims_scale import energies
 from .measure import factor, near, profile, relative, seeds_of, width_of
 from .rows import Check, Claim, Measurement, Plot

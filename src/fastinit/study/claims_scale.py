@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 
 from ..initializers import Identity, VarianceScaling
+from ..losses import mean_squared_error
 from ..reports import LayerReport
 from ..stack import Stack
 from ..theory import chi_1, fixed_point
-from ..training import mean_squared_error
 from .measure import directional_errors, factor, images, near, profile, relative, train_losses
 from .rows import Check, Claim, Measurement, Plot
 from .settings import Settings

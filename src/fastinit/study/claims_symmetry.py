@@ -7,9 +7,11 @@ import math
 import numpy as np
 
 from ..initializers import Constant, RandomNormal
+from ..losses import mean_squared_error, softmax_cross_entropy
+from ..optimizers import SGD
 from ..stack import Stack
 from ..theory import chi_1
-from ..training import SGD, fit, mean_squared_error, softmax_cross_entropy
+from ..training import fit
 from .measure import factor, images, near, relative, seeds_of, width_of
 from .rows import Check, Claim, Measurement, Plot
 from .settings import Settings

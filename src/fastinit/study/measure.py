@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ..initializers import RandomNormal, VarianceScaling
 from ..keys import Key
+from ..losses import softmax_cross_entropy
 from ..reports import LayerReport
 from ..sampling import normal, uniform
 from ..stack import Stack
-from ..training import softmax_cross_entropy
 from .rows import Check
 from .settings import Settings
 

@@ -1,0 +1,37 @@
+# ---- random orthogonal matrices: part of _core.pyx ----------------------------------------
+
+cdef extern from "fastinit.h" nogil:
+    ctypedef struct fi_haar_run:
+        fi_key key
+        size_t rows, columns, first, count
+        double gain
+        int parts
+        int transposed
+        void *out
+    fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads)
+
+
+def haar(out, int dtype, int parts, size_t rows, size_t columns, size_t first, size_t count, double gain,
+         bint transposed, uint64_t seed, uint64_t stream, unsigned threads=1):
+    """Write columns first .. first+count-1 of a Haar matrix, rows >= columns, to `out`; transposed on request.
+
+    dtype: float32 or float64, of each of the `parts` of a number, of which a complex one has 2.
+    """
+    assert rows >= columns and first + count <= columns and dtype in (0, 1) and parts in (1, 2)
+    cdef _Buffers buffers = _Buffers(1)
+    cdef fi_haar_run run
+    cdef fi_status status
+    run.key.seed = seed
+    run.key.stream = stream
+    run.rows = rows
+    run.columns = columns
+    run.first = first
+    run.count = count
+    run.gain = gain
+    run.parts = parts
+    run.transposed = transposed
+    run.out = buffers.open(out, rows * count * <size_t>(parts * ITEMSIZE[dtype]), True)
+    with nogil:
+        status = fi_haar(&run, <fi_dtype>dtype, threads)
+    if status == FI_ERR_MEMORY:
+        raise MemoryError

@@ -1,0 +1,151 @@
+"""Losses: value, and gradient with respect to the outputs.
+
+Both come from one pass in C: in double precision, in a fixed order and without libm, so that they have the same bits on
+every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+
+__all__ = ["Loss", "mean_squared_error", "softmax_cross_entropy"]
+
+Array = NDArray[Any]
+Loss = Callable[[Array, Any], tuple[float, Array]]
+
+# What a built-in loss does with checked targets: (outputs, targets, gradient to be written) -> value, how many are right.
+Kernel = Callable[[Array, Array, Array], tuple[float, int]]
+
+
+def softmax_cross_entropy(outputs: Array, targets: Any) -> tuple[float, Array]:
+    """Mean cross-entropy of the softmax of `outputs`.
+
+    Parameters
+    ----------
+    outputs : array_like of shape (batch, classes)
+        Logits; integers count as float64.
+    targets : array_like of shape (batch,) or (batch, classes)
+        Class numbers in [0, classes), or a probability for each class: none negative, and of sum 1 within 1e-3.
+
+    Returns
+    -------
+    value : float
+        In nats, the mean over the batch.
+    gradient : ndarray of shape (batch, classes)
+        With respect to `outputs`, in their dtype.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the targets do not fit the outputs, or are not what is said above.
+    """
+    outputs = _outputs(outputs)
+    targets = _class_targets(targets, outputs.shape)
+    return _evaluate(cross_entropy_kernel, outputs, targets)
+
+
+def mean_squared_error(outputs: Array, targets: Any) -> tuple[float, Array]:
+    """Mean over batch and outputs of (output - target)^2.
+
+    Parameters
+    ----------
+    outputs : array_like of shape (batch, n)
+        Integers count as float64.
+    targets : array_like of the same shape
+
+    Returns
+    -------
+    value : float
+    gradient : ndarray of shape (batch, n)
+        With respect to `outputs`, in their dtype.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shapes differ, a target is NaN, or something is no real number.
+    """
+    outputs = _outputs(outputs)
+    targets = _real_targets(np.asarray(targets))
+    if targets.shape != outputs.shape:
+        raise ValueError(f"targets: expected shape {outputs.shape}, got {targets.shape}")
+    return _evaluate(squared_error_kernel, outputs, targets)
+
+
+def _outputs(outputs: Any) -> Array:
+    found = np.asarray(outputs)
+    if found.ndim != 2:
+        raise ValueError(f"outputs: expected shape (batch, n), got {found.shape}")
+    if found.dtype.kind not in "fiub":
+        raise TypeError(f"outputs: expected real numbers, got dtype {found.dtype}")
+    return found if found.dtype.kind == "f" else found.astype(np.float64)
+
+
+def _real_targets(targets: Array) -> Array:
+    if targets.dtype.kind not in "fiub":
+        raise TypeError(f"targets: expected real numbers, got dtype {targets.dtype}")
+    found = np.ascontiguousarray(targets, np.float64)
+    if np.isnan(found).any():
+        raise ValueError(f"targets: expected no NaN, got {int(np.isnan(found).sum())}")
+    return found
+
+
+def _class_targets(targets: Any, shape: tuple[int, ...]) -> Array:
+    found = np.asarray(targets)
+    if found.ndim == 1 and len(found) == shape[0]:
+        if found.dtype.kind not in "iu":
+            raise TypeError(f"targets: expected class numbers of an int dtype, got {found.dtype}")
+        if found.size and not (found.min() >= 0 and found.max() < shape[1]):
+            raise ValueError(
+                f"targets: expected classes in [0, {shape[1]}), got [{found.min()}, {found.max()}]"
+            )
+        return np.ascontiguousarray(found, np.int64)
+    if found.shape == shape:
+        found = _real_targets(found)
+        sums = found.sum(axis=1)
+        if found.size and (found.min() < 0 or np.abs(sums - 1).max() > 1e-3):
+            raise ValueError(
+                "targets: expected probabilities, none negative and of sum 1 in each row; "
+                f"got a least one of {found.min()} and sums in [{sums.min()}, {sums.max()}]"
+            )
+        return found
+    raise ValueError(f"targets: expected shape ({shape[0]},) or {shape}, got {found.shape}")
+
+
+# ---- without checks: for a training loop, which has made them ----------------------------------
+
+
+def prepared(loss: Loss, targets: Array) -> tuple[Kernel, Array] | None:
+    """A built-in loss's kernel, and checked targets as it takes them; None for a function of somebody else's."""
+    if loss is mean_squared_error:
+        return squared_error_kernel, np.ascontiguousarray(targets, np.float64)
+    if loss is softmax_cross_entropy:
+        return cross_entropy_kernel, np.ascontiguousarray(targets, np.int64 if targets.ndim == 1 else np.float64)
+    return None
+
+
+def _code(array: Array) -> int:
+    """Of float32 or float64 in the list of dtypes; by the size, as the name takes longer than a small batch."""
+    return array.itemsize // 8
+
+
+def cross_entropy_kernel(outputs: Array, targets: Array, gradient: Array) -> tuple[float, int]:
+    labels, shares = (targets, None) if targets.ndim == 1 else (None, targets)
+    batch, classes = outputs.shape
+    return _core.cross_entropy(_code(outputs), batch, classes, outputs, labels, shares, gradient)
+
+
+def squared_error_kernel(outputs: Array, targets: Array, gradient: Array) -> tuple[float, int]:
+    return _core.squared_error(_code(outputs), outputs.size, outputs, targets, gradient), 0
+
+
+def _evaluate(kernel: Kernel, outputs: Array, targets: Array) -> tuple[float, Array]:
+    real = np.float32 if outputs.dtype.name == "float32" else np.float64
+    gradient = np.empty(outputs.shape, real)
+    value, _ = kernel(np.ascontiguousarray(outputs, real), targets, gradient)
+    return value, gradient.astype(outputs.dtype, copy=False)

@@ -1,0 +1,92 @@
+"""Optimizers: parameters from their gradients, in place, by one call of the C core a step.
+
+Every operation rounds by itself in a written order (csrc/optimizer_template.h): the same bits on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+
+__all__ = ["SGD", "Adam", "Momentum", "Optimizer"]
+
+Array = NDArray[Any]
+
+
+def _rate(name: str, value: Any, *, low: float = 0.0, high: float = math.inf, closed: bool = False) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: expected a real number, got {type(value).__name__} {value!r}")
+    if not (low <= value < high) or (value == low and not closed) or not math.isfinite(value):
+        left = "[" if closed else "("
+        raise ValueError(f"{name}: expected a number in {left}{low}, {high}), got {value}")
+    return float(value)
+
+
+class Optimizer(Protocol):
+    """Makes, for the parameters of one fit, a function that updates them in place from their gradients."""
+
+    def start(self, parameters: list[Array]) -> Callable[[list[Array]], None]: ...
+
+
+def _descent(name: str, parameters: list[Array], *numbers: float) -> _core.Descent:
+    """The built-in optimizer at work on some arrays."""
+    for i, array in enumerate(parameters):
+        if not isinstance(array, np.ndarray) or array.dtype.name not in ("float32", "float64"):
+            raise TypeError(f"parameters[{i}]: expected an array of float32 or float64, got {getattr(array, 'dtype', array)!r}")
+        if not array.flags.carray:
+            raise ValueError(f"parameters[{i}]: expected a writable C-contiguous array")
+    return _core.Descent(_core.OPTIMIZERS.index(name), list(parameters), *numbers)
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Gradient descent: w -= learning_rate * g."""
+
+    learning_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learning_rate", _rate("learning_rate", self.learning_rate))
+
+    def start(self, parameters: list[Array]) -> Callable[[list[Array]], None]:
+        return _descent("sgd", parameters, self.learning_rate)
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Heavy ball (Polyak, 1964): v = momentum * v + g; w -= learning_rate * v."""
+
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learning_rate", _rate("learning_rate", self.learning_rate))
+        object.__setattr__(self, "momentum", _rate("momentum", self.momentum, high=1.0, closed=True))
+
+    def start(self, parameters: list[Array]) -> Callable[[list[Array]], None]:
+        return _descent("momentum", parameters, self.learning_rate, self.momentum)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam with bias correction: Kingma & Ba, "Adam: a method for stochastic optimization" (2015), algorithm 1."""
+
+    learning_rate: float = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learning_rate", _rate("learning_rate", self.learning_rate))
+        object.__setattr__(self, "beta_1", _rate("beta_1", self.beta_1, high=1.0, closed=True))
+        object.__setattr__(self, "beta_2", _rate("beta_2", self.beta_2, high=1.0, closed=True))
+        object.__setattr__(self, "epsilon", _rate("epsilon", self.epsilon))
+
+    def start(self, parameters: list[Array]) -> Callable[[list[Array]], None]:
+        return _descent("adam", parameters, self.learning_rate, self.beta_1, self.beta_2, self.epsilon)

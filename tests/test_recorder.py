@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Passes in the same memory again and again: those of the stack, to the bit."""
+
+import numpy as np
+import pytest
+
+from fastinit import SGD, Adam, Key, Recorder, Stack, fit, normal, num_threads, softmax_cross_entropy
+
+
+def network(dtype="float32", **options):
+    return Stack((6, 20, 20, 3), "gelu", output_activation="linear", key=Key(9), dtype=dtype, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", [{}, {"residual": 1, "alpha": 0.5}], ids=str)
+@pytest.mark.parametrize("batch", [0, 1, 7, 33])
+def test_a_recorder_is_record_and_backward(dtype, options, batch, each_isa):
+    stack = network(dtype, **options)
+    recorder = Recorder(stack, batch, input_gradient=True)
+    for i in range(3):
+        x, dy = normal((batch, 6), key=Key(1) / i, dtype=dtype), normal((batch, 3), key=Key(2) / i, dtype=dtype)
+        recording = stack.record(x)
+        output = recorder.forward(x)
+        assert output is recorder.output
+        assert output.tobytes() == recording.output.tobytes()
+        recorder.backward(dy)
+        weights, biases, into = recording.backward(dy)
+        for found, expected in zip(recorder.weight_gradients + recorder.bias_gradients, weights + biases, strict=True):
+            assert found.tobytes() == expected.tobytes()
+        assert recorder.input_gradient.tobytes() == into.tobytes()
+        for w in stack.weights:
+            w *= 0.9  # seen by the next pass
+
+
+def test_arrays_written_in_place_and_any_threads():
+    stack = network()
+    x, dy = normal((40, 6), key=Key(1)), normal((40, 3), key=Key(2))
+    with num_threads(3):
+        recorder = Recorder(stack, 40)
+    recorder.x[...] = x
+    recorder.forward()
+    recorder.dy[...] = dy
+    recorder.backward()
+    assert recorder.input_gradient is None
+    expected = stack.backward(x, dy)
+    for found, w in zip(recorder.weight_gradients, expected.weights, strict=True):
+        assert found.tobytes() == w.tobytes()
+    with pytest.raises(RuntimeError, match="expected a call of forward before each one"):
+        recorder.backward()
+
+
+def test_another_instruction_set_between_passes(each_isa):
+    from fastinit import _core
+
+    stack, x = network(), normal((9, 6), key=Key(1))
+    recorder = Recorder(stack, 9)
+    expected = stack.forward(x).tobytes()
+    for isa in _core.available_isas():
+        _core.set_isa(isa)
+        assert recorder.forward(x).tobytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Recorder(None, 3), TypeError, "stack: expected a fastinit.Stack, got NoneType"),
+        (lambda: Recorder(network(), -1), ValueError, "batch: expected an int >= 0, got -1"),
+        (lambda: Recorder(network(), True), ValueError, "batch: expected an int >= 0, got True"),
+        (lambda: Recorder(network(), 1.5), TypeError, "batch: expected an int >= 0, got float 1.5"),
+        (lambda: Recorder(network(virtual=True), 3), ValueError, "expected stored weights, got a virtual stack"),
+        (lambda: Recorder(network(), 3).forward(np.ones((3, 5))), ValueError, r"x: expected shape \(3, 6\)"),
+        (lambda: Recorder(network(), 3).forward(np.ones((2, 6))), ValueError, r"x: expected shape \(3, 6\)"),
+        (lambda: Recorder(network(), 3).backward(np.full((3, 3), np.nan)), ValueError, "dy: expected no NaN, got 9"),
+        (lambda: Recorder(network(), 3).backward(), RuntimeError, "expected a call of forward"),
+    ],
+)
+def test_what_a_recorder_refuses(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_parameters_of_another_layout_are_refused_by_a_recorder_and_replaced_by_fit():
+    stack = network()
+    stack.weights[1] = np.asfortranarray(stack.weights[1].astype(np.float64))
+    with pytest.raises(ValueError, match=r"stack.weights\[1\]: expected a C-contiguous array of float32"):
+        Recorder(stack, 3)
+    twin = network()
+    x, y = normal((30, 6), key=Key(1)), np.arange(30) % 3
+    assert fit(stack, x, y, epochs=2).loss == fit(twin, x, y, epochs=2).loss
+    assert stack.weights[1].dtype == np.float32
+
+
+# ---- fit with functions of the user's own -----------------------------------------------------------
+
+
+def test_a_loss_of_ones_own_sees_arrays_that_it_may_keep():
+    kept = []
+
+    def loss(outputs, targets):
+        kept.append((outputs, outputs.copy()))
+        return softmax_cross_entropy(outputs, targets)
+
+    x, y = normal((50, 6), key=Key(1)), np.arange(50) % 3
+    one, two = network(), network()
+    histories = [fit(one, x, y, loss=loss, epochs=3, batch_size=16), fit(two, x, y, epochs=3, batch_size=16)]
+    assert histories[0] == histories[1]
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(one.weights, two.weights, strict=True))
+    assert all((now == then).all() for now, then in kept[1:])  # the first is of the check before training
+
+
+def test_an_optimizer_of_ones_own_gets_gradients_that_it_may_keep():
+    kept = []
+
+    class Plain:
+        def start(self, parameters):
+            def update(gradients):
+                kept.append((gradients, [g.copy() for g in gradients]))
+                for w, g in zip(parameters, gradients, strict=True):
+                    w -= w.dtype.type(0.05) * g
+
+            return update
+
+    x, y = normal((50, 6), key=Key(1)), np.arange(50) % 3
+    one, two = network(), network()
+    assert fit(one, x, y, optimizer=Plain(), epochs=3).loss == fit(two, x, y, optimizer=SGD(0.05), epochs=3).loss
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(one.weights, two.weights, strict=True))
+    assert all((a == b).all() for now, then in kept for a, b in zip(now, then, strict=True))
+
+
+def test_a_callback_may_change_parameters_but_not_replace_them():
+    x, y = normal((50, 6), key=Key(1)), np.arange(50) % 3
+    stack = network()
+
+    def halve(epoch, history):
+        stack.weights[0] *= 0.5
+
+    assert len(fit(stack, x, y, optimizer=Adam(), epochs=2, callback=halve).loss) == 2
+
+    def replace(epoch, history):
+        stack.weights[0] = stack.weights[0] * 0.5
+
+    with pytest.raises(ValueError, match="callback: expected the stack's arrays to stay; assign into them"):
+        fit(stack, x, y, epochs=2, callback=replace)
