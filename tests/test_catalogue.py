@@ -68,6 +68,7 @@ from fastinit.initializers import (
     Zeros,
     lora_scaling,
 )
+from fastinit.initializers.drawn import Drawn
 
 WIDE = (400, 300)
 BIAS = (4000,)
@@ -227,6 +228,20 @@ def test_the_stated_variance(initializer, shape, variance, share):
     deviations = (x - centre) ** 2
     assert abs(x.mean() - centre) <= 5 * math.sqrt(initializer.variance(shape) / draws)
     assert abs(deviations.mean() - initializer.variance(shape)) <= 5 * deviations.std() / math.sqrt(draws)
+
+
+UNIFORM = (RandomUniform, GlorotUniform, HeUniform, LeCunUniform, TorchLinear, SirenFirst, SirenHidden)
+TRUNCATED = (TruncatedNormal, VarianceScaling)  # see test_the_stated_law of test_initializers.py
+INDEPENDENT = [row[:3] for row in RANDOM if isinstance(row[0], Drawn) and not isinstance(row[0], TRUNCATED)]
+
+
+@pytest.mark.parametrize(("initializer", "shape", "variance"), INDEPENDENT, ids=ids)
+def test_the_stated_form(initializer, shape, variance):
+    z = (initializer(shape, "float64", key=Key(7)) - initializer._mean(shape)) / math.sqrt(variance)
+    if isinstance(initializer, UNIFORM) or initializer == LoraA():
+        kolmogorov_smirnov(z, lambda z: np.clip(z / math.sqrt(12) + 0.5, 0, 1))
+    else:
+        kolmogorov_smirnov(z, phi)
 
 
 @pytest.mark.parametrize(("initializer", "shape"), FIXED, ids=ids)

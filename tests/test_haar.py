@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from initializer_laws import kolmogorov_smirnov
 
 from fastinit import DeltaOrthogonal, Key, Orthogonal, Times, _core, normal, num_threads
 from fastinit.haar import haar
@@ -149,10 +150,19 @@ def test_traces_of_unitary_matrices_have_the_moments_of_haar_measure(dtype):
     # One eigenvalue of each matrix, any of them, and the determinant have uniform angles; Kolmogorov's test, false alarm 1e-6.
     first = np.linalg.eigvals(u)[np.arange(20_000), np.arange(20_000) % 6]
     for numbers in (first, determinants):
-        angles = np.sort(np.angle(numbers)) / (2 * math.pi) + 0.5
-        steps = np.arange(20_001) / 20_000
-        distance = max((steps[1:] - angles).max(), (angles - steps[:-1]).max())
-        assert distance < math.sqrt(math.log(2 / 1e-6) / 2 / 20_000)
+        kolmogorov_smirnov(np.angle(numbers), lambda angle: angle / (2 * math.pi) + 0.5)
+
+
+# One element of each of 4,000 matrices of order 4, any of the 16: a coordinate of a uniform point of a sphere in 4 dimensions,
+# in 8 where it is complex. Kolmogorov's test, false alarm 1e-6 each.
+@pytest.mark.parametrize("dtype", LARGEST_ERROR)
+def test_elements_are_coordinates_of_points_of_a_sphere(dtype):
+    q = np.stack([haar(4, 4, Key(13) / i, dtype=dtype).ravel()[i % 16] for i in range(4_000)])
+    if q.dtype.kind == "f":
+        kolmogorov_smirnov(q, lambda x: 0.5 + (x * np.sqrt(1 - x * x) + np.arcsin(x)) / math.pi)
+        return
+    kolmogorov_smirnov(np.abs(q) ** 2, lambda s: 1 - (1 - s) ** 3)
+    kolmogorov_smirnov(np.angle(q), lambda angle: angle / (2 * math.pi) + 0.5)
 
 
 def test_complex_tensors():
