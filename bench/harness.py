@@ -30,6 +30,9 @@ __all__ = [
 SHORTEST = 0.004  # seconds of one timing: a faster case is repeated
 ROUNDS = 7
 PATIENCE = 12.0  # seconds for the rounds of one section, after three of them
+# Seconds of rest before a case on several threads: OpenBLAS' and OpenMP's workers go on spinning for some 0.1 s after
+# their last product, and would take half of the next case's CPUs.
+REST = 0.15
 
 
 def optional(name: str) -> Any:
@@ -117,6 +120,8 @@ def configured(case: Case) -> Iterator[None]:
 
 def _timed(case: Case, repeat: int) -> float:
     with configured(case):
+        if case.threads > 1:
+            time.sleep(REST)
         begin = time.perf_counter()
         for _ in range(repeat):
             case.run()

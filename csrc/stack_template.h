@@ -200,6 +200,45 @@ static void FI_REAL(backward_layer)(const FI_REAL(rows) * part, size_t layer, re
     if (layer > 0 && part->record) FI_REAL(record_end)(part, 0, layer - 1, FI_GRADIENT, in);
 }
 
+/* Columns of panel p of layer's weight gradient, and of its bias gradient, summed over the whole batch; and the weight
+ * gradient's squares. What is not wanted is not stored. */
+static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size_t p) {
+    const fi_stack_run *run = job->run;
+    const size_t in = run->widths[layer], out = run->widths[layer + 1], column = p * FI_COLUMNS;
+    const size_t width = out - column < FI_COLUMNS ? out - column : FI_COLUMNS;
+    const real *right = (const real *)job->gradients[layer] + p * job->rows * FI_COLUMNS;
+    real *gradient = run->weight_gradients ? run->weight_gradients[layer] : NULL;
+    double *squares = run->norms ? job->squares[layer] + column : NULL;
+    if (squares) memset(squares, 0, FI_COLUMNS * sizeof(double));
+    for (size_t i = 0; i < in; i += FI_ROWS) {
+        const real *left = (const real *)job->activations[layer] + i / FI_COLUMNS * job->rows * FI_COLUMNS;
+        FI_REAL(tile) tile;
+        FI_REAL(tile_product_transposed)(&tile, left, i % FI_COLUMNS, right, run->batch, width);
+        if (squares) FI_REAL(add_squares)(squares, &tile, in - i < FI_ROWS ? in - i : FI_ROWS);
+        if (!gradient) continue;
+        for (size_t m = 0; m < FI_ROWS && i + m < in; m++) {
+            real *target = gradient + (i + m) * out + column;
+            if (width == FI_COLUMNS) {
+                for (int v = 0; v < FI_VECTORS; v++)
+                    VR(store)(target + v * FI_REAL_LANES, tile.v[m][v]);
+            } else {
+                real row[FI_COLUMNS];
+                for (int v = 0; v < FI_VECTORS; v++) VR(store)(row + v * FI_REAL_LANES, tile.v[m][v]);
+                memcpy(target, row, width * sizeof(real));
+            }
+        }
+    }
+    if (!gradient) return;
+    real sums[FI_COLUMNS];
+    vr sum[FI_VECTORS];
+    for (int v = 0; v < FI_VECTORS; v++) sum[v] = VR(set1)(0);
+    for (size_t r = 0; r < run->batch; r++)
+        for (int v = 0; v < FI_VECTORS; v++)
+            sum[v] = VR(add)(sum[v], VR(load)(right + r * FI_COLUMNS + (size_t)v * FI_REAL_LANES));
+    for (int v = 0; v < FI_VECTORS; v++) VR(store)(sums + v * FI_REAL_LANES, sum[v]);
+    memcpy((real *)run->bias_gradients[layer] + column, sums, width * sizeof(real));
+}
+
 /* ---- entries ---------------------------------------------------------------------------- */
 
 static FI_REAL(rows) FI_REAL(rows_of)(fi_stack_job *job, unsigned part, size_t begin, size_t end, int record) {
@@ -238,49 +277,16 @@ static void FI_REAL(stack_backward)(fi_stack_job *job, unsigned worker, size_t b
         FI_REAL(backward_output)(&part);
         last--;
     }
-    for (size_t layer = last; layer > first; layer--) FI_REAL(backward_layer)(&part, layer, NULL);
+    for (size_t layer = last;; layer--) {
+        if (job->fused) /* while the layer's gradient and its input are near */
+            for (size_t p = 0; p * FI_COLUMNS < run->widths[layer + 1]; p++)
+                FI_REAL(stack_weight_gradient)(job, layer, p);
+        if (layer == first) break;
+        FI_REAL(backward_layer)(&part, layer, NULL);
+    }
     if (first > 0 || !run->dx) return;
     FI_REAL(backward_layer)(&part, 0, job->gradients[run->depth]);
     FI_REAL(from_panels)(run->dx, job->gradients[run->depth], job->rows, run->widths[0], &part);
-}
-
-/* Columns of panel p of layer's weight gradient, and of its bias gradient, summed over the whole batch; and the weight
- * gradient's squares. What is not wanted is not stored. */
-static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size_t p) {
-    const fi_stack_run *run = job->run;
-    const size_t in = run->widths[layer], out = run->widths[layer + 1], column = p * FI_COLUMNS;
-    const size_t width = out - column < FI_COLUMNS ? out - column : FI_COLUMNS;
-    const real *right = (const real *)job->gradients[layer] + p * job->rows * FI_COLUMNS;
-    real *gradient = run->weight_gradients ? run->weight_gradients[layer] : NULL;
-    double *squares = run->norms ? job->squares[layer] + column : NULL;
-    if (squares) memset(squares, 0, FI_COLUMNS * sizeof(double));
-    for (size_t i = 0; i < in; i += FI_ROWS) {
-        const real *left = (const real *)job->activations[layer] + i / FI_COLUMNS * job->rows * FI_COLUMNS;
-        FI_REAL(tile) tile;
-        FI_REAL(tile_product_transposed)(&tile, left, i % FI_COLUMNS, right, run->batch, width);
-        if (squares) FI_REAL(add_squares)(squares, &tile, in - i < FI_ROWS ? in - i : FI_ROWS);
-        if (!gradient) continue;
-        for (size_t m = 0; m < FI_ROWS && i + m < in; m++) {
-            real *target = gradient + (i + m) * out + column;
-            if (width == FI_COLUMNS) {
-                for (int v = 0; v < FI_VECTORS; v++)
-                    VR(store)(target + v * FI_REAL_LANES, tile.v[m][v]);
-            } else {
-                real row[FI_COLUMNS];
-                for (int v = 0; v < FI_VECTORS; v++) VR(store)(row + v * FI_REAL_LANES, tile.v[m][v]);
-                memcpy(target, row, width * sizeof(real));
-            }
-        }
-    }
-    if (!gradient) return;
-    real sums[FI_COLUMNS];
-    vr sum[FI_VECTORS];
-    for (int v = 0; v < FI_VECTORS; v++) sum[v] = VR(set1)(0);
-    for (size_t r = 0; r < run->batch; r++)
-        for (int v = 0; v < FI_VECTORS; v++)
-            sum[v] = VR(add)(sum[v], VR(load)(right + r * FI_COLUMNS + (size_t)v * FI_REAL_LANES));
-    for (int v = 0; v < FI_VECTORS; v++) VR(store)(sums + v * FI_REAL_LANES, sum[v]);
-    memcpy((real *)run->bias_gradients[layer] + column, sums, width * sizeof(real));
 }
 
 static const fi_stack_kernels FI_REAL(stack_kernels) = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Sequence
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,9 @@ class Stack:
         self._real = np.dtype(self.dtype)
         pairs = list(zip(self.widths, self.widths[1:], strict=False))
         self._offsets = _offsets(self.widths, self._real.itemsize)
-        self._spare: list[Any] = []  # workspaces of finished calls: fresh memory costs as much as a pass
+        # Workspaces of finished calls, and the last block of gradients: fresh memory costs as much as a pass.
+        self._spare: list[Any] = []
+        self._blocks: list[Any] = []
         self._skips = () if residual is None else _blocks(self.widths, residual)
         self._alpha = _real_number("alpha", alpha)
         self.weights: Any = (
@@ -152,7 +155,7 @@ class Stack:
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_spare": []}
+        return {**self.__dict__, "_spare": [], "_blocks": []}
 
     def __repr__(self) -> str:
         names = sorted(set(self.activations[:-1])) or list(self.activations)
@@ -295,9 +298,14 @@ class Stack:
             raise ValueError("gradients: expected stored weights, got a virtual stack")
 
     def _new_gradients(self, batch: int) -> NDArray[Any]:
-        """One block for all gradients: it comes from the system, and goes, as one piece of memory."""
+        """One block for all gradients: the last one, if nobody holds an array of it any more."""
         size = self._offsets[-1] // self._real.itemsize + batch * self.widths[0]
-        return new_array((size,), self.dtype)
+        block = self._blocks.pop() if self._blocks else None
+        # Of both, one reference is here and one is the question's; arrays of gradients refer to the base.
+        if block is None or len(block) != size or getrefcount(block) > 2 or getrefcount(block.base) > 2:
+            block = new_array((size,), self.dtype)
+        self._blocks.append(block)
+        return block
 
     def _gradients(self, block: NDArray[Any], batch: int) -> Gradients:
         depth, offsets, widths, real = self.depth, self._offsets, self.widths, self._real
