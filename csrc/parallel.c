@@ -4,7 +4,7 @@
  * on a condition variable wakes no faster than a thread is made (engineering measurements: 33 us for one
  * helper, 46 us for a wake-up). No OpenMP: libgomp hangs in a forked child.
  */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE /* affinity, where there is such a thing */
 #include "parallel.h"
 
 #include "fpenv.h"
@@ -12,10 +12,23 @@
 #define FI_MAX_WORKERS 256
 #define FI_STACK (256 * 1024) /* bytes; the hungriest kernel, an orthogonal block, takes half of it */
 
+#if FI_HAS_THREADS && defined(__linux__) && defined(__GLIBC__)
+#define FI_HAS_AFFINITY 1
+#include <sched.h>
+typedef struct {
+    cpu_set_t all, others; /* the CPUs of the calling thread, and those but the one that it runs on */
+    int known;
+} fi_cpus;
+#else
+#define FI_HAS_AFFINITY 0
+typedef int fi_cpus;
+#endif
+
 typedef struct {
     void (*work)(void *context, unsigned worker, unsigned workers);
     void *context;
     unsigned worker, workers;
+    const fi_cpus *cpus;
 } fi_task;
 
 static void run(const fi_task *task) {
@@ -30,7 +43,7 @@ void fi_wait_until(fi_counter *counter, uint64_t value) { (void)counter, (void)v
 
 void fi_parallel(unsigned workers, void (*work)(void *, unsigned, unsigned), void *context) {
     for (unsigned i = 0; i < workers; i++) {
-        fi_task task = {work, context, i, workers};
+        fi_task task = {work, context, i, workers, NULL};
         run(&task);
     }
 }
@@ -42,6 +55,7 @@ void fi_parallel(unsigned workers, void (*work)(void *, unsigned, unsigned), voi
 #include <process.h>
 #include <windows.h>
 typedef HANDLE fi_thread;
+static void look_at_cpus(fi_cpus *cpus) { *cpus = 0; }
 static unsigned __stdcall entry(void *task) {
     run((const fi_task *)task);
     return 0;
@@ -60,7 +74,32 @@ static void fi_yield(void) { SwitchToThread(); }
 #include <sched.h>
 #include <signal.h>
 typedef pthread_t fi_thread;
+
+/* After an idle while Linux may put a new thread on its maker's own CPU and leave it there for longer than the work
+ * takes. So it starts on any other, and is free to move from then on. */
+#if FI_HAS_AFFINITY
+static void look_at_cpus(fi_cpus *cpus) {
+    const int here = sched_getcpu();
+    cpus->known = here >= 0 && here < CPU_SETSIZE && sched_getaffinity(0, sizeof cpus->all, &cpus->all) == 0;
+    if (!cpus->known) return;
+    cpus->others = cpus->all;
+    CPU_CLR(here, &cpus->others);
+    cpus->known = CPU_COUNT(&cpus->others) > 0;
+}
+static void start_elsewhere(pthread_attr_t *attributes, const fi_cpus *cpus) {
+    if (cpus->known) pthread_attr_setaffinity_np(attributes, sizeof cpus->others, &cpus->others);
+}
+static void move_freely(const fi_cpus *cpus) {
+    if (cpus->known) sched_setaffinity(0, sizeof cpus->all, &cpus->all);
+}
+#else
+static void look_at_cpus(fi_cpus *cpus) { *cpus = 0; }
+static void start_elsewhere(pthread_attr_t *attributes, const fi_cpus *cpus) { (void)attributes, (void)cpus; }
+static void move_freely(const fi_cpus *cpus) { (void)cpus; }
+#endif
+
 static void *entry(void *task) {
+    move_freely(((const fi_task *)task)->cpus);
     run((const fi_task *)task);
     return NULL;
 }
@@ -76,6 +115,7 @@ static int thread_start(fi_thread *thread, fi_task *task) {
     int started = 0;
     if (pthread_attr_init(&attributes) == 0) {
         pthread_attr_setstacksize(&attributes, FI_STACK);
+        start_elsewhere(&attributes, task->cpus);
         started = pthread_create(thread, &attributes, entry, task) == 0;
         pthread_attr_destroy(&attributes);
     }
@@ -106,7 +146,9 @@ void fi_parallel(unsigned workers, void (*work)(void *, unsigned, unsigned), voi
     fi_task tasks[FI_MAX_WORKERS];
     unsigned char started[FI_MAX_WORKERS];
     if (workers > FI_MAX_WORKERS) workers = FI_MAX_WORKERS;
-    for (unsigned i = 0; i < workers; i++) tasks[i] = (fi_task){work, context, i, workers};
+    fi_cpus cpus;
+    if (workers > 1) look_at_cpus(&cpus);
+    for (unsigned i = 0; i < workers; i++) tasks[i] = (fi_task){work, context, i, workers, &cpus};
     for (unsigned i = 1; i < workers; i++)
         started[i] = (unsigned char)thread_start(&threads[i], &tasks[i]);
     if (workers > 0) run(&tasks[0]);
