@@ -122,6 +122,7 @@ def _timed(case: Case, repeat: int) -> float:
     with configured(case):
         if case.threads > 1:
             time.sleep(REST)
+            case.run()  # a CPU that was idle is slow at first
         begin = time.perf_counter()
         for _ in range(repeat):
             case.run()
@@ -130,6 +131,9 @@ def _timed(case: Case, repeat: int) -> float:
 
 def measure(section: Section, rounds: int = ROUNDS) -> None:
     """Check every case, then fill `section.seconds` and `section.ratios`, medians over rounds."""
+    # The C library now keeps freed memory of up to this size, as it does in any process that has run for a while; without
+    # it NumPy would fetch the memory of its temporaries from the system again and again.
+    np.ones(1 << 24, np.uint8)
     names = {case.name for case in section.cases}
     comparisons = [c for c in section.comparisons if {c.what, c.than} <= names]
     for case in section.cases:

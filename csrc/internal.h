@@ -34,6 +34,7 @@
 #define FI_RESTRICT __restrict
 #define FI_UNROLL
 #define FI_UNROLL_FOUR
+#define FI_PREFETCH(p) ((void)(p))
 #define FI_LIKELY(x) (x)
 #define FI_UNLIKELY(x) (x)
 #else
@@ -42,6 +43,7 @@
 #define FI_RESTRICT restrict
 #define FI_UNROLL _Pragma("GCC unroll 16")
 #define FI_UNROLL_FOUR _Pragma("GCC unroll 4")
+#define FI_PREFETCH(p) __builtin_prefetch(p, 0, 2)
 #define FI_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FI_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #endif

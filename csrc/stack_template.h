@@ -93,6 +93,17 @@ static const real *FI_REAL(weight_rows)(const FI_REAL(rows) * part, size_t layer
     return panel;
 }
 
+/* While the tile of rows r .. multiplies, its share of the weights that the next panel wants comes nearer: `height` rows,
+ * `width` wide and `step` apart. */
+FI_INLINE void FI_REAL(fetch_weights)(const FI_REAL(rows) * part, size_t r, const real *weights, size_t height,
+                                      size_t width, size_t step) {
+    enum { LINE = 64 / sizeof(real) };
+    const size_t lines = (width + LINE - 1) / LINE, all = height * lines, rows = part->end - part->begin;
+    const size_t done = r - part->begin;
+    for (size_t n = all * done / rows; n < all * (done + FI_ROWS) / rows; n++)
+        FI_PREFETCH(weights + n / lines * step + n % lines * LINE);
+}
+
 /* ---- forward ---------------------------------------------------------------------------- */
 
 static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
@@ -117,6 +128,9 @@ static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
         real *values = (real *)job->activations[layer + 1] + base;
         for (size_t r = part->begin; r < part->end; r += FI_ROWS) {
             const size_t live = FI_REAL(samples)(part, r), at = r * FI_COLUMNS;
+            if (columns > FI_COLUMNS && run->weights)
+                FI_REAL(fetch_weights)(part, r, (const real *)run->weights[layer] + (p + 1) * FI_COLUMNS, in,
+                                       FI_COLUMNS, out);
             FI_REAL(tile) tile;
             if (step == FI_COLUMNS)
                 FI_REAL(tile_product_within)(&tile, left, job->rows, r, right, FI_COLUMNS, in, live, columns);
@@ -190,6 +204,11 @@ static void FI_REAL(backward_layer)(const FI_REAL(rows) * part, size_t layer, re
         for (size_t r = part->begin; r < part->end; r += FI_ROWS) {
             FI_REAL(tile) tile;
             const size_t at = (p * job->rows + r) * FI_COLUMNS;
+            if (columns > FI_COLUMNS && job->run->weights) {
+                const size_t rows = columns - FI_COLUMNS < FI_COLUMNS ? columns - FI_COLUMNS : FI_COLUMNS;
+                FI_REAL(fetch_weights)(part, r, (const real *)job->run->weights[layer] + (p + 1) * FI_COLUMNS * out,
+                                       rows, out, out);
+            }
             FI_REAL(tile_product_within)(&tile, left, job->rows, r, right, FI_COLUMNS, out,
                                          FI_REAL(samples)(part, r), columns);
             if (job->is_source[layer]) FI_REAL(tile_add)(&tile, (const real *)job->skipped + at);
