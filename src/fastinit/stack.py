@@ -77,6 +77,9 @@ class Stack:
     bits on every CPU and for every number of threads. An overflow is never an exception: it shows
     in the statistics.
 
+    A stack keeps the working memory of its calls, and that of its last gradients, which the next call
+    takes again once nobody holds one of those arrays, or a view of one.
+
     Examples
     --------
     >>> stack = Stack((784, 256, 256, 10), "tanh", weights="lecun_normal", key=Key(0))
@@ -300,12 +303,11 @@ class Stack:
     def _new_gradients(self, batch: int) -> NDArray[Any]:
         """One block for all gradients: the last one, if nobody holds an array of it any more."""
         size = self._offsets[-1] // self._real.itemsize + batch * self.widths[0]
-        block = self._blocks.pop() if self._blocks else None
-        # Of both, one reference is here and one is the question's; arrays of gradients refer to the base.
-        if block is None or len(block) != size or getrefcount(block) > 2 or getrefcount(block.base) > 2:
-            block = new_array((size,), self.dtype)
-        self._blocks.append(block)
-        return block
+        last = [self._blocks.pop()] if self._blocks else [new_array((size,), self.dtype)]
+        if len(last[0]) != size or _references(last) != _UNSHARED:
+            last = [new_array((size,), self.dtype)]
+        self._blocks += last
+        return last[0]
 
     def _gradients(self, block: NDArray[Any], batch: int) -> Gradients:
         depth, offsets, widths, real = self.depth, self._offsets, self.widths, self._real
@@ -449,6 +451,14 @@ class Recording:
             raise RuntimeError("backward: expected one call for a recording, got a second")
         stack._spare.append(self._run(self._workspace, _core.BACKWARD, dy))
         return stack._gradients(self._block, batch)
+
+
+def _references(box: list[NDArray[Any]]) -> tuple[int, int]:
+    """To the array in the box, and to its base, which is what every array made of it refers to."""
+    return getrefcount(box[0]), getrefcount(box[0].base)
+
+
+_UNSHARED = _references([new_array((1,), "float32")])
 
 
 def _offsets(widths: Sequence[int], itemsize: int) -> tuple[int, ...]:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Memory that a stack keeps between calls: gradients are written over once nobody holds them, and never before."""
+
+import sys
+
+import numpy as np
+import pytest
+from stack_cases import batch_of, network
+
+from fastinit import num_threads
+
+BATCH = 9
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+@pytest.fixture
+def case():
+    stack, key = network((8, 16, 16, 4), "tanh", "float32", name="memory")
+    return stack, *batch_of(stack, key, BATCH)
+
+
+def full(stack, x, dy):
+    return stack.propagate(x, dy, gradients=True)
+
+
+HOLDERS = {
+    "the result": lambda found: found,
+    "a weight gradient": lambda found: found.weight_gradients[1],
+    "a bias gradient": lambda found: found.bias_gradients[0],
+    "the input's gradient": lambda found: found.input_gradient,
+    "a view of a view": lambda found: found.weight_gradients[0][2:].T,
+    "a memoryview": lambda found: memoryview(found.weight_gradients[0]),
+    "an iterator": lambda found: found.weight_gradients[0].flat,
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_held_gradients_stay(case, holder):
+    stack, x, dy = case
+    held = HOLDERS[holder](full(stack, x, dy))
+    twin = HOLDERS[holder](full(*_twin(case)))
+    for _ in range(3):
+        full(stack, 2 * x, dy)
+        stack.backward(3 * x, dy)
+    arrays = [held.weight_gradients if holder == "the result" else [held] for held in (held, twin)]
+    for a, b in zip(*arrays, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def _twin(case):
+    """The same network and batch in memory of their own."""
+    stack, key = network((8, 16, 16, 4), "tanh", "float32", name="memory")
+    return stack, *batch_of(stack, key, BATCH)
+
+
+def test_a_recording_keeps_its_memory(case):
+    stack, x, dy = case
+    expected = [w.copy() for w in stack.backward(x, dy).weights]
+    recording = stack.record(x)
+    full(stack, 2 * x, dy)
+    found = recording.backward(dy)
+    full(stack, 2 * x, dy)
+    for a, b in zip(found.weights, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(not hasattr(sys, "getrefcount"), reason="no reference counts")
+def test_dropped_gradients_are_written_over(case):
+    stack, x, dy = case
+    first = address(full(stack, x, dy).weight_gradients[0])
+    assert address(full(stack, x, dy).weight_gradients[0]) == first
+    assert address(stack.backward(x, dy).weights[0]) == first
+
+
+def test_results_do_not_depend_on_what_was_there(case):
+    stack, x, dy = case
+    clean = [g.copy() for g in full(*_twin(case)).weight_gradients]
+    full(stack, x, dy).weight_gradients[0].base[...] = 0xFF  # NaN everywhere
+    for threads in (1, 2, 3):
+        with num_threads(threads):
+            found = full(stack, x, dy)
+        for a, b in zip(found.weight_gradients, clean, strict=True):
+            np.testing.assert_array_equal(a, b)
+        del found, a
