@@ -25,14 +25,16 @@ static void narrow(void *to, const double *from, fi_dtype dtype, size_t n) {
 
 static size_t row_bytes(fi_dtype dtype, size_t n) { return n * (dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float)); }
 
-/* The first of the largest; of a row with a NaN the first NaN. */
-static size_t argmax(const double *x, size_t n) {
-    size_t at = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (x[i] != x[i]) return i;
-        if (x[i] > x[at]) at = i;
-    }
-    return at;
+/* Whether x[label] is the first of the largest, `max`; of a row with a NaN (then `lost`) the first NaN is. */
+static int is_right(const double *x, size_t n, uint64_t label, double max, int lost) {
+    if (label >= n) return 0;
+    if (lost)
+        for (size_t i = 0; i < n; i++)
+            if (x[i] != x[i]) return i == label;
+    if (x[label] != max) return 0;
+    int earlier = 0;
+    for (size_t i = 0; i < label; i++) earlier |= x[i] == max;
+    return !earlier;
 }
 
 /* ---- cross-entropy ------------------------------------------------------------------------ */
@@ -84,7 +86,7 @@ double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *s
                 const int64_t label = run->labels[n];
                 const double wanted = (uint64_t)label < classes ? x[label] : NAN;
                 value += with_label(e, classes, over_sum, found.log_sum[r], found.max[r], label, wanted, over_batch);
-                *right += argmax(x, classes) == (uint64_t)label;
+                *right += (size_t)is_right(x, classes, (uint64_t)label, found.max[r], !(found.sum[r] >= 1));
             } else {
                 value += with_shares(e, classes, over_sum, found.log_sum[r], found.max[r], run->shares + n * classes, x,
                                      over_batch);

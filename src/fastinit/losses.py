@@ -71,10 +71,7 @@ def mean_squared_error(outputs: Array, targets: Any) -> tuple[float, Array]:
         If the shapes differ, a target is NaN, or something is no real number.
     """
     outputs = _outputs(outputs)
-    targets = _real_targets(np.asarray(targets))
-    if targets.shape != outputs.shape:
-        raise ValueError(f"targets: expected shape {outputs.shape}, got {targets.shape}")
-    return _evaluate(squared_error_kernel, outputs, targets)
+    return _evaluate(squared_error_kernel, outputs, _like_outputs(targets, outputs.shape))
 
 
 def _outputs(outputs: Any) -> Array:
@@ -92,6 +89,13 @@ def _real_targets(targets: Array) -> Array:
     found = np.ascontiguousarray(targets, np.float64)
     if np.isnan(found).any():
         raise ValueError(f"targets: expected no NaN, got {int(np.isnan(found).sum())}")
+    return found
+
+
+def _like_outputs(targets: Any, shape: tuple[int, ...]) -> Array:
+    found = _real_targets(np.asarray(targets))
+    if found.shape != shape:
+        raise ValueError(f"targets: expected shape {shape}, got {found.shape}")
     return found
 
 
@@ -120,12 +124,12 @@ def _class_targets(targets: Any, shape: tuple[int, ...]) -> Array:
 # ---- without checks: for a training loop, which has made them ----------------------------------
 
 
-def prepared(loss: Loss, targets: Array) -> tuple[Kernel, Array] | None:
-    """A built-in loss's kernel, and checked targets as it takes them; None for a function of somebody else's."""
+def prepared(loss: Loss, targets: Array, shape: tuple[int, int]) -> tuple[Kernel, Array] | None:
+    """A built-in loss's kernel, and the targets as it takes them, checked for outputs of a shape; None for other functions."""
     if loss is mean_squared_error:
-        return squared_error_kernel, np.ascontiguousarray(targets, np.float64)
+        return squared_error_kernel, _like_outputs(targets, shape)
     if loss is softmax_cross_entropy:
-        return cross_entropy_kernel, np.ascontiguousarray(targets, np.int64 if targets.ndim == 1 else np.float64)
+        return cross_entropy_kernel, _class_targets(targets, shape)
     return None
 
 
