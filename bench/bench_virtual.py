@@ -3,8 +3,8 @@ deepest one that this project promises:
 
     python -m bench.bench_virtual [--norms]
 
-goes once forward and back through 10,000 layers of 1,024 units with 256 inputs, which takes minutes, and prints the seconds and the
-largest resident memory of the process, of which 400 MB are the limit. FASTINIT_BENCH_THREADS (1) threads.
+goes once forward and back through 10,000 layers of 1,024 units with 256 inputs, which takes minutes, and prints the seconds
+and the largest resident memory of the process, of which 400 MB are the limit. FASTINIT_BENCH_THREADS (1) threads.
 """
 
 from __future__ import annotations

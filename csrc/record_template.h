@@ -22,6 +22,7 @@ typedef struct {
 
 typedef struct {
     FI_REAL(extremes) extremes[2];
+    real slopes[FI_COLUMNS]; /* the largest |derivative| of each unit of the panel under way */
     FI_REAL(row_moments) rows[]; /* two for each row of the part */
 } FI_REAL(record);
 
@@ -91,14 +92,15 @@ static void FI_REAL(record_end)(const FI_REAL(rows) * part, int slot, size_t lay
     job->extremes[part->part][which] = all;
 }
 
-/* Derivatives of a tile: the largest |derivative| of each unit, and how many elements are below the threshold. */
-static void FI_REAL(record_slopes)(const FI_REAL(rows) * part, size_t layer, size_t p, const real *slopes,
+/* Derivatives of a tile: whether a unit's was ever another than 0, and how many elements are below the threshold. */
+static void FI_REAL(record_slopes)(const FI_REAL(rows) * part, size_t layer, size_t r, size_t p, const real *slopes,
                                    size_t rows, size_t columns) {
     fi_stack_job *job = part->job;
     const double threshold = fi_activation_traits[job->run->activations[layer]].saturated_below;
     const vr limit = VR(set1)((real)threshold);
-    real *largest = (real *)job->alive[part->part] + (job->first_panel[layer] + p) * FI_COLUMNS;
+    real *largest = FI_REAL(record_of)(part)->slopes;
     uint64_t saturated = 0;
+    if (r == part->begin) memset(largest, 0, FI_COLUMNS * sizeof(real));
     for (size_t v = 0; v < FI_VECTORS; v++) {
         const size_t first = v * FI_REAL_LANES;
         vr alive = VR(load)(largest + first);
@@ -111,19 +113,19 @@ static void FI_REAL(record_slopes)(const FI_REAL(rows) * part, size_t layer, siz
         VR(store)(largest + first, alive);
     }
     job->saturated[part->part][layer] += saturated;
+    if (r + FI_ROWS < part->end) return;
+    unsigned char *alive = job->alive[part->part] + (job->first_panel[layer] + p) * (FI_COLUMNS / 8);
+    for (size_t c = 0; c < FI_COLUMNS; c++) alive[c / 8] |= (unsigned char)((largest[c] > 0) << c % 8);
 }
 
 /* Units of a layer whose derivative was 0 in every sample, over all parts. */
 static size_t FI_REAL(stack_dead)(const fi_stack_job *job, unsigned parts, size_t layer) {
-    const size_t first = job->first_panel[layer] * FI_COLUMNS;
+    const size_t first = job->first_panel[layer] * (FI_COLUMNS / 8);
     size_t dead = 0;
     for (size_t unit = 0; unit < job->run->widths[layer + 1]; unit++) {
-        real largest = 0;
-        for (unsigned w = 0; w < parts; w++) {
-            const real one = ((const real *)job->alive[w])[first + unit];
-            if (one > largest) largest = one;
-        }
-        dead += largest == 0;
+        int alive = 0;
+        for (unsigned w = 0; w < parts; w++) alive |= job->alive[w][first + unit / 8] >> unit % 8 & 1;
+        dead += !alive;
     }
     return dead;
 }

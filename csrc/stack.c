@@ -5,7 +5,7 @@
  * groups' moments are merged in index order. Nothing here allocates: the caller brings the workspace.
  *
  * Weights that are not stored leave their activations at checkpoints alone; the layers between two of them are a
- * segment, computed again before it is gone back through. Where tasks look at them, the parts meet at the end of each.
+ * segment, computed again before it is gone back through. Where tasks look at some, the parts meet every few layers.
  */
 #include "stack.h"
 
@@ -16,6 +16,8 @@
 #include "parallel.h"
 
 #define FI_LINE 64
+/* Layers whose gradients are kept where memory is short: so many, that the parts of the batch meet seldom. */
+#define FI_STEPS 16
 
 #define FI_FROM_VALUE 0
 #define FI_FROM_INPUT 1
@@ -68,9 +70,11 @@ typedef struct {
     size_t real_size;
     size_t length;            /* of a segment, at least; all layers where all is kept */
     size_t segments, longest; /* their number, and layers in the longest */
-    size_t *starts;           /* their first layers, the last segment's first */
+    size_t steps;             /* layers back in one round, at most */
+    size_t rounds, *starts;   /* their number, and their first layers, the last round's first */
+    unsigned char *checkpoints; /* [layer]: a segment starts there */
     int keep_slopes;          /* some layer's derivative must be kept */
-    int keep_gradients;       /* of all layers of a segment: something looks at the whole batch's */
+    int keep_gradients;       /* of all layers of a round: something looks at the whole batch's */
     unsigned parts;           /* of the batch: each takes its rows through all layers */
     unsigned workers;         /* for the parts, and then for the tasks */
     size_t *first_panel;
@@ -93,16 +97,21 @@ static size_t panels(const launch *all, size_t width) {
     return (width + all->job.columns - 1) / all->job.columns;
 }
 
-/* Layers are cut into segments of at least all->length, which hold residual blocks whole: from the end, and the first is
- * what is left. OUT starts, unless it is NULL. */
-static void cut_segments(launch *all, size_t *starts) {
+/* Layers are cut into segments of at least all->length, which hold residual blocks whole, and these into rounds of at most
+ * all->steps: from the end, so that the first is what is left. OUT starts and checkpoints, unless they are NULL. */
+static void cut_layers(launch *all, size_t *starts, unsigned char *checkpoints) {
     const fi_stack_run *run = all->job.run;
-    size_t end = run->depth, source = run->depth;
-    all->segments = all->longest = 0;
+    size_t end = run->depth, round_end = run->depth, source = run->depth;
+    all->segments = all->longest = all->rounds = 0;
     for (size_t l = run->depth; l-- > 0;) {
         if (run->skips && run->skips[l] >= 0) source = (size_t)run->skips[l];
-        if (l > 0 && (end - l < all->length || l > source)) continue;
-        if (starts) starts[all->segments] = l;
+        const int segment = l == 0 || (end - l >= all->length && l <= source);
+        if (!segment && round_end - l < all->steps) continue;
+        if (starts) starts[all->rounds] = l;
+        if (checkpoints) checkpoints[l] = (unsigned char)segment;
+        all->rounds++;
+        round_end = l;
+        if (!segment) continue;
         if (end - l > all->longest) all->longest = end - l;
         all->segments++;
         end = l;
@@ -121,7 +130,8 @@ static void lay_out_tables(launch *all, arena *a) {
     job->is_source = take(a, depth + 1);
     all->first_panel = take(a, (depth + 1) * sizeof(size_t));
     all->first_task = take(a, (depth + 1) * sizeof(size_t));
-    all->starts = take(a, all->segments * sizeof(size_t));
+    all->starts = take(a, all->rounds * sizeof(size_t));
+    all->checkpoints = take(a, depth);
     job->panel = take(a, all->parts * sizeof(void *));
     job->drawn = take(a, all->parts * sizeof(void *));
     job->record_of = take(a, all->parts * sizeof(void *));
@@ -131,8 +141,9 @@ static void lay_out_tables(launch *all, arena *a) {
     job->largest_input = take(a, all->parts * sizeof(double));
     job->gram = take(a, all->workers * sizeof(void *));
     if (!a->base) return;
-    cut_segments(all, all->starts);
+    memset(all->checkpoints, 0, depth);
     memset(job->is_source, 0, depth + 1);
+    cut_layers(all, all->starts, all->checkpoints);
     all->first_panel[0] = all->first_task[0] = 0;
     for (size_t l = 0; l < depth; l++) {
         const size_t width = run->widths[l + 1];
@@ -155,7 +166,7 @@ static void lay_out_zeros(launch *all, arena *a) {
     for (size_t l = 0; l < depth; l++) units += panels(all, job->run->widths[l + 1]) * job->columns;
     job->moments = take(a, depth * FI_QUANTITIES * job->groups * sizeof(fi_partial_moments));
     for (unsigned w = 0; w < all->parts; w++) {
-        put(a, job->alive, w, take(a, units * all->real_size));
+        put(a, (void **)job->alive, w, take(a, units / 8));
         put(a, (void **)job->saturated, w, take(a, depth * sizeof(uint64_t)));
         put(a, (void **)job->extremes, w, take(a, depth * FI_QUANTITIES * sizeof(fi_extremes)));
     }
@@ -199,19 +210,23 @@ static void lay_out_segments(launch *all, arena *a, size_t layer) {
     char *checkpoints = take(a, (all->segments + 1) * layer);
     char *values = take(a, longest * layer);
     char *slopes = take(a, all->keep_slopes ? longest * layer : 0);
-    char *gradients = take(a, (all->keep_gradients ? longest + 1 : 2) * layer);
+    char *gradients = take(a, (all->keep_gradients ? FI_STEPS + 1 : 2) * layer);
     if (!a->base) return;
-    for (size_t s = 0, end = depth; s < all->segments; end = all->starts[s++]) {
-        for (size_t l = all->starts[s]; l < end; l++) {
-            const size_t at = l - all->starts[s];
-            job->activations[l] = at ? values + at * layer : checkpoints + s * layer;
-            job->slopes[l] = needs_slopes(job->run, l) ? slopes + at * layer : NULL;
-            /* A segment's first gradients make the last ones of the segment before: two places, in turn. */
-            const size_t kept = at == 0 && s % 2 ? longest : at;
+    for (size_t l = 0, start = 0; l < depth; l++) {
+        if (all->checkpoints[l]) start = l;
+        const size_t at = l - start;
+        job->activations[l] = at ? values + at * layer : checkpoints;
+        if (at == 0) checkpoints += layer;
+        job->slopes[l] = needs_slopes(job->run, l) ? slopes + at * layer : NULL;
+    }
+    job->activations[depth] = checkpoints;
+    for (size_t r = 0, end = depth; r < all->rounds; end = all->starts[r++]) {
+        for (size_t l = all->starts[r]; l < end; l++) {
+            /* A round's first gradients make the next round's: two places, in turn. */
+            const size_t at = l - all->starts[r], kept = at == 0 && r % 2 ? FI_STEPS : at;
             job->gradients[l] = gradients + (all->keep_gradients ? kept : l % 2) * layer;
         }
     }
-    job->activations[depth] = checkpoints + all->segments * layer;
 }
 
 static void lay_out_numbers(launch *all, arena *a) {
@@ -258,12 +273,13 @@ static size_t prepare(launch *all, const fi_stack_run *run, fi_dtype dtype, unsi
     all->keep_gradients = run->weight_gradients || run->norms || run->cosines;
     for (size_t l = 0; l < run->depth; l++) all->keep_slopes |= needs_slopes(run, l);
     /* Where not even the weights are stored: checkpoints and one segment, of what makes their sum least. */
-    all->length = run->depth;
+    all->length = all->steps = run->depth;
     if (!run->weights && run->backward) {
-        const size_t kept = 1 + (size_t)all->keep_slopes + (size_t)all->keep_gradients;
+        const size_t kept = 1 + (size_t)all->keep_slopes;
         for (all->length = 1; kept * all->length * all->length < run->depth;) all->length++;
+        if (all->keep_gradients) all->steps = FI_STEPS;
     }
-    cut_segments(all, NULL);
+    cut_layers(all, NULL, NULL);
 
     /* A thread costs some 30 us: one for each two million multiply-adds, and for each group of rows. */
     double products = 0;
@@ -293,16 +309,20 @@ size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned thre
 
 /* ---- phases ----------------------------------------------------------------------------- */
 
-/* Rows begin .. end-1 forward, and back through segments first .. last-1. */
+/* Rows begin .. end-1 forward, and back through rounds first .. last-1. */
 static void run_rows(launch *all, unsigned part, size_t begin, size_t end, size_t first, size_t last) {
     const size_t depth = all->job.run->depth;
     const int phases = all->job.run->phases;
     if (phases & FI_FORWARD && first == 0) all->kernels->forward(&all->job, part, begin, end, 0, depth, 0);
     if (!(phases & FI_BACKWARD)) return;
-    for (size_t s = first; s < last; s++) {
-        const size_t from = all->starts[s], to = s ? all->starts[s - 1] : depth;
-        if (s > 0) all->kernels->forward(&all->job, part, begin, end, from, to, 1);
-        all->kernels->backward(&all->job, part, begin, end, from, to);
+    for (size_t r = first; r < last; r++) {
+        const size_t to = r ? all->starts[r - 1] : depth;
+        if (to < depth && all->checkpoints[to]) { /* another segment */
+            size_t start = to - 1;
+            while (!all->checkpoints[start]) start--;
+            all->kernels->forward(&all->job, part, begin, end, start, to, 1);
+        }
+        all->kernels->backward(&all->job, part, begin, end, all->starts[r], to);
     }
 }
 
@@ -350,16 +370,16 @@ static void run_task(launch *all, unsigned worker, size_t task) {
 }
 
 /* One launch for everything: threads are dear beside a narrow stack. It is a list, of the parts of the batch and then the
- * tasks on its layers, and that once for each segment if tasks look at segments. Workers take what comes next, and wait
+ * tasks on its layers, and that for each round if there are tasks. Workers take what comes next, and wait
  * until what must be there first is done; it was begun before, by workers that run. */
 static void work(void *context, unsigned worker, unsigned workers) {
     launch *all = context;
     (void)workers;
     const int tasks = all->keep_gradients && all->job.run->phases & FI_BACKWARD;
-    const size_t rounds = tasks ? all->segments : 1, parts = all->parts;
+    const size_t rounds = tasks ? all->rounds : 1, parts = all->parts;
     size_t round = 0, begin = 0; /* of the list: the round's first */
     for (uint64_t next = fi_ticket(&all->next); round < rounds; round++) {
-        const size_t last = tasks ? round + 1 : all->segments, to = round ? all->starts[round - 1] : all->job.run->depth;
+        const size_t last = tasks ? round + 1 : all->rounds, to = round ? all->starts[round - 1] : all->job.run->depth;
         const size_t first_task = tasks ? all->first_task[all->starts[round]] : 0;
         const size_t end = begin + parts + (tasks ? all->first_task[to] - first_task : 0);
         for (; next < end; next = fi_ticket(&all->next)) {

@@ -52,7 +52,7 @@ typedef struct {
     void **drawn;           /* weights that are not stored: FI_DRAWN columns in panels, or the rows of a panel */
     double *largest_input;  /* |x| of its samples, where Gram matrices are wanted */
     void **record_of;       /* the statistics under way */
-    void **alive;           /* the largest |derivative| of each unit, in the order of the panels */
+    unsigned char **alive;  /* a bit for each unit, in the order of the panels: a derivative was not 0 */
     uint64_t **saturated;   /* [layer] */
     fi_extremes **extremes; /* [layer][quantity] */
     void **gram;            /* for each worker: two packed panels of samples */

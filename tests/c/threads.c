@@ -69,8 +69,8 @@ static result haar(unsigned threads, int parts) {
 static result haar_real(unsigned threads) { return haar(threads, 1); }
 static result haar_complex(unsigned threads) { return haar(threads, 2); }
 
-/* Forward and back, with a residual block, biases and statistics, and the weights stored or drawn: then no weight
- * gradients, but checkpoints. 8.6 million multiply-adds; the batch is of five groups of rows. */
+/* Forward and back, with a residual block, biases, statistics, norms and a pair of samples, and the weights stored or drawn: then
+ * no weight gradients, but checkpoints. 8.6 million multiply-adds; the batch is of five groups of rows. */
 static result propagate(unsigned threads, int stored) {
     enum { DEPTH = 5, BATCH = 37, WIDTH = 240 };
     const size_t widths[DEPTH + 1] = {WIDTH, WIDTH, WIDTH, WIDTH, WIDTH, 10};
@@ -81,15 +81,18 @@ static result propagate(unsigned threads, int stored) {
     void *w[DEPTH], *b[DEPTH], *dw[DEPTH] = {NULL}, *db[DEPTH] = {NULL};
     size_t numbers = BATCH * (WIDTH + 10);
     for (int l = 0; l < DEPTH; l++) numbers += stored ? (widths[l] + 1) * widths[l + 1] : 0;
-    result r = result_of(DEPTH * sizeof(fi_layer_statistics) + sizeof(float) * numbers);
-    float *out = (float *)(r.data + DEPTH * sizeof(fi_layer_statistics));
+    result r = result_of(DEPTH * sizeof(fi_layer_statistics) + 3 * DEPTH * sizeof(double) + sizeof(float) * numbers);
+    double *norms = (double *)(void *)(r.data + DEPTH * sizeof(fi_layer_statistics));
+    float *out = (float *)(norms + 3 * DEPTH);
+    static const size_t pair[2] = {0, BATCH - 1};
     float *x = block_of(sizeof(float) * BATCH * WIDTH), *dy = block_of(sizeof(float) * BATCH * 10);
     fi_fill(&weights, x, 0, BATCH * WIDTH, 1);
     fi_fill(&weights, dy, 0, BATCH * 10, 1);
     fi_stack_run run = {.depth = DEPTH, .batch = BATCH, .widths = widths, .activations = activations,
                         .parameters = parameters, .skips = skips, .alpha = 0.5, .plans = plans, .biases = (const void *const *)b,
                         .backward = 1, .phases = FI_FORWARD | FI_BACKWARD, .x = x, .dy = dy, .y = out,
-                        .dx = out + BATCH * 10, .statistics = (fi_layer_statistics *)(void *)r.data};
+                        .dx = out + BATCH * 10, .statistics = (fi_layer_statistics *)(void *)r.data, .norms = norms,
+                        .pairs_count = 1, .pairs = pair, .cosines = norms + DEPTH};
     out += BATCH * (WIDTH + 10);
     for (int l = 0; l < DEPTH; l++) {
         const size_t n = widths[l] * widths[l + 1];
