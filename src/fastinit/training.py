@@ -197,7 +197,11 @@ def fit(
 
 def shuffled(samples: int, key: Key) -> Array:
     """The samples by the numbers drawn for them, the first of equal ones first."""
-    return np.argsort(uniform(samples, key=key, dtype="float64"), kind="stable")
+    draws = uniform(samples, key=key, dtype="float64")
+    # A stable sort of numbers that it has not seen takes twice as long; where no two are equal the order is the same.
+    order = np.argsort(draws)
+    placed = draws[order]
+    return order if (placed[1:] > placed[:-1]).all() else np.argsort(draws, kind="stable")
 
 
 def _given_its_own(update: Callable[[list[Array]], None]) -> Callable[[list[Array]], None]:
