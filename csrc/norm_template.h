@@ -37,14 +37,28 @@ static double FI_REAL(largest)(const real *x, size_t n) {
     return (double)largest;
 }
 
-/* OUT panel[k][c] = sample first + c of a panel matrix, times scale twice; 0 beyond `count` samples. */
+/* OUT panel[k][c] = sample first + c of a panel matrix, times scale twice; 0 beyond `count` samples, of which what lies beyond
+ * a vector is left out where none is there. */
 static void FI_REAL(pack_samples)(real *panel, const real *matrix, size_t rows, size_t width, size_t first,
                                   size_t count, real scale) {
-    for (size_t p = 0; p * FI_COLUMNS < width; p++, matrix += rows * FI_COLUMNS) {
-        const size_t columns = width - p * FI_COLUMNS < FI_COLUMNS ? width - p * FI_COLUMNS : FI_COLUMNS;
-        for (size_t k = 0; k < columns; k++, panel += FI_COLUMNS)
-            for (size_t c = 0; c < FI_COLUMNS; c++)
-                panel[c] = c < count ? matrix[(first + c) * FI_COLUMNS + k] * scale * scale : 0;
+    const size_t packed = count > FI_REAL_LANES ? FI_COLUMNS : FI_REAL_LANES;
+    const vr s = VR(set1)(scale);
+    for (size_t p = 0; p < width; p += FI_COLUMNS, matrix += rows * FI_COLUMNS, panel += FI_COLUMNS * FI_COLUMNS) {
+        const real *source = matrix + first * FI_COLUMNS;
+        const size_t columns = width - p < FI_COLUMNS ? width - p : FI_COLUMNS;
+        for (size_t c = 0; c < packed; c += FI_REAL_LANES) {
+            size_t k = 0;
+            if (c + FI_REAL_LANES <= count)
+                for (; k + 4 <= columns; k += 4)
+                    VR(transpose_four)(panel + k * FI_COLUMNS + c, FI_COLUMNS, source + c * FI_COLUMNS + k, FI_COLUMNS);
+            for (; k < columns; k++)
+                for (size_t i = c; i < c + FI_REAL_LANES; i++)
+                    panel[k * FI_COLUMNS + i] = i < count ? source[i * FI_COLUMNS + k] : 0;
+            for (k = 0; scale != 1 && k < columns; k++) {
+                real *x = panel + k * FI_COLUMNS + c;
+                VR(store)(x, VR(mul)(VR(mul)(VR(load)(x), s), s));
+            }
+        }
     }
 }
 
@@ -65,12 +79,13 @@ static void FI_REAL(stack_gram)(fi_stack_job *job, unsigned worker, size_t layer
         real products[2][FI_ROWS * FI_COLUMNS];
         for (int i = 0; i < 2; i++) {
             FI_REAL(tile) tile;
-            FI_REAL(tile_product)(&tile, matrices[i], job->rows, r, panels[i], widths[i]);
+            FI_REAL(tile_product_within)(&tile, matrices[i], job->rows, r, panels[i], FI_COLUMNS, widths[i],
+                                         first + count - r, count);
             FI_REAL(tile_store)(products[i], &tile);
         }
         for (size_t m = 0; m < FI_ROWS && r + m < first + count; m++) {
             const real *a = products[0] + m * FI_COLUMNS, *d = products[1] + m * FI_COLUMNS;
-            for (size_t c = r + m < first ? 0 : r + m - first + 1; c < FI_COLUMNS; c++)
+            for (size_t c = r + m < first ? 0 : r + m - first + 1; c < count; c++)
                 sums[c] = fma((double)a[c], (double)d[c], sums[c]);
             if (r + m < first) continue;
             const size_t c = r + m - first; /* its sum is complete */
