@@ -3,27 +3,40 @@
  * Cosines between samples of the batch, of a layer's activations and of its gradients. Dot products in float64 in eight
  * lanes, lane = column mod 8, by fma, and these as the moments' are added.
  *
- * Parameters: a real type; gemm_template.h and moments_template.h.
+ * Parameters: a real type; gemm_template.h, moments_template.h and norm_template.h.
  */
 
-/* A dot product of two rows of a panel matrix. */
-static double FI_REAL(dot)(const real *matrix, size_t rows, size_t width, size_t i, size_t j) {
+typedef struct {
+    const real *first; /* the row's piece of the first panel */
+    double scale;      /* an exact power of two that brings its largest number near 1: no square overflows or vanishes */
+} FI_REAL(sample);
+
+static FI_REAL(sample) FI_REAL(sample_of)(const real *matrix, size_t rows, size_t width, size_t row) {
+    double largest = 0;
+    for (size_t p = 0; p < width; p += FI_COLUMNS) {
+        const size_t columns = width - p < FI_COLUMNS ? width - p : FI_COLUMNS;
+        const double found = FI_REAL(largest)(matrix + p * rows + row * FI_COLUMNS, columns);
+        if (found > largest) largest = found;
+    }
+    return (FI_REAL(sample)){matrix + row * FI_COLUMNS, fi_power_of_two(-fi_exponent(largest, 1022))};
+}
+
+static double FI_REAL(dot)(FI_REAL(sample) x, FI_REAL(sample) y, size_t rows, size_t width) {
     double lanes[8] = {0};
-    for (size_t p = 0; p * FI_COLUMNS < width; p++, matrix += rows * FI_COLUMNS) {
-        const size_t columns = width - p * FI_COLUMNS < FI_COLUMNS ? width - p * FI_COLUMNS : FI_COLUMNS;
-        const real *x = matrix + i * FI_COLUMNS, *y = matrix + j * FI_COLUMNS;
-        for (size_t c = 0; c < columns; c++) lanes[c % 8] = fma((double)x[c], (double)y[c], lanes[c % 8]);
+    for (size_t p = 0; p < width; p += FI_COLUMNS) {
+        const size_t columns = width - p < FI_COLUMNS ? width - p : FI_COLUMNS;
+        const real *a = x.first + p * rows, *b = y.first + p * rows;
+        for (size_t c = 0; c < columns; c++)
+            lanes[c % 8] = fma((double)a[c] * x.scale, (double)b[c] * y.scale, lanes[c % 8]);
     }
     return FI_REAL(lanes_sum)(lanes);
 }
 
 static double FI_REAL(cosine)(const real *matrix, size_t rows, size_t width, size_t i, size_t j) {
-    const double ij = FI_REAL(dot)(matrix, rows, width, i, j);
-    const double ii = FI_REAL(dot)(matrix, rows, width, i, i), jj = FI_REAL(dot)(matrix, rows, width, j, j);
-    const double product = ii * jj;
-    /* The root of a square is exact: equal samples have cosine 1. */
-    const double lengths = product > 1e-280 && product < 1e280 ? sqrt(product) : sqrt(ii) * sqrt(jj);
-    const double cosine = ij / lengths; /* NaN for a length of 0 */
+    const FI_REAL(sample) x = FI_REAL(sample_of)(matrix, rows, width, i), y = FI_REAL(sample_of)(matrix, rows, width, j);
+    /* The root of a square is exact: equal samples have cosine 1. NaN for a length of 0. */
+    const double cosine = FI_REAL(dot)(x, y, rows, width) /
+                          sqrt(FI_REAL(dot)(x, x, rows, width) * FI_REAL(dot)(y, y, rows, width));
     return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
 }
 

@@ -342,11 +342,7 @@ static void find_exponents(const launch *all, size_t layer, int exponents[2]) {
         largest[0] = fmax(largest[0], values ? fmax(-values->low, values->high) : all->job.largest_input[w]);
         largest[1] = fmax(largest[1], fmax(-gradients->low, gradients->high));
     }
-    for (int i = 0; i < 2; i++) {
-        exponents[i] = largest[i] > 0 && largest[i] < INFINITY ? ilogb(largest[i]) : 0;
-        if (exponents[i] > limit) exponents[i] = limit;
-        if (exponents[i] < -limit) exponents[i] = -limit;
-    }
+    for (int i = 0; i < 2; i++) exponents[i] = fi_exponent(largest[i], limit);
 }
 
 static void run_task(launch *all, unsigned worker, size_t task) {

@@ -4,6 +4,7 @@
 #ifndef FI_STACK_H
 #define FI_STACK_H
 
+#include <math.h>
 #include <string.h>
 
 #include "moments.h"
@@ -87,6 +88,14 @@ FI_INLINE double fi_power_of_two(int exponent) {
     double power;
     memcpy(&power, &bits, sizeof power);
     return power;
+}
+
+/* The binary exponent of x >= 0, at most `limit` in size; 0 of what has none. */
+FI_INLINE int fi_exponent(double x, int limit) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const int exponent = x > 0 && x < HUGE_VAL ? (int)(bits >> 52) - 1023 : 0; /* -1023 for all subnormals */
+    return exponent > limit ? limit : exponent < -limit ? -limit : exponent;
 }
 
 #endif

@@ -87,7 +87,7 @@ class Propagation:
         The Euclidean norm of each layer's weight gradient.
     activation_cosines, gradient_cosines : ndarray of shape (L, pairs) in float64, or None
         The cosine of the angle between the activations phi(z) of two samples of the batch, and between the loss's gradients
-        with respect to their z. NaN where one of the two is 0, or its length overflows.
+        with respect to their z. NaN where one of the two is 0 or not finite.
     """
 
     output: NDArray[Any]
