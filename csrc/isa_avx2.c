@@ -28,7 +28,7 @@
 #define FI_ISA_NAME "avx2"
 #define FI_LANES 8
 #define FI_HALVES 2
-#define FI_STREAMS 1
+#define FI_STREAMS 2
 #define FI_ROWS_F64 1
 #define FI_UPPER_LOOKUP 1
 #define FI_TAIL_VECTORS 2
