@@ -181,14 +181,16 @@ FI_INLINE vd FI_NAME(finished_f64)(const fi_plan *plan, vd z, vq upper) {
     return vd_min(vd_max(x, vd_set1(plan->clamp_low)), vd_set1(plan->clamp_high));
 }
 
-/* The elements of a unit beyond the middle: their places in it and their words. For a normal they are 15
- * of 100: in vectors of their own they take a quarter of the time that every vector with one of them
- * would (73 of 100 at eight lanes). */
+/* The elements beyond the middle, of up to FI_TAIL_UNITS units: their places, counted from `base`, and their words. For a
+ * normal they are 15 of 100: in vectors of their own they take a quarter of the time that every vector with one of them
+ * would (73 of 100 at eight lanes). Those of one unit alone are a chain of operations that nothing else fills. */
+#define FI_TAIL_UNITS 8
 #define FI_TAIL_GROUP (FI_TAIL_VECTORS * FI_DOUBLE_LANES)
 typedef struct {
+    double *base;
     unsigned count;
-    uint32_t at[FI_UNIT + FI_TAIL_GROUP];
-    uint64_t words[FI_UNIT + FI_TAIL_GROUP];
+    uint32_t at[FI_TAIL_UNITS * FI_UNIT + FI_TAIL_GROUP];
+    uint64_t words[FI_TAIL_UNITS * FI_UNIT + FI_TAIL_GROUP];
 } FI_NAME(tails);
 
 FI_INLINE void FI_NAME(tails_add)(FI_NAME(tails) * tails, vm beyond, vq w, unsigned at) {
@@ -196,8 +198,9 @@ FI_INLINE void FI_NAME(tails_add)(FI_NAME(tails) * tails, vm beyond, vq w, unsig
     tails->count += vq_append(beyond, w, tails->words + tails->count);
 }
 
-#define FI_TAILS_END(law)                                                                          \
-    FI_NOINLINE void FI_NAME(tails_end_##law)(const fi_plan *plan, FI_NAME(tails) * tails, double *x) { \
+/* The values of the list, which is empty then. */
+#define FI_FINISH(law)                                                                             \
+    FI_NOINLINE void FI_NAME(finish_##law)(const fi_plan *plan, FI_NAME(tails) * tails) {          \
         const unsigned n = tails->count;                                                           \
         for (unsigned l = 0; l < FI_TAIL_GROUP; l++) tails->words[n + l] = 0; /* whole groups */   \
         for (unsigned k = 0; k < n; k += FI_TAIL_GROUP) {                                          \
@@ -211,8 +214,9 @@ FI_INLINE void FI_NAME(tails_add)(FI_NAME(tails) * tails, vm beyond, vq w, unsig
             FI_UNROLL                                                                              \
             for (unsigned v = 0; v < FI_TAIL_VECTORS; v++)                                         \
                 vd_store(lanes + v * FI_DOUBLE_LANES, FI_NAME(finished_f64)(plan, z[v], upper[v])); \
-            for (unsigned l = 0; l < FI_TAIL_GROUP && k + l < n; l++) x[tails->at[k + l]] = lanes[l]; \
+            for (unsigned l = 0; l < FI_TAIL_GROUP && k + l < n; l++) tails->base[tails->at[k + l]] = lanes[l]; \
         }                                                                                          \
+        tails->count = 0;                                                                          \
     }
-FI_TAILS_END(normal)
-FI_TAILS_END(truncated_normal)
+FI_FINISH(normal)
+FI_FINISH(truncated_normal)

@@ -13,7 +13,8 @@
 /* A unit in a law's float32 values; `store` rounds them to the dtype. */
 #define FI_UNIT_FROM_F32(law, dtype, type, store)                                                \
     FI_INLINE void FI_NAME(unit_##law##_##dtype)(const fi_plan *plan, const FI_NAME(philox) * p, \
-                                                 uint64_t unit, type *out) {                     \
+                                                 uint64_t unit, type *out, FI_NAME(tails) * tails) { \
+        (void)tails;                                                                             \
         for (unsigned b = 0; b < FI_UNIT_BLOCKS; b += FI_STREAMS * FI_LANES) {                   \
             vq halves[4][FI_CHAINS];                                                             \
             FI_NAME(philox_words)(&p[0], (uint32_t)(unit * FI_UNIT_BLOCKS) + b, halves);         \
@@ -56,7 +57,8 @@ FI_INLINE void FI_NAME(store_f64)(double *out, const vd *x) {
 }
 
 FI_INLINE void FI_NAME(unit_uniform_float64)(const fi_plan *plan, const FI_NAME(philox) * p,
-                                             uint64_t unit, double *out) {
+                                             uint64_t unit, double *out, FI_NAME(tails) * tails) {
+    (void)tails;
     FI_UNIT_OF_WORDS({
         vd x[FI_GROUP_F64];
         for (unsigned v = 0; v < FI_GROUP_F64; v++) x[v] = FI_NAME(uniform_f64)(plan, w[v]);
@@ -64,12 +66,12 @@ FI_INLINE void FI_NAME(unit_uniform_float64)(const fi_plan *plan, const FI_NAME(
     })
 }
 
-/* Every element by the middle's formula, then those beyond by theirs. */
+/* Every element by the middle's formula; those beyond it are put on the list of tails, for finish_. */
 #define FI_UNIT_FROM_F64(law)                                                                     \
     FI_INLINE void FI_NAME(unit_##law##_float64)(const fi_plan *plan, const FI_NAME(philox) * p,  \
-                                                 uint64_t unit, double *out) {                    \
-        FI_NAME(tails) tails;                                                                     \
-        tails.count = 0;                                                                          \
+                                                 uint64_t unit, double *out, FI_NAME(tails) * tails) { \
+        if (tails->count == 0) tails->base = out;                                                 \
+        const unsigned here = (unsigned)(out - tails->base);                                      \
         FI_UNIT_OF_WORDS({                                                                        \
             vd x[FI_GROUP_F64], q[FI_GROUP_F64], tail;                                            \
             vq upper[FI_GROUP_F64];                                                               \
@@ -78,12 +80,11 @@ FI_INLINE void FI_NAME(unit_uniform_float64)(const fi_plan *plan, const FI_NAME(
             FI_NAME(quantile_middle_f64)(q, x, FI_GROUP_F64);                                     \
             for (unsigned v = 0; v < FI_GROUP_F64; v++) {                                         \
                 x[v] = FI_NAME(finished_f64)(plan, x[v], upper[v]);                               \
-                FI_NAME(tails_add)(&tails, vd_less(vd_set1(FI_MIDDLE), q[v]), w[v],               \
-                                   at + v / FI_HALVES * 16 + v % FI_HALVES);                      \
+                FI_NAME(tails_add)(tails, vd_less(vd_set1(FI_MIDDLE), q[v]), w[v],                \
+                                   here + at + v / FI_HALVES * 16 + v % FI_HALVES);               \
             }                                                                                     \
             FI_NAME(store_f64)(out + at, x);                                                      \
         })                                                                                        \
-        FI_NAME(tails_end_##law)(plan, &tails, out);                                              \
     }
 
 FI_UNIT_FROM_F32(uniform, float32, float, vf_store)
@@ -111,10 +112,11 @@ FI_INLINE float FI_NAME(narrowed)(const fi_plan *plan, double z) {
 
 #define FI_UNIT_WIDE(dtype, type, store)                                                            \
     FI_INLINE void FI_NAME(unit_truncated_normal_wide_##dtype)(                                     \
-        const fi_plan *plan, const FI_NAME(philox) * p, uint64_t unit, type *out) {                 \
+        const fi_plan *plan, const FI_NAME(philox) * p, uint64_t unit, type *out, FI_NAME(tails) * tails) { \
         double z[FI_UNIT];                                                                          \
         float x[FI_UNIT];                                                                           \
-        FI_NAME(unit_truncated_normal_float64)(plan, p, unit, z);                                   \
+        FI_NAME(unit_truncated_normal_float64)(plan, p, unit, z, tails);                            \
+        FI_NAME(finish_truncated_normal)(plan, tails);                                              \
         for (unsigned i = 0; i < FI_UNIT; i++) x[i] = FI_NAME(narrowed)(plan, z[i]);                \
         for (unsigned i = 0; i < FI_UNIT; i += FI_LANES) store(out + i, vf_load(x + i));            \
     }
@@ -123,8 +125,8 @@ FI_UNIT_WIDE(float16, uint16_t, vf_store_f16)
 FI_UNIT_WIDE(bfloat16, uint16_t, vf_store_bf16)
 
 FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(philox) * p,
-                                           uint64_t unit, uint32_t *out) {
-    (void)plan;
+                                           uint64_t unit, uint32_t *out, FI_NAME(tails) * tails) {
+    (void)plan, (void)tails;
     for (unsigned b = 0; b < FI_UNIT_BLOCKS; b += FI_STREAMS * FI_LANES) {
         vq halves[4][FI_CHAINS];
         FI_NAME(philox_words)(&p[0], (uint32_t)(unit * FI_UNIT_BLOCKS) + b, halves);
@@ -139,7 +141,7 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
 
 /* Inlined for each state of the plan's flags: the copy of the plan lets the compiler see them, and hoist
  * the constants that a store to `out` might otherwise change. */
-#define FI_FILL_LOOP(unit_function, type, clamps, shifts)                                       \
+#define FI_FILL_LOOP(unit_function, finish, type, clamps, shifts)                                       \
     do {                                                                                        \
         fi_plan copy = *plan;                                                                   \
         copy.clamp = (clamps);                                                                  \
@@ -150,6 +152,8 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
         unsigned skip = (unsigned)(first % FI_UNIT);                                            \
         FI_NAME(philox) planes[2];                                                              \
         type buffer[FI_UNIT];                                                                   \
+        FI_NAME(tails) tails;                                                                   \
+        tails.count = 0;                                                                        \
         int begin = 1;                                                                          \
         while (count) {                                                                         \
             if (begin || unit % FI_UNITS_PER_BEGIN == 0) {                                      \
@@ -158,9 +162,12 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
                                           unit * FI_UNIT_BLOCKS);                               \
                 begin = 0;                                                                      \
             }                                                                                   \
+            if (sizeof(type) < 8) FI_RELOAD(planes); /* broadcast from memory costs less than from a register */ \
             /* One call for whole and cut units: the unit's code is inlined, and large. */      \
             const int whole = skip == 0 && count >= FI_UNIT;                                    \
-            unit_function(loop_plan, planes, unit, whole ? dst : buffer);                       \
+            if (FI_UNLIKELY(!whole)) finish(loop_plan, &tails);                                 \
+            unit_function(loop_plan, planes, unit, whole ? dst : buffer, &tails);               \
+            if (!whole || unit % FI_TAIL_UNITS == 0) finish(loop_plan, &tails);                 \
             uint64_t n = FI_UNIT;                                                               \
             if (FI_UNLIKELY(!whole)) {                                                          \
                 n = count < FI_UNIT - skip ? count : FI_UNIT - skip;                            \
@@ -171,6 +178,7 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
             count -= n;                                                                         \
             unit++;                                                                             \
         }                                                                                       \
+        finish(loop_plan, &tails);                                                              \
     } while (0)
 
 #define FI_TYPE_float32(law) FI_FLOAT_OR_WORD_##law
@@ -181,6 +189,14 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
 #define FI_FLOAT_OR_WORD_truncated_normal_symmetric float
 #define FI_FLOAT_OR_WORD_truncated_normal_wide float
 #define FI_TYPE_float64(law) double
+#define FI_NOTHING_LEFT(plan, tails) ((void)(tails))
+#define FI_FINISH_float32(law) FI_NOTHING_LEFT
+#define FI_FINISH_float16(law) FI_NOTHING_LEFT
+#define FI_FINISH_bfloat16(law) FI_NOTHING_LEFT
+#define FI_FINISH_float64(law) FI_FINISH_##law
+#define FI_FINISH_uniform FI_NOTHING_LEFT
+#define FI_FINISH_normal FI_NAME(finish_normal)
+#define FI_FINISH_truncated_normal FI_NAME(finish_truncated_normal)
 #define FI_TYPE_float16(law) uint16_t
 #define FI_TYPE_bfloat16(law) uint16_t
 
@@ -188,11 +204,11 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
     static void FI_NAME(fill_##law##_##dtype)(const fi_plan *plan, void *out, uint64_t first,     \
                                               uint64_t count) {                                   \
         if (plan->clamp)                                                                          \
-            FI_FILL_LOOP(FI_NAME(unit_##law##_##dtype), FI_TYPE_##dtype(law), 1, 1);              \
+            FI_FILL_LOOP(FI_NAME(unit_##law##_##dtype), FI_FINISH_##dtype(law), FI_TYPE_##dtype(law), 1, 1); \
         else if (plan->shifted)                                                                   \
-            FI_FILL_LOOP(FI_NAME(unit_##law##_##dtype), FI_TYPE_##dtype(law), 0, 1);              \
+            FI_FILL_LOOP(FI_NAME(unit_##law##_##dtype), FI_FINISH_##dtype(law), FI_TYPE_##dtype(law), 0, 1); \
         else                                                                                      \
-            FI_FILL_LOOP(FI_NAME(unit_##law##_##dtype), FI_TYPE_##dtype(law), 0, 0);              \
+            FI_FILL_LOOP(FI_NAME(unit_##law##_##dtype), FI_FINISH_##dtype(law), FI_TYPE_##dtype(law), 0, 0); \
     }
 #include "kernels.def"
 

@@ -35,6 +35,7 @@
 #define FI_UNROLL
 #define FI_UNROLL_FOUR
 #define FI_PREFETCH(p) ((void)(p))
+#define FI_RELOAD(x) ((void)0)
 #define FI_LIKELY(x) (x)
 #define FI_UNLIKELY(x) (x)
 #else
@@ -44,6 +45,7 @@
 #define FI_UNROLL _Pragma("GCC unroll 16")
 #define FI_UNROLL_FOUR _Pragma("GCC unroll 4")
 #define FI_PREFETCH(p) __builtin_prefetch(p, 0, 2)
+#define FI_RELOAD(x) __asm__("" : "+m"(x))
 #define FI_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FI_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #endif
