@@ -31,7 +31,7 @@
 #define FI_STREAMS 2
 #define FI_ROWS_F64 2
 #define FI_UPPER_LOOKUP 0
-#define FI_TAIL_VECTORS 3
+#define FI_TAIL_VECTORS 4
 
 /* ---- sampling vocabulary ---------------------------------------------------------------- */
 
