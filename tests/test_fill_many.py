@@ -79,6 +79,16 @@ def test_everything_is_checked_before_anything_is_written(job, error, match):
     assert (first == 7).all()
 
 
+def test_an_error_names_the_job():
+    out = np.empty((4, 4), "float32")
+    with pytest.raises(TypeError, match=r"jobs\[1\]: expected \(out, initializer, key\), got tuple of 2"):
+        fill_many([(out, "ones", None), (out, "zeros")])
+    with pytest.raises(ValueError, match=r"jobs\[1\]: shape: expected at least two axes"):
+        fill_many([(out, "ones", None), (out[0], "he_normal", None)])
+    with pytest.raises(TypeError, match=r"jobs\[2\]: key: expected a fastinit.Key, got int"):
+        fill_many([(out, "ones", None), (out, "ones", None), (out, "he_normal", 3)])
+
+
 PEAK = """
 import re, sys
 import numpy as np

@@ -72,11 +72,21 @@ def test_another_instruction_set_between_passes(each_isa):
         (lambda: Recorder(network(), 3).forward(np.ones((2, 6))), ValueError, r"x: expected shape \(3, 6\)"),
         (lambda: Recorder(network(), 3).backward(np.full((3, 3), np.nan)), ValueError, "dy: expected no NaN, got 9"),
         (lambda: Recorder(network(), 3).backward(), RuntimeError, "expected a call of forward"),
+        (lambda: Recorder(network(), 3, input_gradient="no"), TypeError, "input_gradient: expected a bool, got str 'no'"),
     ],
 )
 def test_what_a_recorder_refuses(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", ["x", "output", "dy", "weight_gradients", "bias_gradients", "input_gradient"])
+def test_other_arrays_in_the_place_of_a_recorders_would_not_be_seen(name):
+    recorder = Recorder(network(), 3)
+    before = getattr(recorder, name)
+    with pytest.raises(AttributeError, match=f"{name}: expected no other array after construction; write into it"):
+        setattr(recorder, name, np.ones((3, 6), np.float32))
+    assert getattr(recorder, name) is before
 
 
 def test_parameters_of_another_layout_are_refused_by_a_recorder_and_replaced_by_fit():
@@ -106,6 +116,36 @@ def test_a_loss_of_ones_own_sees_arrays_that_it_may_keep():
     assert histories[0] == histories[1]
     assert all(a.tobytes() == b.tobytes() for a, b in zip(one.weights, two.weights, strict=True))
     assert all((now == then).all() for now, then in kept[1:])  # the first is of the check before training
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "message"),
+    [
+        (lambda o, t: 3.0, TypeError, r"loss: expected a function that returns \(value, gradient\), got one that returns float"),
+        (lambda o, t: (3.0, o, t), TypeError, "got one that returns tuple of 3"),
+        (lambda o, t: (o, o), TypeError, r"loss: expected a value that is one real number, got float32 of shape \(50, 3\)"),
+        (lambda o, t: ("low", o), TypeError, "loss: expected a value that is one real number"),
+        (lambda o, t: (3.0, None), TypeError, "loss: expected a gradient of real numbers, got dtype object"),
+        (lambda o, t: (3.0, o[:1]), ValueError, r"loss: expected a gradient of shape \(50, 3\), .* got \(1, 3\)"),
+    ],
+)
+def test_what_a_loss_of_ones_own_must_return(loss, error, message):
+    stack = network()
+    stack.weights[1] = np.asfortranarray(stack.weights[1])
+    before = list(stack.weights)
+    with pytest.raises(error, match=message):
+        fit(stack, normal((50, 6), key=Key(1)), np.arange(50) % 3, loss=loss)
+    assert all(a is b for a, b in zip(stack.weights, before, strict=True))
+
+
+def test_the_value_of_a_loss_of_ones_own_is_a_float_in_the_history():
+    def loss(outputs, targets):
+        value, gradient = softmax_cross_entropy(outputs, targets)
+        return np.array([value], np.float32), gradient
+
+    x, y = normal((50, 6), key=Key(1)), np.arange(50) % 3
+    history = fit(network(), x, y, loss=loss, epochs=2, validation=(x, y))
+    assert all(type(value) is float for value in history.loss + history.validation_loss)
 
 
 def test_an_optimizer_of_ones_own_gets_gradients_that_it_may_keep():

@@ -455,6 +455,8 @@ def test_subnormals_are_kept(dtype, tiny, each_isa):
         (((3, 2), "tanh"), {"biases": [np.ones(3)]}, ValueError, r"biases\[0\]: expected shape \(2,\), got \(3,\)"),
         (((3, 2), "tanh"), {"weights": "glorot"}, ValueError, "glorot"),
         (((3, 2), "tanh"), {"key": 5}, TypeError, "key"),
+        (((3, 2), "tanh"), {"biases": [None]}, ValueError, r"biases\[0\]: expected shape \(2,\), got \(\)"),
+        (((3, 2), "tanh"), {"virtual": "no"}, TypeError, "virtual: expected a bool, got str 'no'"),
     ],
 )  # fmt: skip
 def test_bad_networks(arguments, options, error, message):
@@ -496,6 +498,30 @@ def test_parameters_replaced_by_what_does_not_fit_are_refused():
     stack.biases[0] = np.ones(1, np.float32)
     with pytest.raises(ValueError, match=r"biases\[0\]: expected shape \(2,\), got \(1,\)"):
         stack.forward(np.ones((1, 3)))
+
+
+@pytest.mark.parametrize("name", ["weights", "biases"])
+def test_lists_replaced_by_what_is_no_list_of_that_length(name):
+    stack, x = Stack((3, 2), "tanh", key=Key(0)), np.ones((1, 3))
+    expected, arrays = stack.forward(x), getattr(stack, name)
+    setattr(stack, name, tuple(arrays))
+    np.testing.assert_array_equal(stack.forward(x), expected)
+    for others in ([*arrays, np.ones((2, 2), np.float32)], []):
+        setattr(stack, name, others)
+        with pytest.raises(ValueError, match=f"{name}: expected 1 arrays, one a layer, got {len(others)}"):
+            stack.forward(x)
+    for other in (None, "zeros"):
+        setattr(stack, name, other)
+        with pytest.raises(TypeError, match=f"{name}: expected a list of arrays, one a layer, got {type(other).__name__}"):
+            stack.forward(x)
+
+
+@pytest.mark.parametrize("name", ["gradients", "norms"])
+def test_what_is_asked_for_is_asked_by_bools(name):
+    stack = Stack((3, 2), "tanh", key=Key(0))
+    with pytest.raises(TypeError, match=f"{name}: expected a bool, got str 'no'"):
+        stack.propagate(np.ones((1, 3)), **{name: "no"})
+    stack.propagate(np.ones((1, 3)), **{name: np.True_})
 
 
 # ---- the object -----------------------------------------------------------------------------------

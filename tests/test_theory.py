@@ -188,3 +188,34 @@ def test_unknown_activations_are_refused():
         theory.function("tanj")
     with pytest.raises(ValueError, match="expected one with a finite fixed point"):
         theory.fixed_point("relu", 3.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: theory.variance_map("relu", -1, 1), ValueError, "q: expected a finite number >= 0.0, got -1"),
+        (lambda: theory.variance_map("relu", math.nan, 1), ValueError, "q: expected a finite number >= 0.0, got nan"),
+        (lambda: theory.variance_map("relu", "1", 1), TypeError, "q: expected a real number, got str '1'"),
+        (lambda: theory.variance_map("relu", 1, -1), ValueError, "weight_variance: expected a finite number >= 0.0, got -1"),
+        (lambda: theory.variance_map("relu", 1, 1, math.inf), ValueError, "bias_variance: expected a finite number"),
+        (lambda: theory.chi_1("relu", 1, -1), ValueError, "weight_variance: expected"),
+        (lambda: theory.fixed_point("tanh", -1), ValueError, "weight_variance: expected"),
+        (lambda: theory.fixed_point("tanh", 1, start=-1), ValueError, "start: expected"),
+        (lambda: theory.stability("tanh", 0, 1), ValueError, "q: expected a finite number > 0.0, got 0"),
+        (lambda: theory.correlation_map("relu", 1.5, 1, 2), ValueError, r"c: expected a finite number in \[-1.0, 1.0\], got 1.5"),
+        (lambda: theory.correlation_map("relu", 0.5, 0, 2), ValueError, "q: expected a finite number > 0.0, got 0"),
+        (lambda: theory.correlation_map("relu", 0.5, 1, 0), ValueError, "weight_variance, bias_variance: expected one > 0"),
+        (lambda: theory.correlation_slope("relu", -2, 1, 2), ValueError, "c: expected"),
+        (lambda: theory.fixed_correlation("tanh", 0, 2), ValueError, "q: expected"),
+        (lambda: theory.length_scale("gelu", -1.5, 1, 1), ValueError, "c: expected"),
+        (lambda: theory.critical_pair("tanh", -1), ValueError, "bias_variance: expected"),
+        (lambda: theory.expectation(np.cos, -1), ValueError, "variance: expected"),
+    ],
+)
+def test_numbers_that_are_no_variance_or_correlation(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_without_weights_correlations_arrive_at_once():
+    assert theory.length_scale("tanh", 0.5, 1, 0) == 0

@@ -394,6 +394,29 @@ def test_fit_refuses_before_the_first_update(options, error, message):
         np.testing.assert_array_equal(w, old)
 
 
+@pytest.mark.parametrize("start", [None, 3, lambda parameters: None], ids=["none", "number", "returns none"])
+def test_fit_refuses_what_is_no_optimizer(start):
+    class Wrong:
+        pass
+
+    optimizer = Wrong()
+    optimizer.start = start
+    stack = Stack((4, 5, 3), "tanh", key=Key(0))
+    before = digest(stack)
+    with pytest.raises(TypeError, match="optimizer: expected"):
+        fit(stack, np.ones((6, 4)), np.zeros(6, int), optimizer=optimizer)
+    assert digest(stack) == before
+
+
+@pytest.mark.parametrize("biases", ["zeros", "ones"])
+def test_a_virtual_stack_is_not_trained(biases):
+    stack = Stack((4, 5, 3), "tanh", virtual=True, biases=biases, key=Key(0))
+    weights = stack.weights
+    with pytest.raises(ValueError, match="stack: expected stored weights to train, got a virtual stack"):
+        fit(stack, np.ones((6, 4)), np.zeros(6, int))
+    assert stack.weights is weights
+
+
 def test_fit_refuses_parameters_that_cannot_be_written():
     stack = Stack((4, 5, 3), "tanh", key=Key(0))
     stack.weights[1].flags.writeable = False

@@ -32,7 +32,7 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
     Raises
     ------
     ValueError, TypeError
-        As the initializers do, for any of the jobs: nothing has been written then, to any array.
+        As the initializers do, for any of the jobs, which the message numbers: nothing has been written then, to any array.
 
     Examples
     --------
@@ -45,22 +45,26 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
         try:
             out, identifier, key = entry
         except (TypeError, ValueError):
-            kind = type(entry).__name__
-            raise TypeError(f"jobs[{number}]: expected (out, initializer, key), got {kind}") from None
-        if not isinstance(out, np.ndarray):
-            raise TypeError(f"jobs[{number}]: expected an array as out, got {type(out).__name__}")
-        initializer = get(identifier)
-        dtype = "bfloat16" if out.dtype == np.uint16 else initializer._dtype(out.dtype)
-        memory = check_out(out, out.shape, dtype)
-        if not isinstance(initializer, Drawn):
-            values = initializer._values(out.shape, working(dtype), initializer._key(key))
-            initializer._check(values, dtype)
-            made.append((values, dtype, out))
-        elif dtype in _core.DTYPES:
-            law, parameters = initializer._law(out.shape)
-            drawn.append(job(memory, law, parameters, initializer._key(key), dtype))
-        else:  # complex and float8 are made of what the kernels draw
-            made.append((initializer(out.shape, dtype, key=key), dtype, out))
+            what = f"{type(entry).__name__} of {len(entry)}" if isinstance(entry, (tuple, list)) else type(entry).__name__
+            raise TypeError(f"jobs[{number}]: expected (out, initializer, key), got {what}") from None
+        try:
+            if not isinstance(out, np.ndarray):
+                raise TypeError(f"expected an array as out, got {type(out).__name__}")
+            initializer = get(identifier)
+            dtype = "bfloat16" if out.dtype == np.uint16 else initializer._dtype(out.dtype)
+            memory = check_out(out, out.shape, dtype)
+            if not isinstance(initializer, Drawn):
+                values = initializer._values(out.shape, working(dtype), initializer._key(key))
+                initializer._check(values, dtype)
+                made.append((values, dtype, out))
+            elif dtype in _core.DTYPES:
+                law, parameters = initializer._law(out.shape)
+                drawn.append(job(memory, law, parameters, initializer._key(key), dtype))
+            else:  # complex and float8 are made of what the kernels draw
+                made.append((initializer(out.shape, dtype, key=key), dtype, out))
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"jobs[{number}]: {error}") from error
     fill_all(drawn)
     for values, dtype, out in made:
         store(values, dtype, out)

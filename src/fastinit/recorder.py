@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .dtypes import new_array
-from .stack import Stack
+from .stack import Stack, check_bool
 from .threads import get_num_threads
 
 __all__ = ["Recorder"]
@@ -20,7 +20,8 @@ class Recorder:
     """Forward and backward passes of a stack for batches of one size, in memory that every pass uses again.
 
     ``recorder.forward(x)`` is ``stack.record(x)`` and ``recorder.backward(dy)`` its `backward`, to the bit; but nothing is
-    allocated, and the arrays below are the same ones each time, overwritten by the next pass.
+    allocated, and the arrays below are the same ones each time, overwritten by the next pass. Its number of threads is what
+    `get_num_threads` said when it was made.
 
     Parameters
     ----------
@@ -35,7 +36,8 @@ class Recorder:
     Attributes
     ----------
     x : ndarray of shape (batch, n_0)
-        The input: may be written to before ``forward()``. What is written there is not checked.
+        The input: may be written to before ``forward()``, but not between it and ``backward()``. What is written there
+        is not checked.
     output : ndarray of shape (batch, n_L)
     dy : ndarray of shape (batch, n_L)
         A loss's gradient with respect to the output: may be written to before ``backward()``, unchecked too.
@@ -46,7 +48,10 @@ class Recorder:
     Raises
     ------
     ValueError, TypeError
-        For a virtual stack, parameters that are no C-contiguous arrays of the stack's dtype, or a negative batch.
+        For a virtual stack, parameters that are no C-contiguous arrays of the stack's dtype, a negative batch, or an
+        `input_gradient` that is no bool.
+    AttributeError
+        If another array is put in the place of one of its own, which the passes would not see: write into it.
 
     Examples
     --------
@@ -60,6 +65,7 @@ class Recorder:
         if not isinstance(stack, Stack):
             raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")
         stack._check_stored()
+        check_bool("input_gradient", input_gradient)
         try:
             rows = operator.index(batch)
         except TypeError:
@@ -83,6 +89,12 @@ class Recorder:
             self.x, self.dy, self.output, block, phases=_core.FORWARD, backward=True, threads=get_num_threads(), spare=[]
         )
         self._recorded = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The passes read and write the arrays that were laid out when the recorder was made.
+        if name in self.__dict__ and not name.startswith("_"):
+            raise AttributeError(f"{name}: expected no other array after construction; write into it: {name}[...] = ...")
+        super().__setattr__(name, value)
 
     def forward(self, x: Any = None) -> NDArray[Any]:
         """The output for a batch, with all that a backward pass needs kept.

@@ -22,7 +22,7 @@ class Moments:
     mean, variance, second_moment : float
         Population variance; mean square.
     minimum, maximum : float
-        Of the numbers that are no NaN.
+        Of the numbers that are no NaN; inf and -inf where there are none, as in an empty batch, whose other moments are NaN.
     non_finite : int
         How many are infinite or NaN.
     """
@@ -42,7 +42,7 @@ class LayerReport:
     Attributes
     ----------
     pre_activation, activation : Moments
-        Of z = a W + b and of phi(z).
+        Of z = a W + b, and of what the layer passes on: phi(z), or x + alpha phi(z) where a residual block ends.
     gradient : Moments
         Of the loss's gradient with respect to z.
     saturated : float
@@ -86,8 +86,8 @@ class Propagation:
     weight_gradient_norms : ndarray of shape (L,) in float64, or None
         The Euclidean norm of each layer's weight gradient.
     activation_cosines, gradient_cosines : ndarray of shape (L, pairs) in float64, or None
-        The cosine of the angle between the activations phi(z) of two samples of the batch, and between the loss's gradients
-        with respect to their z. NaN where one of the two is 0 or not finite.
+        The cosine of the angle between what the layer passes on of two samples of the batch, as in `LayerReport.activation`,
+        and between the loss's gradients with respect to their z. NaN where one of the two is 0 or not finite.
     """
 
     output: NDArray[Any]

@@ -122,6 +122,7 @@ class Stack:
         self._blocks: list[Any] = []
         self._skips = () if residual is None else _blocks(self.widths, residual)
         self._alpha = _real_number("alpha", alpha)
+        check_bool("virtual", virtual)
         self.weights: Any = (
             DrawnWeights(get(weights), self.key, pairs, self.dtype)
             if virtual
@@ -138,7 +139,7 @@ class Stack:
         self, what: str, name: str, source: Any, shapes: Sequence[tuple[int, ...]]
     ) -> list[NDArray[Any]]:
         if isinstance(source, (list, tuple)):
-            return [array.copy() for array in self._checked(what, source)]
+            return [array if array is None else array.copy() for array in self._checked(what, source)]
         initializer = get(source)
         arrays = [
             np.asarray(initializer(shape, dtype=self.dtype, key=self.key / f"{i}.{name}"))
@@ -266,13 +267,15 @@ class Stack:
         Raises
         ------
         ValueError, TypeError
-            As for `forward`, and if `pairs` holds anything but pairs of such numbers.
+            As for `forward`, if `pairs` holds anything but pairs of such numbers, and if `gradients` or `norms` is no bool.
 
         References
         ----------
         Poole, Lahiri, Raghu, Sohl-Dickstein & Ganguli, "Exponential expressivity in deep neural networks through
         transient chaos", 2016: what the cosines of wide random networks do (`fastinit.theory.correlation_map`).
         """
+        check_bool("gradients", gradients)
+        check_bool("norms", norms)
         if gradients:
             self._check_stored()
         x = self._input("x", x, self.widths[0])
@@ -372,8 +375,11 @@ class Stack:
         weights, biases, laws = self.weights, self.biases, None
         if isinstance(self.weights, DrawnWeights):
             weights, laws = None, self.weights.laws
+        listed = all(type(a) is list and len(a) == self.depth for a in (biases, weights if laws is None else biases))
         while True:
             try:
+                if not listed:
+                    raise LookupError
                 return _core.StackRun(
                     _core.DTYPES.index(self.dtype), self.widths, self._codes, self._slopes, self._skips, self._alpha,
                     weights, biases, laws,
@@ -385,19 +391,22 @@ class Stack:
                 # if it can be. A NaN that got into them shows in the statistics.
                 if laws is None:
                     weights = self._checked("weights", self.weights, nan=True)
-                biases = self._checked("biases", self.biases, nan=True)
+                biases, listed = self._checked("biases", self.biases, nan=True), True
 
     def _checked(
         self, what: str, arrays: Sequence[Any], *, nan: bool = False
     ) -> list[Any]:
         """Parameters of the shapes that the widths want."""
+        if not isinstance(arrays, (list, tuple)):
+            raise TypeError(f"{what}: expected a list of arrays, one a layer, got {type(arrays).__name__}")
         if len(arrays) != self.depth:
             raise ValueError(
                 f"{what}: expected {self.depth} arrays, one a layer, got {len(arrays)}"
             )
+        virtual = what == "biases" and isinstance(self.weights, DrawnWeights)
         shapes = [pair if what == "weights" else pair[1:] for pair in itertools.pairwise(self.widths)]
         return [
-            array if array is None and what == "biases" else  # a bias of a virtual stack that is 0
+            array if array is None and virtual else  # a bias that is 0
             _check_array(f"{what}[{i}]", array, shape, self.dtype, nan=nan)
             for i, (array, shape) in enumerate(zip(arrays, shapes, strict=True))
         ]
@@ -486,6 +495,12 @@ def _blocks(widths: tuple[int, ...], layers: Any) -> tuple[int, ...]:
     if max(skips, default=-1) < 0:
         raise ValueError(f"residual: expected {k} layers whose input and output have one width, got {widths}")
     return tuple(skips)
+
+
+def check_bool(what: str, value: Any) -> None:
+    """Refuse what is no bool, such as a str, which is true whatever it says."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{what}: expected a bool, got {type(value).__name__} {value!r}")
 
 
 def _check_pairs(pairs: Any, batch: int) -> NDArray[np.uintp]:

@@ -5,6 +5,9 @@ many units, normal pre-activations of variance q' = sigma_w^2 E phi(sqrt(q) z)^2
 Sohl-Dickstein & Ganguli, "Exponential expressivity in deep neural networks through transient chaos", 2016), and its
 gradients' energy grows per layer, backward, by chi_1 = sigma_w^2 E phi'(sqrt(q) z)^2 (Schoenholz, Gilmer, Ganguli &
 Sohl-Dickstein, "Deep information propagation", 2017).
+
+In all functions, q > 0 or, where it makes sense, q >= 0 is a variance, c in [-1, 1] a correlation, and `weight_variance` and
+`bias_variance` are >= 0; anything else is a ValueError, and a TypeError if it is no real number.
 """
 
 from __future__ import annotations
@@ -53,6 +56,15 @@ def _nodes_of(activation: str, q: float) -> tuple[Array, Array]:
     return _nodes(tuple(k / math.sqrt(q) for k in kinks))
 
 
+def _check(what: str, value: Any, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> None:
+    """Refuse what is no finite number in [low, high], or, if `above`, in (low, high]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{what}: expected a real number, got {type(value).__name__} {value!r}")
+    if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+        limits = f"in [{low}, {high}]" if math.isfinite(high) else f"{'>' if above else '>='} {low}"
+        raise ValueError(f"{what}: expected a finite number {limits}, got {value}")
+
+
 def function(activation: str) -> Callable[[Any], Array]:
     """phi, elementwise, in float64: any activation that `Stack` takes."""
     index, parameter = parse("activation", activation)
@@ -67,6 +79,7 @@ def slope(activation: str) -> Callable[[Any], Array]:
 
 def expectation(f: Callable[[Array], Array], variance: float = 1.0) -> float:
     """E f(z) for z ~ N(0, variance), f smooth but at 0."""
+    _check("variance", variance)
     z, w = _nodes()
     return float(w @ f(math.sqrt(variance) * z))
 
@@ -86,12 +99,21 @@ def forward_gain(activation: str) -> float:
 
 def variance_map(activation: str, q: float, weight_variance: float, bias_variance: float = 0.0) -> float:
     """The next layer's pre-activation variance: sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2."""
+    _check("q", q)
+    _check("weight_variance", weight_variance)
+    _check("bias_variance", bias_variance)
+    return _variance_map(activation, q, weight_variance, bias_variance)
+
+
+def _variance_map(activation: str, q: float, weight_variance: float, bias_variance: float) -> float:
     phi = function(activation)
     return weight_variance * _mean(activation, lambda z: phi(z) ** 2, q) + bias_variance
 
 
 def chi_1(activation: str, q: float, weight_variance: float) -> float:
     """Growth of the gradients' energy per layer: sigma_w^2 E phi'(sqrt(q) z)^2."""
+    _check("q", q)
+    _check("weight_variance", weight_variance)
     phi_slope = slope(activation)
     return weight_variance * _mean(activation, lambda z: phi_slope(z) ** 2, q)
 
@@ -107,8 +129,12 @@ def fixed_point(
         If the iteration leaves every bound: there is no finite fixed point.
     """
 
+    _check("weight_variance", weight_variance)
+    _check("bias_variance", bias_variance)
+    _check("start", start)
+
     def step(q: float) -> float:
-        return variance_map(activation, max(q, 0.0), weight_variance, bias_variance)
+        return _variance_map(activation, max(q, 0.0), weight_variance, bias_variance)
 
     q = start
     for _ in range(2000):
@@ -134,6 +160,8 @@ def stability(activation: str, q: float, weight_variance: float) -> float:
 
     d/dq E phi(sqrt(q) z)^2 = E z phi phi' / sqrt(q), so no second derivative is needed.
     """
+    _check("q", q, above=True)
+    _check("weight_variance", weight_variance)
     phi, phi_slope = function(activation), slope(activation)
     return weight_variance * _mean(activation, lambda z: z * phi(z) * phi_slope(z), q) / q
 
@@ -172,12 +200,19 @@ def correlation_map(
     activation: str, c: float, q: float, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
     """Correlation of two inputs' pre-activations after a layer that keeps their variance at q."""
-    covariance = weight_variance * _two_means(function(activation), activation, c, q) + bias_variance
-    return covariance / variance_map(activation, q, weight_variance, bias_variance)
+    _check("c", c, -1.0, 1.0)
+    _check("q", q, above=True)
+    variance = variance_map(activation, q, weight_variance, bias_variance)
+    if variance == 0:
+        raise ValueError(f"weight_variance, bias_variance: expected one > 0, got {weight_variance} and {bias_variance}")
+    return (weight_variance * _two_means(function(activation), activation, c, q) + bias_variance) / variance
 
 
 def correlation_slope(activation: str, c: float, q: float, weight_variance: float) -> float:
     """sigma_w^2 E phi'(u) phi'(v): slope of the correlation map at c, where q is a fixed point; chi_1 at c = 1."""
+    _check("c", c, -1.0, 1.0)
+    _check("q", q)
+    _check("weight_variance", weight_variance)
     return weight_variance * _two_means(slope(activation), activation, c, q)
 
 
@@ -186,6 +221,8 @@ def fixed_correlation(
 ) -> float:
     """c*, the correlation that two different inputs end at: 1 in the ordered phase (chi_1 <= 1), below it in the
     chaotic one."""
+    _check("q", q, above=True)
+    _check("bias_variance", bias_variance)
     if chi_1(activation, q, weight_variance) <= 1 + 1e-12:
         return 1.0
 
@@ -202,6 +239,8 @@ def fixed_correlation(
 def length_scale(activation: str, c: float, q: float, weight_variance: float) -> float:
     """xi_c = -1 / ln(slope of the correlation map at c*): layers over which correlations approach c* by e."""
     rate = correlation_slope(activation, c, q, weight_variance)
+    if rate == 0:
+        return 0.0
     return math.inf if rate >= 1 - 1e-12 else -1 / math.log(rate)
 
 
@@ -210,6 +249,8 @@ def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
 
     On that line sigma_w^2 = 1 / E phi'(sqrt(q) z)^2, so q alone is unknown.
     """
+
+    _check("bias_variance", bias_variance)
 
     def weight_variance(q: float) -> float:
         return 1 / chi_1(activation, q, 1.0)

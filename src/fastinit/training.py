@@ -20,6 +20,7 @@ from .optimizers import SGD, Adam, Momentum, Optimizer
 from .recorder import Recorder
 from .sampling import check_key, uniform
 from .stack import Stack
+from .virtual import DrawnWeights
 
 __all__ = ["History", "fit", "predict"]
 
@@ -75,8 +76,24 @@ def _check_data(what: str, stack: Stack, x: Any, y: Any, loss: Loss) -> tuple[Ar
             raise ValueError(f"{what} {name}: expected no NaN, got {int(np.isnan(array).sum())}")
     shape = (len(targets), stack.widths[-1])
     if prepared(loss, targets, shape) is None:
-        loss(np.zeros(shape, dtype=stack.dtype), targets)
+        _evaluated(loss, np.zeros(shape, dtype=stack.dtype), targets)
     return np.ascontiguousarray(samples, dtype=stack.dtype), targets
+
+
+def _evaluated(loss: Loss, outputs: Array, targets: Array) -> tuple[float, Array]:
+    """What a function of the user's own gives: a number, and a gradient like the outputs."""
+    found = loss(outputs, targets)
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        what = f"{type(found).__name__} of {len(found)}" if isinstance(found, (tuple, list)) else type(found).__name__
+        raise TypeError(f"loss: expected a function that returns (value, gradient), got one that returns {what}")
+    value, gradient = np.asarray(found[0]), np.asarray(found[1])
+    if value.size != 1 or value.dtype.kind not in "fiub":
+        raise TypeError(f"loss: expected a value that is one real number, got {value.dtype} of shape {value.shape}")
+    if gradient.dtype.kind not in "fiub":
+        raise TypeError(f"loss: expected a gradient of real numbers, got dtype {gradient.dtype}")
+    if gradient.shape != outputs.shape:
+        raise ValueError(f"loss: expected a gradient of shape {outputs.shape}, that of the outputs, got {gradient.shape}")
+    return value.item(), gradient
 
 
 def _check_roles(stack: Any, loss: Any, optimizer: Any, callback: Any) -> None:
@@ -85,10 +102,12 @@ def _check_roles(stack: Any, loss: Any, optimizer: Any, callback: Any) -> None:
         raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")
     if not callable(loss):
         raise TypeError(f"loss: expected a function (outputs, targets) -> (value, gradient), got {loss!r}")
-    if optimizer is not None and (isinstance(optimizer, type) or not hasattr(optimizer, "start")):
+    if optimizer is not None and (isinstance(optimizer, type) or not callable(getattr(optimizer, "start", None))):
         raise TypeError(f"optimizer: expected an optimizer such as fastinit.SGD(0.01), got {optimizer!r}")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a function (epoch, history), got {callback!r}")
+    if isinstance(stack.weights, DrawnWeights):
+        raise ValueError("stack: expected stored weights to train, got a virtual stack")
     for what, arrays in (("weights", stack.weights), ("biases", stack.biases)):
         for i, array in enumerate(arrays):
             if not isinstance(array, np.ndarray) or not array.flags.writeable:
@@ -121,8 +140,10 @@ def fit(
     y : array_like
         Targets that `loss` takes: class numbers of shape (samples,), or rows.
     loss : function, default `softmax_cross_entropy`
-        ``loss(outputs, targets) -> (value, gradient)``.
+        ``loss(outputs, targets) -> (value, gradient)``, the gradient of the outputs' shape. One of your own is called once
+        with outputs of 0 for all targets first, to see that they fit.
     optimizer : SGD, Momentum or Adam, default ``SGD()``
+        Or one of your own: ``start(parameters)`` returns a function that updates them in place from a list of gradients.
     epochs : int, default 10
         Passes over the data.
     batch_size : int or None, default 32
@@ -142,7 +163,7 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        If an argument does not fit; nothing has been changed then.
+        If an argument does not fit, or the stack is virtual; nothing has been changed then.
 
     Notes
     -----
@@ -164,6 +185,8 @@ def fit(
     stack.biases = stack._checked("biases", stack.biases, nan=True)
     parameters = [*stack.weights, *stack.biases]
     update = optimizer.start(parameters)
+    if not callable(update):
+        raise TypeError(f"optimizer: expected a start() that returns a function of the gradients, got {update!r}")
     if type(optimizer) not in (SGD, Momentum, Adam):
         update = _given_its_own(update)
     size = min(size, len(samples))
@@ -185,7 +208,7 @@ def fit(
                 history.accuracy.append(right / len(samples))
             if held_out is not None:
                 outputs = stack.forward(held_out[0])
-                history.validation_loss.append(loss(outputs, held_out[1])[0])
+                history.validation_loss.append(_evaluated(loss, outputs, held_out[1])[0])
                 if classes:
                     history.validation_accuracy.append(_accuracy(outputs, held_out[1]))
         if callback is not None:
@@ -233,7 +256,7 @@ class _Step:
         if self.kernel is None:
             # By the user's function, on arrays that it may keep.
             outputs, wanted = recorder.output.copy(), self.targets[order[start : start + self.rows]]
-            value, dy = self.loss(outputs, wanted)
+            value, dy = _evaluated(self.loss, outputs, wanted)
             right = int((outputs.argmax(axis=1) == wanted).sum()) if wanted.ndim == 1 and wanted.dtype.kind in "iu" else 0
             lost = bool(np.isnan(dy).any())
         else:
