@@ -162,7 +162,8 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
                                           unit * FI_UNIT_BLOCKS);                               \
                 begin = 0;                                                                      \
             }                                                                                   \
-            if (sizeof(type) < 8) FI_RELOAD(planes); /* broadcast from memory costs less than from a register */ \
+            /* Keys that are broadcast from memory cost less than from a register. */            \
+            if (FI_LANES > 1 && sizeof(type) < 8) FI_RELOAD(planes);                            \
             /* One call for whole and cut units: the unit's code is inlined, and large. */      \
             const int whole = skip == 0 && count >= FI_UNIT;                                    \
             if (FI_UNLIKELY(!whole)) finish(loop_plan, &tails);                                 \
