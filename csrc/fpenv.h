@@ -33,7 +33,7 @@ FI_INLINE void fi_fpenv_leave(fi_fpenv saved) {
 #elif FI_ARM64
 #include <intrin.h>
 typedef int64_t fi_fpenv;
-#define FI_FPCR ARM64_SYSREG(3, 3, 4, 4, 0)
+#define FI_FPCR 0x5a20 /* the register's op0 3, op1 3, CRn 4, CRm 4, op2 0, as the intrinsics want it */
 FI_INLINE fi_fpenv fi_fpenv_enter(void) {
     fi_fpenv saved = _ReadStatusReg(FI_FPCR);
     _WriteStatusReg(FI_FPCR, 0);

@@ -29,6 +29,7 @@
 #endif
 
 #if FI_MSVC
+#pragma fp_contract(off) /* compilers before 2022 contract under /fp:precise */
 #define FI_INLINE static __forceinline
 #define FI_NOINLINE static __declspec(noinline)
 #define FI_RESTRICT __restrict

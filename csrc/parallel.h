@@ -4,7 +4,8 @@
 
 #include "internal.h"
 
-#if defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)
+/* WebAssembly: without Emscripten's threads there are none (WASI has no signals to block either). */
+#if defined(__wasm__) && !defined(__EMSCRIPTEN_PTHREADS__)
 #define FI_HAS_THREADS 0
 #else
 #define FI_HAS_THREADS 1

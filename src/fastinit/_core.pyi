@@ -2,6 +2,7 @@ from typing import Any, final
 
 STREAM_VERSION: int
 COMPILER: str
+FREE_THREADED: bool
 DTYPES: tuple[str, ...]
 LAWS: tuple[str, ...]
 ACTIVATIONS: tuple[str, ...]

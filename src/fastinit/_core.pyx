@@ -59,8 +59,19 @@ cdef extern from "fastinit.h" nogil:
     double fi_normal_tail(double z)
     double fi_normal_quantile_tail(double p)
 
+cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED
+    #define FI_FREE_THREADED 1
+    #else
+    #define FI_FREE_THREADED 0
+    #endif
+    """
+    int FI_FREE_THREADED
+
 STREAM_VERSION = FI_STREAM_VERSION
 COMPILER = fi_compiler().decode()
+FREE_THREADED = bool(FI_FREE_THREADED)  # a build for a Python that can do without its lock
 
 # In the order of fi_dtype and fi_law.
 DTYPES = ("float32", "float64", "float16", "bfloat16")

@@ -20,8 +20,8 @@ class Recorder:
     """Forward and backward passes of a stack for batches of one size, in memory that every pass uses again.
 
     ``recorder.forward(x)`` is ``stack.record(x)`` and ``recorder.backward(dy)`` its `backward`, to the bit; but nothing is
-    allocated, and the arrays below are the same ones each time, overwritten by the next pass. Its number of threads is what
-    `get_num_threads` said when it was made.
+    allocated, and the arrays below are the same ones each time, overwritten by the next pass. So a recorder is for one thread
+    at a time; several may share the stack. Its number of threads is what `get_num_threads` said when it was made.
 
     Parameters
     ----------

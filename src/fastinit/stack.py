@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import operator
 from collections.abc import Sequence
@@ -78,7 +79,8 @@ class Stack:
     in the statistics.
 
     A stack keeps the working memory of its calls, and that of its last gradients, which the next call
-    takes again once nobody holds one of those arrays, or a view of one.
+    takes again once nobody holds one of those arrays, or a view of one (not on a free-threaded Python). Several threads
+    may call one stack at once: no two calls share memory that they write to.
 
     Examples
     --------
@@ -306,10 +308,14 @@ class Stack:
     def _new_gradients(self, batch: int) -> NDArray[Any]:
         """One block for all gradients: the last one, if nobody holds an array of it any more."""
         size = self._offsets[-1] // self._real.itemsize + batch * self.widths[0]
-        last = [self._blocks.pop()] if self._blocks else [new_array((size,), self.dtype)]
-        if len(last[0]) != size or _references(last) != _UNSHARED:
+        last: list[NDArray[Any]] = []
+        if _COUNTED:
+            with contextlib.suppress(IndexError):  # another thread may have taken it
+                last = [self._blocks.pop()]
+        if not last or len(last[0]) != size or _references(last) != _UNSHARED:
             last = [new_array((size,), self.dtype)]
-        self._blocks += last
+        if _COUNTED:
+            self._blocks += last
         return last[0]
 
     def _gradients(self, block: NDArray[Any], batch: int) -> Gradients:
@@ -468,6 +474,9 @@ def _references(box: list[NDArray[Any]]) -> tuple[int, int]:
 
 
 _UNSHARED = _references([new_array((1,), "float32")])
+# A free-threaded Python counts the references of an object's own thread apart from all others', and the two are not read
+# at one moment: there no count says that nobody holds an array, and every call has a block of its own.
+_COUNTED = not _core.FREE_THREADED
 
 
 def _offsets(widths: Sequence[int], itemsize: int) -> tuple[int, ...]:
