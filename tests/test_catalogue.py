@@ -212,6 +212,16 @@ def test_sixteen_bits_are_the_rounding_of_float32(initializer, shape):
         assert ((expected[moved] < low) | (expected[moved] >= high)).all()
 
 
+@pytest.mark.parametrize("one", [one for one, _ in CASES], ids=ids)
+def test_no_attribute_can_be_set(one):
+    before, names = repr(one), set(vars(one))
+    for name in ("sclae", *(field.name for field in dataclasses.fields(one))):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(one, name, 1)
+    assert repr(one) == before
+    assert set(vars(one)) == names
+
+
 @pytest.mark.parametrize(("initializer", "shape", "variance", "share"), RANDOM, ids=ids)
 def test_the_stated_variance(initializer, shape, variance, share):
     if variance is not None:

@@ -139,7 +139,7 @@ class Stack:
 
     def _parameters(
         self, what: str, name: str, source: Any, shapes: Sequence[tuple[int, ...]]
-    ) -> list[NDArray[Any]]:
+    ) -> list[Any]:
         if isinstance(source, (list, tuple)):
             return [array if array is None else array.copy() for array in self._checked(what, source)]
         initializer = get(source)

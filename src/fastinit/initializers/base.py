@@ -203,5 +203,5 @@ class Initializer:
         raise TypeError(f"{type(self).__name__}: its variance is not known")
 
     def bounds(self, shape: Any) -> tuple[float, float]:
-        """The closed interval that all elements lie in (infinite for a normal)."""
+        """The closed interval that all elements lie in (infinite for a normal); of a function of a draw before it is rounded."""
         raise TypeError(f"{type(self).__name__}: its bounds are not known")

@@ -147,10 +147,12 @@ class _Glorot(Scaled):
         return self.gain**2 * 2 / (fan_in + fan_out)
 
 
+@dataclass(frozen=True, repr=False)
 class GlorotNormal(_Glorot, distribution="normal"):
     """N(0, 2 gain^2 / (fan_in + fan_out)): Glorot & Bengio (2010), "normalized initialization", also called Xavier."""
 
 
+@dataclass(frozen=True, repr=False)
 class GlorotUniform(_Glorot, distribution="uniform"):
     """U(-r, r) with r = gain sqrt(6 / (fan_in + fan_out)): Glorot & Bengio (2010), also called Xavier."""
 
@@ -183,10 +185,12 @@ class _He(Scaled):
         return 2 / (1 + self.negative_slope**2) / _MODES[self.mode](fan_in, fan_out)
 
 
+@dataclass(frozen=True, repr=False)
 class HeNormal(_He, distribution="normal"):
     """N(0, 2 / ((1 + a^2) fan_in)): He, Zhang, Ren & Sun (2015), also called Kaiming; a = `negative_slope`."""
 
 
+@dataclass(frozen=True, repr=False)
 class HeUniform(_He, distribution="uniform"):
     """U(-r, r) with r = sqrt(6 / ((1 + a^2) fan_in)): He, Zhang, Ren & Sun (2015), also called Kaiming."""
 
@@ -198,14 +202,17 @@ class _OneOverFanIn(Scaled):
         return 1 / fan_in
 
 
+@dataclass(frozen=True, repr=False)
 class LeCunNormal(_OneOverFanIn, distribution="normal"):
     """N(0, 1 / fan_in): LeCun, Bottou, Orr & Müller, "Efficient BackProp" (1998)."""
 
 
+@dataclass(frozen=True, repr=False)
 class LeCunUniform(_OneOverFanIn, distribution="uniform"):
     """U(-r, r) with r = sqrt(3 / fan_in): LeCun, Bottou, Orr & Müller, "Efficient BackProp" (1998)."""
 
 
+@dataclass(frozen=True, repr=False)
 class SeluNormal(_OneOverFanIn, distribution="normal"):
     """N(0, 1 / fan_in), the law that SELU's constants are made for: Klambauer et al., "Self-normalizing neural networks" (2017).
 
@@ -213,6 +220,7 @@ class SeluNormal(_OneOverFanIn, distribution="normal"):
     """
 
 
+@dataclass(frozen=True, repr=False)
 class TorchLinear(Scaled, distribution="uniform"):
     """U(-r, r) with r = 1 / sqrt(fan_in), variance 1 / (3 fan_in): what PyTorch's Linear and Conv layers draw by default.
 
