@@ -288,6 +288,12 @@ def test_a_diverging_network_is_no_error():
     assert not math.isfinite(history.loss[-1])
 
 
+def test_samples_beyond_the_stacks_dtype_warn_no_more_than_in_a_stack():
+    stack, x = Stack((2, 2), "tanh", key=Key(0)), np.array([[1e39, 1.0], [0.0, 1.0]])
+    assert np.isfinite(stack.forward(x)).all()
+    assert len(fit(stack, x, [0, 1], epochs=1).loss) == 1
+
+
 def test_equal_neurons_stay_equal_to_the_bit(each_isa):
     """Units that start alike get the same gradient, whatever vector lane or tile they are computed in."""
     widths = (6, 70, 45, 3)

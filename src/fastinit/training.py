@@ -77,7 +77,8 @@ def _check_data(what: str, stack: Stack, x: Any, y: Any, loss: Loss) -> tuple[Ar
     shape = (len(targets), stack.widths[-1])
     if prepared(loss, targets, shape) is None:
         _evaluated(loss, np.zeros(shape, dtype=stack.dtype), targets)
-    return np.ascontiguousarray(samples, dtype=stack.dtype), targets
+    with np.errstate(over="ignore"):  # as for a batch of the stack's
+        return np.ascontiguousarray(samples, dtype=stack.dtype), targets
 
 
 def _evaluated(loss: Loss, outputs: Array, targets: Array) -> tuple[float, Array]:
