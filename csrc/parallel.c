@@ -89,12 +89,16 @@ static void look_at_cpus(fi_cpus *cpus) {
 static void start_elsewhere(pthread_attr_t *attributes, const fi_cpus *cpus) {
     if (cpus->known) pthread_attr_setaffinity_np(attributes, sizeof cpus->others, &cpus->others);
 }
+static void start_anywhere(pthread_attr_t *attributes, const fi_cpus *cpus) {
+    pthread_attr_setaffinity_np(attributes, 0, &cpus->all); /* none: no CPUs are asked for */
+}
 static void move_freely(const fi_cpus *cpus) {
     if (cpus->known) sched_setaffinity(0, sizeof cpus->all, &cpus->all);
 }
 #else
 static void look_at_cpus(fi_cpus *cpus) { *cpus = 0; }
 static void start_elsewhere(pthread_attr_t *attributes, const fi_cpus *cpus) { (void)attributes, (void)cpus; }
+static void start_anywhere(pthread_attr_t *attributes, const fi_cpus *cpus) { (void)attributes, (void)cpus; }
 static void move_freely(const fi_cpus *cpus) { (void)cpus; }
 #endif
 
@@ -117,6 +121,10 @@ static int thread_start(fi_thread *thread, fi_task *task) {
         pthread_attr_setstacksize(&attributes, FI_STACK);
         start_elsewhere(&attributes, task->cpus);
         started = pthread_create(thread, &attributes, entry, task) == 0;
+        if (!started && FI_HAS_AFFINITY) { /* a sandbox may forbid to choose CPUs, or they have just changed */
+            start_anywhere(&attributes, task->cpus);
+            started = pthread_create(thread, &attributes, entry, task) == 0;
+        }
         pthread_attr_destroy(&attributes);
     }
     pthread_sigmask(SIG_SETMASK, &saved, NULL);
