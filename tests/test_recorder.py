@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from fastinit import SGD, Adam, Key, Recorder, Stack, fit, normal, num_threads, softmax_cross_entropy
+from fastinit import SGD, Adam, Key, Recorder, Stack, _core, fit, normal, num_threads, softmax_cross_entropy
 
 
 def network(dtype="float32", **options):
@@ -92,7 +92,7 @@ def test_other_arrays_in_the_place_of_a_recorders_would_not_be_seen(name):
 def test_parameters_of_another_layout_are_refused_by_a_recorder_and_replaced_by_fit():
     stack = network()
     stack.weights[1] = np.asfortranarray(stack.weights[1].astype(np.float64))
-    with pytest.raises(ValueError, match=r"stack.weights\[1\]: expected a C-contiguous array of float32"):
+    with pytest.raises(ValueError, match=r"stack.weights\[1\]: expected an aligned C-contiguous array of float32"):
         Recorder(stack, 3)
     twin = network()
     x, y = normal((30, 6), key=Key(1)), np.arange(30) % 3
@@ -181,3 +181,31 @@ def test_a_callback_may_change_parameters_but_not_replace_them():
 
     with pytest.raises(ValueError, match="callback: expected the stack's arrays to stay; assign into them"):
         fit(stack, x, y, epochs=2, callback=replace)
+
+    def loss(outputs, targets):
+        replace(0, None)
+        return softmax_cross_entropy(outputs, targets)
+
+    with pytest.raises(ValueError, match=r"loss, .* expected the stack's arrays to stay; assign into them"):
+        fit(stack, x, y, epochs=2, loss=loss)
+
+
+def test_an_optimizer_may_keep_its_list_of_parameters():
+    class Emptying:
+        def start(self, parameters):
+            update = SGD(0.05).start(parameters)
+            parameters.clear()
+            return update
+
+    x, y = normal((50, 6), key=Key(1)), np.arange(50) % 3
+    one, two = network(), network()
+    assert fit(one, x, y, optimizer=Emptying(), epochs=2).loss == fit(two, x, y, optimizer=SGD(0.05), epochs=2).loss
+
+
+def test_batches_are_taken_by_numbers_of_64_bits():
+    # NumPy's own choice of int has 32 on some systems.
+    out, source = np.empty((2, 3)), np.ones((4, 3))
+    with pytest.raises(AssertionError):
+        _core.gather(out, source, np.zeros(4, np.int32), 0, 2)
+    _core.gather(out, source, np.zeros(2, np.int64), 0, 2)
+    assert (out == 1).all()

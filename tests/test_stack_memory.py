@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from stack_cases import batch_of, network
 
-from fastinit import _core, num_threads
+from fastinit import Key, Recorder, _core, mean_squared_error, normal, num_threads, softmax_cross_entropy
 
 BATCH = 9
 
@@ -83,3 +83,37 @@ def test_results_do_not_depend_on_what_was_there(case):
         for a, b in zip(found.weight_gradients, clean, strict=True):
             np.testing.assert_array_equal(a, b)
         del found, a
+
+
+@pytest.mark.skipif(_core.FREE_THREADED, reason="no count of references to trust on a free-threaded Python")
+def test_one_block_of_gradients_is_kept(case):
+    stack, x, dy = case
+    stack._blocks += [np.empty(1, np.float32) for _ in range(3)]  # as of threads that worked with the stack at once
+    held = [full(stack, x, dy) for _ in range(3)]
+    assert len(held) == 3
+    assert len(stack._blocks) == 1
+
+
+def unaligned(array):
+    """A copy one byte off."""
+    found = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    found[...] = array
+    assert not found.flags.aligned
+    return found
+
+
+def test_unaligned_arrays_are_taken(case):
+    stack, x, dy = case
+    expected = [a.tobytes() for a in (stack.forward(x), *stack.backward(x, dy).weights)]
+    # First this: a run takes no other, and would be tried for ever.
+    assert all(w.flags.aligned for w in stack._checked("weights", [unaligned(w) for w in stack.weights]))
+    stack.weights[1] = unaligned(stack.weights[1])
+    stack.biases[0] = unaligned(stack.biases[0])
+    x, dy = unaligned(x), unaligned(dy)
+    assert [a.tobytes() for a in (stack.forward(x), *stack.backward(x, dy).weights)] == expected
+    with pytest.raises(ValueError, match=r"stack.weights\[1\]: expected an aligned C-contiguous array of float32"):
+        Recorder(stack, 1)
+    for loss, targets in ((softmax_cross_entropy, np.arange(3)), (mean_squared_error, np.ones((3, 4)))):
+        outputs = normal((3, 4), key=Key(2))
+        for a, b in zip(loss(unaligned(outputs), unaligned(targets)), loss(outputs, targets), strict=True):
+            np.testing.assert_array_equal(a, b)

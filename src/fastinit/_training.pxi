@@ -79,7 +79,7 @@ def gather(out, source, rows, size_t start, size_t count):
     cdef Py_buffer *target = buffers.next(out, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
     cdef Py_buffer *origin = buffers.next(source, PyBUF_C_CONTIGUOUS)
     cdef Py_buffer *order = buffers.next(rows, PyBUF_C_CONTIGUOUS)
-    assert (start + count) * sizeof(int64_t) <= <size_t>order.len
+    assert order.itemsize == sizeof(int64_t) and (start + count) * sizeof(int64_t) <= <size_t>order.len
     if count:
         assert <size_t>target.len % count == 0
         fi_gather(target.buf, origin.buf, <const int64_t *>order.buf + start, count, <size_t>target.len // count)

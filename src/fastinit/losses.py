@@ -86,7 +86,7 @@ def _outputs(outputs: Any) -> Array:
 def _real_targets(targets: Array) -> Array:
     if targets.dtype.kind not in "fiub":
         raise TypeError(f"targets: expected real numbers, got dtype {targets.dtype}")
-    found = np.ascontiguousarray(targets, np.float64)
+    found = np.require(targets, np.float64, ("C", "A"))
     if np.isnan(found).any():
         raise ValueError(f"targets: expected no NaN, got {int(np.isnan(found).sum())}")
     return found
@@ -108,7 +108,7 @@ def _class_targets(targets: Any, shape: tuple[int, ...]) -> Array:
             raise ValueError(
                 f"targets: expected classes in [0, {shape[1]}), got [{found.min()}, {found.max()}]"
             )
-        return np.ascontiguousarray(found, np.int64)
+        return np.require(found, np.int64, ("C", "A"))
     if found.shape == shape:
         found = _real_targets(found)
         sums = found.sum(axis=1)
@@ -151,5 +151,5 @@ def squared_error_kernel(outputs: Array, targets: Array, gradient: Array) -> tup
 def _evaluate(kernel: Kernel, outputs: Array, targets: Array) -> tuple[float, Array]:
     real = np.float32 if outputs.dtype.name == "float32" else np.float64
     gradient = np.empty(outputs.shape, real)
-    value, _ = kernel(np.ascontiguousarray(outputs, real), targets, gradient)
+    value, _ = kernel(np.require(outputs, real, ("C", "A")), targets, gradient)
     return value, gradient.astype(outputs.dtype, copy=False)

@@ -48,7 +48,7 @@ class Recorder:
     Raises
     ------
     ValueError, TypeError
-        For a virtual stack, parameters that are no C-contiguous arrays of the stack's dtype, a negative batch, or an
+        For a virtual stack, parameters that are no aligned C-contiguous arrays of the stack's dtype, a negative batch, or an
         `input_gradient` that is no bool.
     AttributeError
         If another array is put in the place of one of its own, which the passes would not see: write into it.
@@ -75,7 +75,7 @@ class Recorder:
         for what, arrays in (("weights", stack.weights), ("biases", stack.biases)):
             for i, (array, kept) in enumerate(zip(arrays, stack._checked(what, arrays, nan=True), strict=True)):
                 if array is not kept:
-                    raise ValueError(f"stack.{what}[{i}]: expected a C-contiguous array of {stack.dtype}")
+                    raise ValueError(f"stack.{what}[{i}]: expected an aligned C-contiguous array of {stack.dtype}")
         self._stack = stack
         self.x = new_array((rows, stack.widths[0]), stack.dtype)
         self.output = new_array((rows, stack.widths[-1]), stack.dtype)

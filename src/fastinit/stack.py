@@ -315,7 +315,7 @@ class Stack:
         if not last or len(last[0]) != size or _references(last) != _UNSHARED:
             last = [new_array((size,), self.dtype)]
         if _COUNTED:
-            self._blocks += last
+            self._blocks[:] = last  # one, however many threads work with the stack
         return last[0]
 
     def _gradients(self, block: NDArray[Any], batch: int) -> Gradients:
@@ -550,11 +550,13 @@ def _check_widths(widths: Any) -> tuple[int, ...]:
 
 
 def _real(what: str, array: NDArray[Any], dtype: str, *, nan: bool = False) -> NDArray[Any]:
-    """`array` in C order and `dtype`, refused if its numbers are not real, or one is NaN unless allowed."""
+    """`array` aligned, in C order and `dtype`, refused if its numbers are not real, or one is NaN unless allowed."""
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what}: expected an array of real numbers, got dtype {array.dtype}")
     with np.errstate(over="ignore"):  # float64 to float32 may give inf, which the statistics show
         array = np.ascontiguousarray(array, dtype=dtype)
+    if not array.flags.aligned:  # a view into packed bytes
+        array = array.copy()
     if not nan and np.isnan(array).any():
         raise ValueError(f"{what}: expected no NaN, got {int(np.isnan(array).sum())}")
     return array

@@ -185,7 +185,7 @@ def fit(
     stack.weights = stack._checked("weights", stack.weights, nan=True)
     stack.biases = stack._checked("biases", stack.biases, nan=True)
     parameters = [*stack.weights, *stack.biases]
-    update = optimizer.start(parameters)
+    update = optimizer.start(list(parameters))
     if not callable(update):
         raise TypeError(f"optimizer: expected a start() that returns a function of the gradients, got {update!r}")
     if type(optimizer) not in (SGD, Momentum, Adam):
@@ -196,7 +196,7 @@ def fit(
 
     history = History()
     for epoch in range(epochs):
-        order = np.arange(len(samples)) if batch_size is None else shuffled(len(samples), key / "shuffle" / epoch)
+        order = np.arange(len(samples), dtype=np.int64) if batch_size is None else shuffled(len(samples), key / "shuffle" / epoch)
         total_loss, right = 0.0, 0
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             for start in range(0, len(samples), size):
@@ -214,8 +214,9 @@ def fit(
                     history.validation_accuracy.append(_accuracy(outputs, held_out[1]))
         if callback is not None:
             callback(epoch, history)
-            if not all(a is b for a, b in zip(parameters, [*stack.weights, *stack.biases], strict=True)):
-                raise ValueError("callback: expected the stack's arrays to stay; assign into them")
+        now = [*stack.weights, *stack.biases]
+        if len(now) != len(parameters) or not all(a is b for a, b in zip(parameters, now, strict=True)):
+            raise ValueError("loss, optimizer, callback: expected the stack's arrays to stay; assign into them")
     return history
 
 
@@ -225,7 +226,9 @@ def shuffled(samples: int, key: Key) -> Array:
     # A stable sort of numbers that it has not seen takes twice as long; where no two are equal the order is the same.
     order = np.argsort(draws)
     placed = draws[order]
-    return order if (placed[1:] > placed[:-1]).all() else np.argsort(draws, kind="stable")
+    if not (placed[1:] > placed[:-1]).all():
+        order = np.argsort(draws, kind="stable")
+    return order.astype(np.int64, copy=False)
 
 
 def _given_its_own(update: Callable[[list[Array]], None]) -> Callable[[list[Array]], None]:
