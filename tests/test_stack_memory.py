@@ -117,3 +117,13 @@ def test_unaligned_arrays_are_taken(case):
         outputs = normal((3, 4), key=Key(2))
         for a, b in zip(loss(unaligned(outputs), unaligned(targets)), loss(outputs, targets), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_results_compare_by_identity(case):
+    """They hold arrays, whose equality is no truth value."""
+    stack, x, dy = case
+    one, other = full(stack, x, dy), full(stack, x, dy)
+    assert one == one and one != other and len({one, other}) == 2
+    assert one.layers == other.layers
+    gradients = stack.backward(x, dy)
+    assert gradients == gradients and gradients != stack.backward(x, dy)

@@ -59,7 +59,7 @@ class LayerReport:
     dead: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Gradients:
     """Gradients of a loss: a list of arrays like the weights, one like the biases, and the input's."""
 
@@ -71,7 +71,7 @@ class Gradients:
         return iter((self.weights, self.biases, self.input))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Propagation:
     """One forward and backward pass: the output, a report for each layer, and gradients if asked for.
 
