@@ -123,7 +123,10 @@ def test_results_compare_by_identity(case):
     """They hold arrays, whose equality is no truth value."""
     stack, x, dy = case
     one, other = full(stack, x, dy), full(stack, x, dy)
-    assert one == one and one != other and len({one, other}) == 2
+    assert one == one
+    assert one != other
+    assert len({one, other}) == 2
     assert one.layers == other.layers
     gradients = stack.backward(x, dy)
-    assert gradients == gradients and gradients != stack.backward(x, dy)
+    assert gradients == gradients
+    assert gradients != stack.backward(x, dy)
