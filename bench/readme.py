@@ -1,4 +1,4 @@
-"""``python -m bench.readme``: measure everything, each part in a process of its own, and write the README's table anew.
+"""``python -m bench.readme [--rounds N]``: measure everything, each part in its own process, and write the README's table anew.
 
 Some eight minutes; nothing else should run meanwhile.
 """
@@ -30,7 +30,7 @@ def measured(name: str, threads: int) -> tuple[str, list[str]]:
     environment = dict(os.environ)
     if threads:
         environment |= {"OPENBLAS_NUM_THREADS": str(threads), "FASTINIT_BENCH_THREADS": str(threads)}
-    command = [sys.executable, "-m", "bench", name]
+    command = [sys.executable, "-m", "bench", name, *sys.argv[1:]]
     text = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, cwd=README.parent).stdout
     lines = text.splitlines()
     rows = lines[lines.index("|---|---|---|---|---|") + 1 :]
