@@ -10,7 +10,7 @@ import pytest
 import fastinit
 from fastinit import Key
 
-from .harness import Case, Comparison, Section, configured, environment, optional
+from .harness import Case, Comparison, Section, alone, optional
 
 torch = optional("torch")
 
@@ -95,12 +95,8 @@ def sections(quick: bool) -> Iterator[Section]:
 @pytest.mark.parametrize("n", [256, 1024])
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_orthogonal(benchmark, dtype: str, n: int, name: str) -> None:
-    benchmark.group = f"orthogonal {n} × {n}, {dtype}"
     for case in cases_of(n, dtype):
         if case.name.startswith(name):
-            benchmark.extra_info.update(environment(), bytes=case.nbytes, threads=case.threads)
-            with configured(case):
-                benchmark(case.run)
-                case.check()
+            alone(benchmark, case, f"orthogonal {n} × {n}, {dtype}")
             return
     pytest.skip(f"{name} is not installed")

@@ -12,16 +12,10 @@ import sys
 
 import numpy as np
 import pytest
+from dialect_laws import ks
 from jax_cases import FACTORIES, FLOATS, KEY, PLAIN, SCALED, jax, jnp, ours, shape_for, theirs
 
 import fastinit
-
-stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed: the laws are not tested")
-
-
-def ks(x, law, *args) -> float:
-    return stats.kstest(np.asarray(x, dtype=np.float64).ravel(), law, args=args).pvalue
-
 
 # ---- the same interface -----------------------------------------------------------------------
 
