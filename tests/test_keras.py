@@ -6,7 +6,6 @@ Statistical tests: Kolmogorov-Smirnov at p > 1e-6, so a false alarm of one in a 
 from __future__ import annotations
 
 import copy
-import importlib.util
 import inspect
 import json
 import math
@@ -17,18 +16,11 @@ import sys
 
 import numpy as np
 import pytest
+from dialect_laws import ks
+from keras_backend import BACKENDS, keras
 
-BACKENDS = [name for name in ("jax", "torch", "tensorflow") if importlib.util.find_spec(name)]
-if "keras" not in sys.modules and BACKENDS:
-    os.environ.setdefault("KERAS_BACKEND", BACKENDS[0])
-if not BACKENDS:
-    pytest.skip("no backend of Keras is installed: the dialect is not tested", allow_module_level=True)
-keras = pytest.importorskip("keras", reason="Keras is not installed: the dialect is not tested")
-
-from dialect_laws import ks  # noqa: E402
-
-import fastinit  # noqa: E402
-from fastinit import keras as ours  # noqa: E402
+import fastinit
+from fastinit import keras as ours
 
 # Keras's own, towards NumPy.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
