@@ -108,6 +108,9 @@ def test_a_stack_can_be_pickled():
         (((3, 2), "tanh"), {"weights": "glorot"}, ValueError, "glorot"),
         (((3, 2), "tanh"), {"key": 5}, TypeError, "key"),
         (((3, 2), "tanh"), {"biases": [None]}, ValueError, r"biases\[0\]: expected shape \(2,\), got \(\)"),
+        (((2, 1 << 62, 2), "tanh"), {"virtual": True}, ValueError, r"shape: expected at most 2\*\*58 elements"),
+        (((3, 3), "tanh"), {"alpha": np.complex64(1)}, TypeError, "alpha: expected a real number, got complex64"),
+        (((3, 3), "tanh"), {"alpha": 10**400}, ValueError, "alpha: expected a finite number"),
         (((3, 2), "tanh"), {"virtual": "no"}, TypeError, "virtual: expected a bool, got str 'no'"),
     ],
 )  # fmt: skip
@@ -147,6 +150,12 @@ def test_bad_batches(x, dy, error, message):
     else:
         with pytest.raises(error, match=message):
             stack.backward(x, dy)
+
+
+def test_sizes_beyond_any_memory_are_refused_before_they_are_computed():
+    stack = Stack((1, 1 << 57, 1), "tanh", virtual=True, key=Key(0))
+    with pytest.raises(ValueError, match=r"x: expected at most 2\*\*44 numbers in all layers, got a batch of 128 in 1441"):
+        stack.forward(np.ones((128, 1)))
 
 
 def test_parameters_replaced_by_what_does_not_fit_are_refused():
