@@ -429,7 +429,7 @@ class Stack:
 class Recording:
     """A forward pass that can be gone back through: see `Stack.record`.
 
-    The parameters must not change between the two passes.
+    The parameters must not change between the two passes. It can be neither copied nor pickled.
 
     Attributes
     ----------
@@ -442,6 +442,10 @@ class Recording:
         self._threads = get_num_threads()
         self._block = stack._new_gradients(len(x))
         self._workspace: list[Any] = [self._run(stack._spare, _core.FORWARD)]
+
+    def __reduce__(self) -> Any:
+        # A copy of the workspace would begin elsewhere within a cache line, and be read at other places.
+        raise TypeError("Recording: expected no copy or pickle of a pass that is under way; record again")
 
     def _run(self, spare: list[Any], phases: int, dy: Any = None) -> Any:
         return self._stack._run(
