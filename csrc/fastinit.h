@@ -251,6 +251,10 @@ double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const dou
 /* OUT out: `count` rows of `bytes` bytes each, source's rows[0], rows[1], ... */
 void fi_gather(void *out, const void *source, const int64_t *rows, size_t count, size_t bytes);
 
+/* OUT order: 0 .. n-1 by their draws, in [0, 1), the first of equal ones first. scratch: n numbers. In linear time if the draws
+ * are of a uniform law, in quadratic if they crowd. */
+void fi_order(int64_t *order, const double *draws, size_t n, size_t *scratch);
+
 typedef enum {
 #define FI_OPTIMIZER(name, NAME, states) FI_##NAME,
 #include "optimizers.def"

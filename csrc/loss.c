@@ -25,38 +25,42 @@ static void narrow(void *to, const double *from, fi_dtype dtype, size_t n) {
 
 static size_t row_bytes(fi_dtype dtype, size_t n) { return n * (dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float)); }
 
-/* Whether x[label] is the first of the largest, `max`; of a row with a NaN (then `lost`) the first NaN is. */
+/* ---- cross-entropy ------------------------------------------------------------------------ */
+
+/* A batch goes by so many rows, one after the other in x, and transposed in e, where they are lanes. */
+enum { ROWS = FI_SOFTMAX_ROWS };
+
+size_t fi_cross_entropy_scratch(size_t classes) { return 2 * classes * ROWS * sizeof(double); }
+
+/* Whether x[label] is the first of the largest, `max`; of a row with a NaN (where `lost`) the first NaN is. */
 static int is_right(const double *x, size_t n, uint64_t label, double max, int lost) {
-    if (label >= n) return 0;
     if (lost)
         for (size_t i = 0; i < n; i++)
             if (x[i] != x[i]) return i == label;
-    if (x[label] != max) return 0;
-    int earlier = 0;
-    for (size_t i = 0; i < label; i++) earlier |= x[i] == max;
-    return !earlier;
+    for (size_t i = 0; i < label; i++)
+        if (x[i] == max) return 0;
+    return x[label] == max;
 }
 
-/* ---- cross-entropy ------------------------------------------------------------------------ */
-
-size_t fi_cross_entropy_scratch(size_t classes) { return (FI_SOFTMAX_ROWS + 1) * ((classes + 7) / 8) * 8 * sizeof(double); }
-
-/* A row's e^(x - max) become its gradient; returns its loss. `wanted` is x at the label. */
-static double with_label(double *e, size_t classes, double over_sum, double log_sum, double max, int64_t label,
-                         double wanted, double over_batch) {
-    for (size_t c = 0; c < classes; c++) e[c] = e[c] * over_sum * over_batch;
-    if ((uint64_t)label >= classes) return NAN;
-    e[label] -= over_batch;
-    return log_sum - (wanted - max);
+/* The rows' e^(x - max) become gradients of the loss that a label has, but for the label's own part. OUT ones: how many are 1,
+ * as those of the largest are. */
+static void with_labels(double *e, size_t classes, const double *over_sum, double over_batch, double *ones) {
+    for (size_t r = 0; r < ROWS; r++) ones[r] = 0;
+    for (size_t c = 0; c < classes; c++, e += ROWS)
+        for (size_t r = 0; r < ROWS; r++) {
+            ones[r] += e[r] == 1 ? 1 : 0;
+            e[r] = e[r] * over_sum[r] * over_batch;
+        }
 }
 
-/* The same for a share of each class; 0 times the infinite loss of an impossible class is 0. */
+/* A row's, for a share of each class; returns its loss. 0 times the infinite loss of an impossible class is 0. */
 static double with_shares(double *e, size_t classes, double over_sum, double log_sum, double max, const double *shares,
                           const double *x, double over_batch) {
     double all = 0, loss = 0;
     for (size_t c = 0; c < classes; c++) all += shares[c];
     for (size_t c = 0; c < classes; c++) {
-        e[c] = (e[c] * over_sum * all - shares[c]) * over_batch; /* all: 1 but for rounding */
+        double *const at = e + c * ROWS;
+        *at = (*at * over_sum * all - shares[c]) * over_batch; /* all: 1 but for rounding */
         if (shares[c] > 0) loss += shares[c] * (log_sum - (x[c] - max));
     }
     return loss;
@@ -64,35 +68,44 @@ static double with_shares(double *e, size_t classes, double over_sum, double log
 
 double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *scratch, size_t *right) {
     const fi_fpenv saved = fi_fpenv_enter();
-    const size_t classes = run->classes, blocks = (classes + 7) / 8, stride = 8 * blocks;
+    const size_t classes = run->classes, row = row_bytes(dtype, classes);
     const double over_batch = run->batch ? 1 / (double)run->batch : 1;
-    double *rows = scratch, *x = rows + FI_SOFTMAX_ROWS * stride, value = 0;
+    double *x = scratch, *e = x + ROWS * classes, value = 0;
     *right = 0;
-    for (size_t i = 0; i < FI_SOFTMAX_ROWS * stride; i++) rows[i] = -INFINITY;
-    for (size_t first = 0; first < run->batch; first += FI_SOFTMAX_ROWS) {
-        const size_t left = run->batch - first, live = left < FI_SOFTMAX_ROWS ? left : FI_SOFTMAX_ROWS;
+    memset(x, 0, ROWS * classes * sizeof(double)); /* of what is no row, anything finite */
+    for (size_t first = 0; first < run->batch; first += ROWS) {
+        const size_t left = run->batch - first, live = left < ROWS ? left : ROWS;
+        const char *outputs = (const char *)run->outputs + first * row;
+        char *gradient = (char *)run->gradient + first * row;
         fi_softmax found;
+        double over_sum[ROWS], ones[ROWS];
+        widen(x, outputs, dtype, live * classes);
+        for (size_t c = 0; c < classes; c++)
+            for (size_t r = 0; r < ROWS; r++) e[c * ROWS + r] = x[r * classes + c];
+        fi_active()->training->softmax(e, classes, &found);
+        for (size_t r = 0; r < ROWS; r++) over_sum[r] = 1 / found.sum[r];
+        if (run->labels) with_labels(e, classes, over_sum, over_batch, ones);
         for (size_t r = 0; r < live; r++) {
-            widen(rows + r * stride, (const char *)run->outputs + row_bytes(dtype, (first + r) * classes), dtype, classes);
-            for (size_t c = classes; c < stride; c++) rows[r * stride + c] = -INFINITY;
-        }
-        fi_active()->training->softmax(rows, blocks, &found);
-        for (size_t r = 0; r < live; r++) {
-            const size_t n = first + r, at = row_bytes(dtype, n * classes);
-            double *e = rows + r * stride;
-            const double over_sum = 1 / found.sum[r];
-            widen(x, (const char *)run->outputs + at, dtype, classes);
-            if (run->labels) {
-                const int64_t label = run->labels[n];
-                const double wanted = (uint64_t)label < classes ? x[label] : NAN;
-                value += with_label(e, classes, over_sum, found.log_sum[r], found.max[r], label, wanted, over_batch);
-                *right += (size_t)is_right(x, classes, (uint64_t)label, found.max[r], !(found.sum[r] >= 1));
-            } else {
-                value += with_shares(e, classes, over_sum, found.log_sum[r], found.max[r], run->shares + n * classes, x,
-                                     over_batch);
+            const double *own = x + r * classes;
+            if (!run->labels) {
+                value += with_shares(e + r, classes, over_sum[r], found.log_sum[r], found.max[r],
+                                     run->shares + (first + r) * classes, own, over_batch);
+                continue;
             }
-            narrow((char *)run->gradient + at, e, dtype, classes);
+            const uint64_t label = (uint64_t)run->labels[first + r];
+            if (label >= classes) {
+                value = NAN;
+                continue;
+            }
+            value += found.log_sum[r] - (own[label] - found.max[r]);
+            e[label * ROWS + r] -= over_batch;
+            const int lost = !(found.sum[r] >= 1);
+            if (!lost && ones[r] == 1) *right += own[label] == found.max[r]; /* the only largest: the first */
+            else *right += (size_t)is_right(own, classes, label, found.max[r], lost);
         }
+        for (size_t r = 0; r < live; r++)
+            for (size_t c = 0; c < classes; c++) x[r * classes + c] = e[c * ROWS + r];
+        narrow(gradient, x, dtype, live * classes);
     }
     fi_fpenv_leave(saved);
     return value * over_batch;
@@ -125,4 +138,25 @@ double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const dou
 void fi_gather(void *out, const void *source, const int64_t *rows, size_t count, size_t bytes) {
     for (size_t i = 0; i < count; i++)
         memcpy((char *)out + i * bytes, (const char *)source + (size_t)rows[i] * bytes, bytes);
+}
+
+/* Of n equal parts of [0, 1), in order, the one that holds u. */
+static size_t bin(double u, size_t n) {
+    const size_t b = (size_t)(u * (double)n);
+    return b < n ? b : n - 1; /* where the product rounds up */
+}
+
+/* Draws that are uniform fall into as many equal bins in one round, about one into each; an insertion sort does the rest. */
+void fi_order(int64_t *order, const double *draws, size_t n, size_t *ends) {
+    memset(ends, 0, n * sizeof *ends);
+    for (size_t i = 0; i < n; i++) ends[bin(draws[i], n)]++;
+    for (size_t b = 1; b < n; b++) ends[b] += ends[b - 1];
+    for (size_t i = n; i-- > 0;) order[--ends[bin(draws[i], n)]] = (int64_t)i;
+    for (size_t k = 1; k < n; k++) {
+        const int64_t moved = order[k];
+        const double draw = draws[moved];
+        size_t to = k;
+        for (; to > 0 && draws[order[to - 1]] > draw; to--) order[to] = order[to - 1];
+        order[to] = moved;
+    }
 }

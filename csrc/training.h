@@ -21,8 +21,8 @@ typedef struct {
 typedef void (*fi_update_fn)(const fi_parameter *parameter, const fi_rates *rates);
 
 struct fi_training_kernels {
-    /* rows[FI_SOFTMAX_ROWS][8 * blocks], in place. */
-    void (*softmax)(double *rows, size_t blocks, fi_softmax *out);
+    /* rows[classes][FI_SOFTMAX_ROWS], in place. */
+    void (*softmax)(double *rows, size_t classes, fi_softmax *out);
     fi_update_fn update[FI_OPTIMIZERS][2]; /* FI_FLOAT32, FI_FLOAT64 */
 };
 

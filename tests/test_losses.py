@@ -109,14 +109,37 @@ def test_how_many_are_right():
     gradient = np.empty_like(outputs)
     labels = np.array([1, 0, 1, 1], np.int64)
     assert outputs.argmax(axis=1).tolist() == [1, 0, 1, 2]
-    assert _core.cross_entropy(0, 4, 3, outputs, labels, None, gradient)[1] == 3
+    assert _core.CrossEntropy(0, 4, 3, outputs, labels, None, gradient)()[1] == 3
+
+
+def test_how_many_are_right_among_many_ties(each_isa):
+    """As NumPy's argmax says: the first of the largest, or the first NaN; 5 values in 6 classes, and numbers so near
+    that their exponentials are equal."""
+    rows = 400
+    draws = uniform((rows, 6), key=Key(5), dtype="float64")
+    outputs = np.choose((draws * 5).astype(int), [-np.inf, 0.0, 1.0, 1.0 - 2.0**-53, 2.0])
+    outputs[:40] = np.choose((draws[:40] * 3).astype(int), [np.nan, np.inf, 1.0])
+    labels = (uniform(rows, key=Key(6), dtype="float64") * 6).astype(np.int64)
+    for n in (1, 8, 43, 400):
+        _, right = _core.CrossEntropy(1, n, 6, outputs[:n], labels[:n], None, np.empty((n, 6)))()
+        assert right == int((outputs[:n].argmax(axis=1) == labels[:n]).sum())
+
+
+def test_a_kernel_reads_what_its_arrays_hold_now():
+    outputs, labels, gradient = np.zeros((3, 4)), np.zeros(3, np.int64), np.empty((3, 4))
+    kernel = _core.CrossEntropy(1, 3, 4, outputs, labels, None, gradient)
+    assert kernel() == (pytest.approx(np.log(4)), 3)
+    outputs[:, 2] = 100
+    labels[:2] = 2
+    assert kernel() == (pytest.approx(100 / 3), 2)
+    np.testing.assert_allclose(gradient.sum(axis=0), [-1 / 3, 0, 1 / 3, 0], atol=1e-15)
 
 
 def test_labels_out_of_range_are_never_read():
     """A caller's array may change after it was checked."""
     outputs, gradient = np.zeros((2, 3)), np.empty((2, 3))
     for label in (-1, 3, 2**62):
-        value, right = _core.cross_entropy(1, 2, 3, outputs, np.array([label, 0], np.int64), None, gradient)
+        value, right = _core.CrossEntropy(1, 2, 3, outputs, np.array([label, 0], np.int64), None, gradient)()
         assert np.isnan(value)
         assert right == 1
 

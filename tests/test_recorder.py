@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Passes in the same memory again and again: those of the stack, to the bit."""
 
-import copy
-import pickle
-
 import numpy as np
 import pytest
 
-from fastinit import SGD, Adam, Key, Recorder, Stack, _core, fit, normal, num_threads, softmax_cross_entropy
+from fastinit import SGD, Adam, Key, Recorder, Stack, _core, fit, normal, num_threads, softmax_cross_entropy, uniform
 
 
 def network(dtype="float32", **options):
@@ -205,19 +202,28 @@ def test_an_optimizer_may_keep_its_list_of_parameters():
     assert fit(one, x, y, optimizer=Emptying(), epochs=2).loss == fit(two, x, y, optimizer=SGD(0.05), epochs=2).loss
 
 
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_passes_under_way_are_not_copied(copied):
-    """A workspace that begins elsewhere within a cache line has other contents."""
-    stack = network()
-    for one in (Recorder(stack, 5), stack.record(np.ones((5, 6)))):
-        with pytest.raises(TypeError, match=f"{type(one).__name__}: expected no copy or pickle"):
-            copied(one)
-
-
 def test_batches_are_taken_by_numbers_of_64_bits():
     # NumPy's own choice of int has 32 on some systems.
-    out, source = np.empty((2, 3)), np.ones((4, 3))
+    out, source = np.empty((2, 3)), np.arange(12.0).reshape(4, 3)
     with pytest.raises(AssertionError):
-        _core.gather(out, source, np.zeros(4, np.int32), 0, 2)
-    _core.gather(out, source, np.zeros(2, np.int64), 0, 2)
-    assert (out == 1).all()
+        _core.Batches([out], [source], np.zeros(4, np.int32))
+    gather = _core.Batches([out], [source], np.array([0, 3, 1], np.int64))
+    gather(1)
+    assert (out == source[[3, 1]]).all()
+    with pytest.raises(AssertionError):
+        gather(2)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 100, 1437, 20000])
+def test_the_order_of_draws_is_that_of_a_stable_sort(n):
+    draws = uniform(n, key=Key(n), dtype="float64")
+    order = np.empty(n, np.int64)
+    # as they are, and of few values, so that most are equal to others
+    for some in (draws, np.floor(draws[:3000] * 9) / 9, np.full(n, 1 - 2.0**-53), np.zeros(n)):
+        _core.order_by(some, order[: len(some)])
+        np.testing.assert_array_equal(order[: len(some)], np.argsort(some, kind="stable"))
+
+
+def test_draws_of_another_dtype_are_refused():
+    with pytest.raises(ValueError, match="expected an array of 32 bytes, got 16"):
+        _core.order_by(np.zeros(4, np.float32), np.empty(4, np.int64))

@@ -438,6 +438,7 @@ cdef class StackRun:
     cdef void *memory
     cdef const char *isa
     cdef readonly object workspace
+    cdef readonly bint recorded  # a forward pass that was not gone back through
 
     def __init__(self, int dtype, tuple widths, tuple activations, tuple parameters, tuple skips, double alpha,
                  list weights, list biases, list laws, size_t batch, x, dy, y, gradients, tuple offsets, statistics,
@@ -452,6 +453,7 @@ cdef class StackRun:
     def run(self, int phases):
         """The phases, on what the arrays hold now."""
         self.all.phases = phases
+        self.recorded = not phases & FI_BACKWARD
         if self.isa != fi_isa_name():
             stack_workspace(self, [])
         if len(self.workspace) < RELEASE_GIL_FROM:

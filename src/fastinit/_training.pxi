@@ -11,6 +11,7 @@ cdef extern from "fastinit.h" nogil:
     double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *scratch, size_t *right)
     double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const double *targets, void *gradient)
     void fi_gather(void *out, const void *source, const int64_t *rows, size_t count, size_t bytes)
+    void fi_order(int64_t *order, const double *draws, size_t n, size_t *scratch)
     ctypedef enum fi_optimizer:
         pass
     int FI_OPTIMIZERS
@@ -32,57 +33,126 @@ cdef extern from "fastinit.h" nogil:
 OPTIMIZERS = tuple([fi_optimizer_name(i).decode() for i in range(FI_OPTIMIZERS)])
 
 
-def cross_entropy(int dtype, size_t batch, size_t classes, outputs, labels, shares, gradient):
-    """The loss and how many are right; `gradient` is written. Either labels (int64) or shares (float64) may be None."""
-    cdef _Buffers buffers = _Buffers(4)
+@cython.final
+cdef class CrossEntropy:
+    """The mean cross-entropy of `outputs`: a call writes `gradient`, and returns the value and how many are right.
+
+    Either labels (int64) or shares (float64) may be None. The arrays stay where they are, whatever they hold.
+    """
+
     cdef fi_cross_entropy_run run
-    cdef size_t size = batch * classes * <size_t>ITEMSIZE[dtype], right
-    cdef double value
-    assert (labels is None) != (shares is None)
-    run.batch = batch
-    run.classes = classes
-    run.outputs = buffers.open(outputs, size, False)
-    run.labels = <const int64_t *>buffers.open(labels, batch * sizeof(int64_t), False)
-    run.shares = <const double *>buffers.open(shares, batch * classes * sizeof(double), False)
-    run.gradient = buffers.open(gradient, size, True)
-    cdef void *scratch = PyMem_Malloc(fi_cross_entropy_scratch(classes))
+    cdef fi_dtype dtype
+    cdef size_t bytes
+    cdef void *scratch
+    cdef _Buffers arrays
+
+    def __init__(self, int dtype, size_t batch, size_t classes, outputs, labels, shares, gradient):
+        assert self.scratch == NULL and (labels is None) != (shares is None)
+        self.arrays = _Buffers(4)
+        self.dtype = <fi_dtype>dtype
+        self.bytes = batch * classes * <size_t>ITEMSIZE[dtype]
+        self.run.batch = batch
+        self.run.classes = classes
+        self.run.outputs = self.arrays.open(outputs, self.bytes, False)
+        self.run.labels = <const int64_t *>self.arrays.open(labels, batch * sizeof(int64_t), False)
+        self.run.shares = <const double *>self.arrays.open(shares, batch * classes * sizeof(double), False)
+        self.run.gradient = self.arrays.open(gradient, self.bytes, True)
+        self.scratch = PyMem_Malloc(fi_cross_entropy_scratch(classes))
+        if self.scratch == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_Free(self.scratch)
+
+    def __call__(self):
+        cdef size_t right
+        cdef double value
+        if <Py_ssize_t>self.bytes < RELEASE_GIL_FROM:
+            value = fi_cross_entropy(&self.run, self.dtype, self.scratch, &right)
+        else:
+            with nogil:
+                value = fi_cross_entropy(&self.run, self.dtype, self.scratch, &right)
+        return value, right
+
+
+@cython.final
+cdef class SquaredError:
+    """The mean square of outputs - targets (float64), `count` numbers: a call writes `gradient`, and returns the value and 0."""
+
+    cdef fi_dtype dtype
+    cdef size_t count
+    cdef const void *outputs
+    cdef const double *targets
+    cdef void *gradient
+    cdef _Buffers arrays
+
+    def __init__(self, int dtype, size_t count, outputs, targets, gradient):
+        cdef size_t bytes = count * <size_t>ITEMSIZE[dtype]
+        self.arrays = _Buffers(3)
+        self.dtype = <fi_dtype>dtype
+        self.count = count
+        self.outputs = self.arrays.open(outputs, bytes, False)
+        self.targets = <const double *>self.arrays.open(targets, count * sizeof(double), False)
+        self.gradient = self.arrays.open(gradient, bytes, True)
+
+    def __call__(self):
+        cdef double value
+        if <Py_ssize_t>(self.count * sizeof(double)) < RELEASE_GIL_FROM:
+            value = fi_squared_error(self.dtype, self.count, self.outputs, self.targets, self.gradient)
+        else:
+            with nogil:
+                value = fi_squared_error(self.dtype, self.count, self.outputs, self.targets, self.gradient)
+        return value, 0
+
+
+@cython.final
+cdef class Batches:
+    """Samples in another order: a call with `start` makes out[i] = source[rows[start + i]] in each of `outs`.
+
+    `outs` are arrays of one length, the batch's, with rows like those of the `sources`; `rows` are int64 in range.
+    """
+
+    cdef _Buffers arrays
+    cdef size_t pairs, batch
+    cdef Py_buffer *order
+
+    def __init__(self, list outs, list sources, rows):
+        cdef Py_buffer *out
+        cdef Py_buffer *source
+        self.pairs = <size_t>len(outs)
+        self.arrays = _Buffers(2 * self.pairs + 1)
+        for i in range(self.pairs):
+            out = self.arrays.next(outs[i], PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+            source = self.arrays.next(sources[i], PyBUF_C_CONTIGUOUS)
+            self.batch = <size_t>out.shape[0]
+            assert self.batch == <size_t>self.arrays.views[0].shape[0] > 0 and source.shape[0] > 0
+            assert out.len // out.shape[0] == source.len // source.shape[0]
+        self.order = self.arrays.next(rows, PyBUF_C_CONTIGUOUS)
+        assert self.order.itemsize == sizeof(int64_t)
+
+    def __call__(self, size_t start):
+        cdef Py_buffer *views = self.arrays.views
+        assert (start + self.batch) * sizeof(int64_t) <= <size_t>self.order.len
+        for i in range(self.pairs):
+            fi_gather(views[2 * i].buf, views[2 * i + 1].buf, <const int64_t *>self.order.buf + start, self.batch,
+                      <size_t>views[2 * i].len // self.batch)
+
+
+def order_by(draws, order):
+    """Write to `order` (int64) the numbers 0, 1, ... by their draws (float64, uniform in [0, 1)), the first of equal ones first."""
+    cdef _Buffers buffers = _Buffers(2)
+    cdef size_t n = <size_t>len(draws)
+    cdef const double *source = <const double *>buffers.open(draws, n * sizeof(double), False)
+    cdef int64_t *target = <int64_t *>buffers.open(order, n * sizeof(int64_t), True)
+    cdef size_t *scratch = <size_t *>PyMem_Malloc((n + 1) * sizeof(size_t))
     if scratch == NULL:
         raise MemoryError
-    if <Py_ssize_t>size < RELEASE_GIL_FROM:
-        value = fi_cross_entropy(&run, <fi_dtype>dtype, scratch, &right)
+    if <Py_ssize_t>(n * sizeof(double)) < RELEASE_GIL_FROM:
+        fi_order(target, source, n, scratch)
     else:
         with nogil:
-            value = fi_cross_entropy(&run, <fi_dtype>dtype, scratch, &right)
+            fi_order(target, source, n, scratch)
     PyMem_Free(scratch)
-    return value, right
-
-
-def squared_error(int dtype, size_t count, outputs, targets, gradient):
-    """The mean square of outputs - targets (float64) over `count` numbers; `gradient` is written."""
-    cdef _Buffers buffers = _Buffers(3)
-    cdef size_t size = count * <size_t>ITEMSIZE[dtype]
-    cdef const void *found = buffers.open(outputs, size, False)
-    cdef const double *wanted = <const double *>buffers.open(targets, count * sizeof(double), False)
-    cdef void *target = buffers.open(gradient, size, True)
-    cdef double value
-    if <Py_ssize_t>size < RELEASE_GIL_FROM:
-        value = fi_squared_error(<fi_dtype>dtype, count, found, wanted, target)
-    else:
-        with nogil:
-            value = fi_squared_error(<fi_dtype>dtype, count, found, wanted, target)
-    return value
-
-
-def gather(out, source, rows, size_t start, size_t count):
-    """out[i] = source[rows[start + i]] for i < count; rows are int64 in range, of arrays of one dtype and equal rows."""
-    cdef _Buffers buffers = _Buffers(3)
-    cdef Py_buffer *target = buffers.next(out, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
-    cdef Py_buffer *origin = buffers.next(source, PyBUF_C_CONTIGUOUS)
-    cdef Py_buffer *order = buffers.next(rows, PyBUF_C_CONTIGUOUS)
-    assert order.itemsize == sizeof(int64_t) and (start + count) * sizeof(int64_t) <= <size_t>order.len
-    if count:
-        assert <size_t>target.len % count == 0
-        fi_gather(target.buf, origin.buf, <const int64_t *>order.buf + start, count, <size_t>target.len // count)
 
 
 @cython.final
@@ -119,15 +189,18 @@ cdef class Descent:
     def __dealloc__(self):
         PyMem_Free(self.parameters)
 
-    def __call__(self, list gradients):
-        cdef _Buffers buffers = _Buffers(self.count)
+    def __call__(self, gradients):
+        # Of a list of arrays, or, in a loop that has the same ones each time, of these held open.
+        if not isinstance(gradients, (list, Held)):
+            raise TypeError(f"gradients: expected a list of arrays, got {type(gradients).__name__}")
+        cdef Held held = gradients if isinstance(gradients, Held) else Held(gradients)
         cdef size_t i
         cdef Py_ssize_t bytes = 0
         cdef Py_buffer *view
-        if <size_t>len(gradients) != self.count:
-            raise ValueError(f"gradients: expected {self.count} arrays, one a parameter, got {len(gradients)}")
+        if held.arrays.opened != self.count:
+            raise ValueError(f"gradients: expected {self.count} arrays, one a parameter, got {held.arrays.opened}")
         for i in range(self.count):
-            view = buffers.next(gradients[i], PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+            view = &held.arrays.views[i]
             if (real_dtype(view, "gradients", i) != <int>self.parameters[i].dtype
                     or <size_t>(view.len // view.itemsize) != self.parameters[i].count):
                 raise ValueError(
@@ -141,6 +214,18 @@ cdef class Descent:
         else:
             with nogil:
                 fi_descend(&self.descent, self.parameters, self.count)
+
+
+@cython.final
+cdef class Held:
+    """C-contiguous arrays, held open."""
+
+    cdef _Buffers arrays
+
+    def __init__(self, list arrays):
+        self.arrays = _Buffers(<size_t>len(arrays))
+        for array in arrays:
+            self.arrays.next(array, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
 
 
 cdef int real_dtype(Py_buffer *view, str what, size_t index) except -1:

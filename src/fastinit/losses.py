@@ -19,8 +19,9 @@ __all__ = ["Loss", "mean_squared_error", "softmax_cross_entropy"]
 Array = NDArray[Any]
 Loss = Callable[[Array, Any], tuple[float, Array]]
 
-# What a built-in loss does with checked targets: (outputs, targets, gradient to be written) -> value, how many are right.
-Kernel = Callable[[Array, Array, Array], tuple[float, int]]
+# A built-in loss of some arrays: outputs, checked targets, and the gradient, which a call writes. It returns the value and
+# how many are right.
+Kernel = Callable[[], tuple[float, int]]
 
 
 def softmax_cross_entropy(outputs: Array, targets: Any) -> tuple[float, Array]:
@@ -124,8 +125,10 @@ def _class_targets(targets: Any, shape: tuple[int, ...]) -> Array:
 # ---- without checks: for a training loop, which has made them ----------------------------------
 
 
-def prepared(loss: Loss, targets: Array, shape: tuple[int, int]) -> tuple[Kernel, Array] | None:
-    """A built-in loss's kernel, and the targets as it takes them, checked for outputs of a shape; None for other functions."""
+def prepared(
+    loss: Loss, targets: Array, shape: tuple[int, int]
+) -> tuple[Callable[[Array, Array, Array], Kernel], Array] | None:
+    """What makes a built-in loss's kernel, and the targets as it takes them, checked for outputs of a shape; None for others."""
     if loss is mean_squared_error:
         return squared_error_kernel, _like_outputs(targets, shape)
     if loss is softmax_cross_entropy:
@@ -138,18 +141,18 @@ def _code(array: Array) -> int:
     return array.itemsize // 8
 
 
-def cross_entropy_kernel(outputs: Array, targets: Array, gradient: Array) -> tuple[float, int]:
+def cross_entropy_kernel(outputs: Array, targets: Array, gradient: Array) -> Kernel:
     labels, shares = (targets, None) if targets.ndim == 1 else (None, targets)
     batch, classes = outputs.shape
-    return _core.cross_entropy(_code(outputs), batch, classes, outputs, labels, shares, gradient)
+    return _core.CrossEntropy(_code(outputs), batch, classes, outputs, labels, shares, gradient)
 
 
-def squared_error_kernel(outputs: Array, targets: Array, gradient: Array) -> tuple[float, int]:
-    return _core.squared_error(_code(outputs), outputs.size, outputs, targets, gradient), 0
+def squared_error_kernel(outputs: Array, targets: Array, gradient: Array) -> Kernel:
+    return _core.SquaredError(_code(outputs), outputs.size, outputs, targets, gradient)
 
 
-def _evaluate(kernel: Kernel, outputs: Array, targets: Array) -> tuple[float, Array]:
+def _evaluate(kernel: Callable[[Array, Array, Array], Kernel], outputs: Array, targets: Array) -> tuple[float, Array]:
     real = np.float32 if outputs.dtype.name == "float32" else np.float64
     gradient = np.empty(outputs.shape, real)
-    value, _ = kernel(np.require(outputs, real, ("C", "A")), targets, gradient)
+    value, _ = kernel(np.require(outputs, real, ("C", "A")), targets, gradient)()
     return value, gradient.astype(outputs.dtype, copy=False)

@@ -21,8 +21,7 @@ class Recorder:
 
     ``recorder.forward(x)`` is ``stack.record(x)`` and ``recorder.backward(dy)`` its `backward`, to the bit; but nothing is
     allocated, and the arrays below are the same ones each time, overwritten by the next pass. So a recorder is for one thread
-    at a time; several may share the stack; it can be neither copied nor pickled. Its number of threads is what
-    `get_num_threads` said when it was made.
+    at a time; several may share the stack. Its number of threads is what `get_num_threads` said when it was made.
 
     Parameters
     ----------
@@ -89,16 +88,12 @@ class Recorder:
         self._run = stack._lay_out(
             self.x, self.dy, self.output, block, phases=_core.FORWARD, backward=True, threads=get_num_threads(), spare=[]
         )
-        self._recorded = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The passes read and write the arrays that were laid out when the recorder was made.
         if name in self.__dict__ and not name.startswith("_"):
             raise AttributeError(f"{name}: expected no other array after construction; write into it: {name}[...] = ...")
         super().__setattr__(name, value)
-
-    def __reduce__(self) -> Any:
-        raise TypeError("Recorder: expected no copy or pickle, as passes run in its own memory; make another of the stack")
 
     def forward(self, x: Any = None) -> NDArray[Any]:
         """The output for a batch, with all that a backward pass needs kept.
@@ -121,7 +116,6 @@ class Recorder:
         if x is not None:
             np.copyto(self.x, self._stack._input("x", x, self.x.shape[1], rows=len(self.x)))
         self._run.run(_core.FORWARD)
-        self._recorded = True
         return self.output
 
     def backward(self, dy: Any = None) -> None:
@@ -141,7 +135,6 @@ class Recorder:
         """
         if dy is not None:
             np.copyto(self.dy, self._stack._input("dy", dy, self.dy.shape[1], rows=len(self.dy)))
-        if not self._recorded:
+        if not self._run.recorded:
             raise RuntimeError("backward: expected a call of forward before each one, got none")
-        self._recorded = False
         self._run.run(_core.BACKWARD)

@@ -191,17 +191,21 @@ def fit(
     if type(optimizer) not in (SGD, Momentum, Adam):
         update = _given_its_own(update)
     size = min(size, len(samples))
-    steps = {rows: _Step(stack, rows, samples, targets, loss, update) for rows in {size, len(samples) % size} if rows}
+    order = np.arange(len(samples), dtype=np.int64)
+    steps = {
+        rows: _Step(stack, rows, samples, targets, order, loss, update) for rows in {size, len(samples) % size} if rows
+    }
     classes = targets.ndim == 1 and targets.dtype.kind in "iu"
 
     history = History()
     for epoch in range(epochs):
-        order = np.arange(len(samples), dtype=np.int64) if batch_size is None else shuffled(len(samples), key / "shuffle" / epoch)
+        if batch_size is not None:
+            order[...] = shuffled(len(samples), key / "shuffle" / epoch)
         total_loss, right = 0.0, 0
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             for start in range(0, len(samples), size):
                 rows = min(size, len(samples) - start)
-                value, correct = steps[rows](order, start)
+                value, correct = steps[rows](start)
                 total_loss += value * rows
                 right += correct
             history.loss.append(total_loss / len(samples))
@@ -222,13 +226,9 @@ def fit(
 
 def shuffled(samples: int, key: Key) -> Array:
     """The samples by the numbers drawn for them, the first of equal ones first."""
-    draws = uniform(samples, key=key, dtype="float64")
-    # A stable sort of numbers that it has not seen takes twice as long; where no two are equal the order is the same.
-    order = np.argsort(draws)
-    placed = draws[order]
-    if not (placed[1:] > placed[:-1]).all():
-        order = np.argsort(draws, kind="stable")
-    return order.astype(np.int64, copy=False)
+    order = np.empty(samples, dtype=np.int64)
+    _core.order_by(uniform(samples, key=key, dtype="float64"), order)
+    return order
 
 
 def _given_its_own(update: Callable[[list[Array]], None]) -> Callable[[list[Array]], None]:
@@ -240,36 +240,39 @@ class _Step:
     """Forward pass, cost, gradients and update for batches of one size, in memory of its own."""
 
     def __init__(
-        self, stack: Stack, rows: int, samples: Array, targets: Array, loss: Loss, update: Callable[[list[Array]], None]
-    ) -> None:
-        self.recorder = Recorder(stack, rows)
-        self.samples, self.targets, self.loss, self.update, self.rows = samples, targets, loss, update, rows
-        self.gradients = [*self.recorder.weight_gradients, *self.recorder.bias_gradients]
+        self, stack: Stack, rows: int, samples: Array, targets: Array, order: Array, loss: Loss,
+        update: Callable[[list[Array]], None],
+    ) -> None:  # fmt: skip
+        self.recorder = recorder = Recorder(stack, rows)
+        self.order, self.targets, self.loss, self.update, self.rows = order, targets, loss, update, rows
+        gradients = [*recorder.weight_gradients, *recorder.bias_gradients]
+        self.gradients: Any = _core.Held(gradients) if isinstance(update, _core.Descent) else gradients
         self.kernel = None
+        outs, sources = [recorder.x], [samples]
         known = prepared(loss, targets, (len(targets), stack.widths[-1]))
         if known is not None:
-            self.kernel, self.targets = known
-            self.wanted = np.empty((rows, *targets.shape[1:]), self.targets.dtype)
+            make, wanted = known
+            outs.append(np.empty((rows, *wanted.shape[1:]), wanted.dtype))
+            sources.append(wanted)
+            self.kernel = make(recorder.output, outs[1], recorder.dy)
+        self.gather = _core.Batches(outs, sources, order)
 
-    def __call__(self, order: Array, start: int) -> tuple[float, int]:
+    def __call__(self, start: int) -> tuple[float, int]:
         """Loss and number of right classes of the samples order[start], ..., before the update."""
-        recorder = self.recorder
-        _core.gather(recorder.x, self.samples, order, start, self.rows)
-        recorder.forward()
-        dy = None
-        if self.kernel is None:
+        self.gather(start)
+        self.recorder.forward()
+        if self.kernel is not None:
+            value, right = self.kernel()
+            dy, lost = None, value != value
+        else:
             # By the user's function, on arrays that it may keep.
-            outputs, wanted = recorder.output.copy(), self.targets[order[start : start + self.rows]]
+            outputs, wanted = self.recorder.output.copy(), self.targets[self.order[start : start + self.rows]]
             value, dy = _evaluated(self.loss, outputs, wanted)
             right = int((outputs.argmax(axis=1) == wanted).sum()) if wanted.ndim == 1 and wanted.dtype.kind in "iu" else 0
             lost = bool(np.isnan(dy).any())
-        else:
-            _core.gather(self.wanted, self.targets, order, start, self.rows)
-            value, right = self.kernel(recorder.output, self.wanted, recorder.dy)
-            lost = value != value
         # A diverged network has NaN gradients: the parameters stay, the loop goes on and the history says so.
         if not lost:
-            recorder.backward(dy)
+            self.recorder.backward(dy)
             self.update(self.gradients)
         return value, right
 
