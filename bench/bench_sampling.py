@@ -12,7 +12,7 @@ import pytest
 import fastinit
 from fastinit import _core
 
-from .harness import Case, Comparison, Section, configured, environment, optional
+from .harness import Case, Comparison, Section, alone, optional
 
 torch = optional("torch")
 
@@ -225,11 +225,4 @@ def _single_cases() -> list[Any]:
 @pytest.mark.parametrize("make", _single_cases())
 def test_fill(benchmark: Any, make: Callable[[], Case]) -> None:
     case = make()
-    benchmark.group = f"{case.group}, {case.values} values"
-    benchmark.extra_info.update(environment(), bytes=case.nbytes, threads=case.threads)
-    with configured(case):
-        case.run()
-        case.check()
-        benchmark(case.run)
-    if case.nbytes and benchmark.stats:
-        benchmark.extra_info["GB/s"] = case.nbytes / benchmark.stats.stats.median / 1e9
+    alone(benchmark, case, f"{case.group}, {case.values} values")

@@ -15,7 +15,7 @@ import pytest
 
 from fastinit import Key, Stack, _core, normal
 
-from .harness import Case, Comparison, Section, configured, optional
+from .harness import Case, Comparison, Section, alone, optional
 
 THREADS = int(os.environ.get("FASTINIT_BENCH_THREADS", "1"))
 # depth, width, batch, phi; times NumPy and times PyTorch on one and two threads, share of the peak
@@ -124,10 +124,4 @@ def test_stack(benchmark: Any, row: Any, name: str) -> None:
     cases = {case.name: case for case in section(depth, width, batch, phi, targets).cases}
     if name not in cases:
         pytest.skip("torch is not installed")
-    case = cases[name]
-    with configured(case):
-        case.run()
-        case.check()
-        benchmark.group = f"{depth} x {width}, batch {batch}"
-        benchmark.extra_info.update(threads=THREADS, isa=_core.isa(), operations=case.values)
-        benchmark(case.run)
+    alone(benchmark, cases[name], f"{depth} × {width}, batch {batch}")

@@ -21,7 +21,7 @@ import pytest
 from fastinit import SGD, Adam, Key, Momentum, Stack, fit
 from fastinit.training import shuffled
 
-from .harness import Case, Comparison, Section, configured, optional
+from .harness import Case, Comparison, Section, alone, optional
 
 WIDTHS = (64, 64, 64, 10)
 BATCH, EPOCHS = 32, 10
@@ -254,9 +254,4 @@ def test_training(benchmark: Any, phi: str, optimizer: Any, name: str) -> None:
     cases = {case.name: case for case in found.cases}
     if name not in cases:
         pytest.skip("torch is not installed")
-    case = cases[name]
-    with configured(case):
-        case.check()
-        benchmark.group = found.title
-        benchmark.extra_info.update(threads=THREADS, epochs=EPOCHS)
-        benchmark(case.run)
+    alone(benchmark, cases[name], found.title)

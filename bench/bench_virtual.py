@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 import fastinit
-from fastinit import Key, Stack, _core, normal
+from fastinit import Key, Stack, normal
 
-from .harness import Case, Comparison, Section, configured
+from .harness import Case, Comparison, Section, alone
 
 THREADS = int(os.environ.get("FASTINIT_BENCH_THREADS", "1"))
 WIDTH, BATCH, DEEPEST = 1024, 256, 10_000
@@ -62,12 +62,7 @@ def sections(quick: bool = False) -> Iterator[Section]:
 @pytest.mark.parametrize("name", ["virtual", "stored"])
 def test_virtual(benchmark: Any, name: str) -> None:
     case = {case.name: case for case in section(16, 256, 64, "tanh", "lecun_normal").cases}[name]
-    with configured(case):
-        case.run()
-        case.check()
-        benchmark.group = "virtual, 16 x 256, batch 64"
-        benchmark.extra_info.update(threads=THREADS, isa=_core.isa(), operations=case.values)
-        benchmark(case.run)
+    alone(benchmark, case, "virtual, 16 × 256, batch 64")
 
 
 def deepest(norms: bool) -> None:

@@ -24,7 +24,7 @@ import fastinit
 from fastinit import _core
 
 __all__ = [
-    "Case", "Comparison", "Section", "configured", "environment", "markdown", "measure", "optional",
+    "Case", "Comparison", "Section", "alone", "configured", "environment", "markdown", "measure", "optional",
 ]  # fmt: skip
 
 SHORTEST = 0.004  # seconds of one timing: a faster case is repeated
@@ -116,6 +116,18 @@ def configured(case: Case) -> Iterator[None]:
             yield
     finally:
         _core.set_isa(chosen)
+
+
+def alone(benchmark: Any, case: Case, group: str) -> None:
+    """A case under pytest-benchmark: checked, then timed."""
+    benchmark.group = group
+    benchmark.extra_info.update(environment(), values=case.values, bytes=case.nbytes, threads=case.threads)
+    with configured(case):
+        case.run()
+        case.check()
+        benchmark(case.run)
+    if case.nbytes and benchmark.stats:
+        benchmark.extra_info["GB/s"] = case.nbytes / benchmark.stats.stats.median / 1e9
 
 
 def _timed(case: Case, repeat: int) -> float:

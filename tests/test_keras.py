@@ -6,7 +6,6 @@ Statistical tests: Kolmogorov-Smirnov at p > 1e-6, so a false alarm of one in a 
 from __future__ import annotations
 
 import copy
-import importlib.util
 import inspect
 import json
 import math
@@ -17,17 +16,11 @@ import sys
 
 import numpy as np
 import pytest
+from dialect_laws import ks
+from keras_backend import BACKENDS, keras
 
-BACKENDS = [name for name in ("jax", "torch", "tensorflow") if importlib.util.find_spec(name)]
-if "keras" not in sys.modules and BACKENDS:
-    os.environ.setdefault("KERAS_BACKEND", BACKENDS[0])
-if not BACKENDS:
-    pytest.skip("no backend of Keras is installed: the dialect is not tested", allow_module_level=True)
-keras = pytest.importorskip("keras", reason="Keras is not installed: the dialect is not tested")
-stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed: the laws are not tested")
-
-import fastinit  # noqa: E402
-from fastinit import keras as ours  # noqa: E402
+import fastinit
+from fastinit import keras as ours
 
 # Keras's own, towards NumPy.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
@@ -43,10 +36,6 @@ def values(initializer, shape=(25, 20), dtype="float32"):
     tensor = initializer(shape, dtype=dtype)
     assert tuple(tensor.shape) == tuple(shape)
     return np.asarray(keras.ops.convert_to_numpy(tensor))
-
-
-def ks(x, law, *args) -> float:
-    return stats.kstest(np.asarray(x, dtype=np.float64).ravel(), law, args=args).pvalue
 
 
 # ---- the same interface -----------------------------------------------------------------------

@@ -128,6 +128,7 @@ def test_adam_after_many_steps_has_no_correction():
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
+        (np.ones((1, 3)), TypeError, "parameters: expected a list of arrays, got ndarray"),
         ([[1.0]], TypeError, r"parameters\[0\]: expected an array of float32 or float64"),
         ([np.ones(3), np.ones(3, int)], TypeError, r"parameters\[1\]: expected an array of float32 or float64, got dtype"),
         ([np.ones((3, 4)).T], ValueError, r"parameters\[0\]: expected a writable C-contiguous array"),
@@ -138,6 +139,24 @@ def test_adam_after_many_steps_has_no_correction():
 def test_parameters_that_cannot_be_updated(optimizer, parameters, error, message):
     with pytest.raises(error, match=message):
         optimizer.start(parameters)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (SGD(1e39), "learning_rate: expected a number in the range of float32"),
+        (Momentum(1e-60), "learning_rate: expected a number in the range of float32"),
+        (Adam(epsilon=1e-44), r"epsilon \* sqrt\(1 - beta_2\): expected a number in the range of float32"),
+    ],
+    ids=str,
+)
+def test_rates_that_the_parameters_cannot_hold(optimizer, message):
+    """They would make NaN of a gradient of 0, or no step at all."""
+    with pytest.raises(ValueError, match=message):
+        optimizer.start([np.ones(3), np.ones(3, np.float32)])
+    w = np.ones(3)
+    optimizer.start([w])([np.zeros(3)])
+    assert (w == 1).all()
 
 
 def test_gradients_that_do_not_fit():

@@ -126,8 +126,11 @@ def test_c_layers() -> None:
 
 @needs_sources
 def test_files_have_one_idea_each() -> None:
-    for pattern in ("csrc/*.[ch]", "src/fastinit/**/*.py", "src/fastinit/*.pyx"):
-        for path in ROOT.glob(pattern):
+    package = ("csrc/*.[ch]", "src/fastinit/**/*.py", "src/fastinit/*.p[yx][xi]")
+    for pattern in (*package, "tests/**/*.py", "tests/c/*.c", "bench/*.py"):
+        paths = list(ROOT.glob(pattern))
+        assert paths, pattern
+        for path in paths:
             if path.name in ("tables.h", "_core.c"):
                 continue
             lines = len(path.read_text(encoding="utf-8").splitlines())

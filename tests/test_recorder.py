@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Passes in the same memory again and again: those of the stack, to the bit."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -200,6 +203,15 @@ def test_an_optimizer_may_keep_its_list_of_parameters():
     x, y = normal((50, 6), key=Key(1)), np.arange(50) % 3
     one, two = network(), network()
     assert fit(one, x, y, optimizer=Emptying(), epochs=2).loss == fit(two, x, y, optimizer=SGD(0.05), epochs=2).loss
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_passes_under_way_are_not_copied(copied):
+    """A workspace that begins elsewhere within a cache line has other contents."""
+    stack = network()
+    for one in (Recorder(stack, 5), stack.record(np.ones((5, 6)))):
+        with pytest.raises(TypeError, match=f"{type(one).__name__}: expected no copy or pickle"):
+            copied(one)
 
 
 def test_batches_are_taken_by_numbers_of_64_bits():

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Memory that a stack keeps between calls: gradients are written over once nobody holds them, and never before."""
+"""What a stack keeps between calls: gradients are written over once nobody holds them, never before; a large batch is let go."""
 
 import numpy as np
 import pytest
 from stack_cases import batch_of, network
 
-from fastinit import Key, Recorder, _core, mean_squared_error, normal, num_threads, softmax_cross_entropy
+from fastinit import Key, Recorder, Stack, _core, mean_squared_error, normal, num_threads, softmax_cross_entropy
 
 BATCH = 9
 
@@ -130,3 +130,27 @@ def test_results_compare_by_identity(case):
     gradients = stack.backward(x, dy)
     assert gradients == gradients
     assert gradients != stack.backward(x, dy)
+
+
+def test_gradients_never_leave_their_block():
+    """Even where somebody goes around that: refused before anything is written."""
+    stack = Stack((3, 4, 2), "tanh", key=Key(0))
+    stack.__dict__["widths"] = (3, 4000, 2)
+    stack.weights = [np.zeros((3, 4000), "f4"), np.zeros((4000, 2), "f4")]
+    stack.biases = [np.zeros(4000, "f4"), np.zeros(2, "f4")]
+    with pytest.raises(ValueError, match="gradients: expected offsets inside the block"):
+        stack.backward(np.ones((5, 3)), np.ones((5, 2)))
+
+
+def test_one_large_batch_does_not_hold_its_memory():
+    stack, key = network((256, 256, 256), "tanh", "float32", name="memory")
+    x, dy = batch_of(stack, key, 4096)
+    stack.propagate(x, dy)
+    large = len(stack._spare[0])
+    assert large > 16 << 20
+    stack.propagate(x[:1000], dy[:1000])  # fresh memory costs time: what is not far too large is used again
+    assert [len(memory) for memory in stack._spare] == [large]
+    expected = stack.forward(x[:5])
+    assert len(stack._spare) == 1
+    assert len(stack._spare[0]) < large // 4
+    np.testing.assert_array_equal(stack.forward(x)[:5], expected)

@@ -167,6 +167,7 @@ def test_optimizers_keep_no_state_between_fits(kind):
         (lambda: SGD(-1), ValueError, "learning_rate"),
         (lambda: SGD(math.nan), ValueError, "learning_rate"),
         (lambda: SGD(math.inf), ValueError, "learning_rate"),
+        (lambda: SGD(10**400), ValueError, r"learning_rate: expected a number in \(0.0, inf\), got an int beyond float64"),
         (lambda: SGD("0.1"), TypeError, "learning_rate: expected a real number, got str '0.1'"),
         (lambda: SGD(True), TypeError, "learning_rate: expected a real number, got bool"),
         (

@@ -34,7 +34,9 @@ LARGEST = {
     "bfloat16": float.fromhex("0x1.fep127"),
     **LARGEST_FLOAT8,
 }
-_ITEMSIZE = {name: kind.itemsize for name, kind in (_NUMPY | _BITS).items()}
+_HELD = _NUMPY | _BITS  # as what NumPy can export their memory
+_NAMES = {kind: name for name, kind in _NUMPY.items()}
+_ITEMSIZE = {name: kind.itemsize for name, kind in _HELD.items()}
 _FORMATS = {"float16": "e", "float32": "f", "float64": "d", "complex64": "Zf", "complex128": "Zd"}
 _LINE = 64  # bytes of a cache line, and of the widest vector: what JAX wants to take an array as it is
 
@@ -86,6 +88,8 @@ def resolve(dtype: Any) -> str:
     except TypeError:
         kind = ValueError if isinstance(dtype, str) else TypeError
         raise kind(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {dtype!r}") from None
+    if found in _NAMES:  # NumPy puts a name together for longer than a small matrix takes
+        return _NAMES[found]
     name = str(found.name if found.isnative else found)
     if name not in _ITEMSIZE:
         raise ValueError(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {name!r}")
@@ -137,10 +141,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
     `out` is an array of that dtype and shape, or any other writable C-contiguous buffer of as
     many bytes. bfloat16 may come as uint16, float8 as uint8.
     """
-    if (
-        type(out) is np.ndarray and dtype in _NUMPY
-        and out.shape == shape and out.dtype == _NUMPY[dtype] and out.flags.carray
-    ):  # fmt: skip
+    if type(out) is np.ndarray and out.shape == shape and out.dtype == _HELD[dtype] and out.flags.carray:
         return out
     if isinstance(out, np.ndarray):
         if out.dtype.name not in ((dtype, _BITS[dtype].name) if dtype in _BITS else (dtype,)):

@@ -18,6 +18,8 @@ _LIMIT = 1 << 64
 
 def check_word(value: object, what: str) -> int:
     """A whole number in [0, 2^64); bool is refused, NumPy integers are taken."""
+    if type(value) is int and 0 <= value < _LIMIT:  # the common case at once
+        return value
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:

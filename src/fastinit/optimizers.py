@@ -23,10 +23,22 @@ Array = NDArray[Any]
 def _rate(name: str, value: Any, *, low: float = 0.0, high: float = math.inf, closed: bool = False) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name}: expected a real number, got {type(value).__name__} {value!r}")
-    if not (low <= value < high) or (value == low and not closed) or not math.isfinite(value):
-        left = "[" if closed else "("
+    left = "[" if closed else "("
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: expected a number in {left}{low}, {high}), got an int beyond float64") from None
+    if not (low <= number < high) or (number == low and not closed) or not math.isfinite(number):
         raise ValueError(f"{name}: expected a number in {left}{low}, {high}), got {value}")
-    return float(value)
+    return number
+
+
+def _held(name: str, value: float, parameters: list[Array]) -> None:
+    """Refuse a number that rounds to 0 or infinity in a dtype of the parameters."""
+    for dtype in {array.dtype for array in parameters}:
+        info = np.finfo(dtype)
+        if not float(info.smallest_subnormal) <= value <= float(info.max):
+            raise ValueError(f"{name}: expected a number in the range of {dtype}, that of the parameters, got {value}")
 
 
 class Optimizer(Protocol):
@@ -37,11 +49,14 @@ class Optimizer(Protocol):
 
 def _descent(name: str, parameters: list[Array], *numbers: float) -> _core.Descent:
     """The built-in optimizer at work on some arrays."""
+    if not isinstance(parameters, (list, tuple)):
+        raise TypeError(f"parameters: expected a list of arrays, got {type(parameters).__name__}")
     for i, array in enumerate(parameters):
         if not isinstance(array, np.ndarray) or array.dtype.name not in ("float32", "float64"):
             raise TypeError(f"parameters[{i}]: expected an array of float32 or float64, got {getattr(array, 'dtype', array)!r}")
         if not array.flags.carray:
             raise ValueError(f"parameters[{i}]: expected a writable C-contiguous array")
+    _held("learning_rate", numbers[0], parameters)
     return _core.Descent(_core.OPTIMIZERS.index(name), list(parameters), *numbers)
 
 
@@ -89,4 +104,7 @@ class Adam:
         object.__setattr__(self, "epsilon", _rate("epsilon", self.epsilon))
 
     def start(self, parameters: list[Array]) -> Callable[[list[Array]], None]:
-        return _descent("adam", parameters, self.learning_rate, self.beta_1, self.beta_2, self.epsilon)
+        update = _descent("adam", parameters, self.learning_rate, self.beta_1, self.beta_2, self.epsilon)
+        # The first step's is the smallest: where a gradient is 0, it alone is divided by.
+        _held("epsilon * sqrt(1 - beta_2)", self.epsilon * math.sqrt(1 - self.beta_2), parameters)
+        return update

@@ -21,7 +21,8 @@ class Recorder:
 
     ``recorder.forward(x)`` is ``stack.record(x)`` and ``recorder.backward(dy)`` its `backward`, to the bit; but nothing is
     allocated, and the arrays below are the same ones each time, overwritten by the next pass. So a recorder is for one thread
-    at a time; several may share the stack. Its number of threads is what `get_num_threads` said when it was made.
+    at a time; several may share the stack; it can be neither copied nor pickled. Its number of threads is what
+    `get_num_threads` said when it was made.
 
     Parameters
     ----------
@@ -94,6 +95,9 @@ class Recorder:
         if name in self.__dict__ and not name.startswith("_"):
             raise AttributeError(f"{name}: expected no other array after construction; write into it: {name}[...] = ...")
         super().__setattr__(name, value)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("Recorder: expected no copy or pickle, as passes run in its own memory; make another of the stack")
 
     def forward(self, x: Any = None) -> NDArray[Any]:
         """The output for a batch, with all that a backward pass needs kept.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import operator
 from collections.abc import Sequence
 from sys import getrefcount
@@ -23,6 +24,8 @@ from .threads import get_num_threads
 from .virtual import DrawnWeights
 
 __all__ = ["Recording", "Stack"]
+
+_LARGEST = 1 << 44  # of a batch's numbers in all layers: beyond any memory, and far below where its size would not fit 64 bits
 
 
 class Stack:
@@ -109,6 +112,7 @@ class Stack:
             raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
         self.key = Key.from_entropy() if key is None else check_key(key)
         depth = len(self.widths) - 1
+        self._units = sum(self.widths)
         inner = last = parse("activation", activation)
         if output_activation is not None:
             last = parse("output_activation", output_activation)
@@ -378,6 +382,10 @@ class Stack:
         spare: list[Any],
     ) -> _core.StackRun:
         """Everything that the engine reads and writes, for one run or many."""
+        if x.shape[0] * self._units > _LARGEST:
+            raise ValueError(
+                f"x: expected at most 2**44 numbers in all layers, got a batch of {x.shape[0]} in {self._units} units"
+            )
         weights, biases, laws = self.weights, self.biases, None
         if isinstance(self.weights, DrawnWeights):
             weights, laws = None, self.weights.laws
@@ -421,7 +429,7 @@ class Stack:
 class Recording:
     """A forward pass that can be gone back through: see `Stack.record`.
 
-    The parameters must not change between the two passes.
+    The parameters must not change between the two passes. It can be neither copied nor pickled.
 
     Attributes
     ----------
@@ -434,6 +442,10 @@ class Recording:
         self._threads = get_num_threads()
         self._block = stack._new_gradients(len(x))
         self._workspace: list[Any] = [self._run(stack._spare, _core.FORWARD)]
+
+    def __reduce__(self) -> Any:
+        # A copy of the workspace would begin elsewhere within a cache line, and be read at other places.
+        raise TypeError("Recording: expected no copy or pickle of a pass that is under way; record again")
 
     def _run(self, spare: list[Any], phases: int, dy: Any = None) -> Any:
         return self._stack._run(
@@ -529,11 +541,15 @@ def _check_pairs(pairs: Any, batch: int) -> NDArray[np.uintp]:
 
 
 def _real_number(what: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{what}: expected a real number, got {type(value).__name__} {value!r}")
-    if not np.isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{what}: expected a finite number, got an int beyond float64") from None
+    if not math.isfinite(number):
         raise ValueError(f"{what}: expected a finite number, got {value}")
-    return float(value)
+    return number
 
 
 def _check_widths(widths: Any) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from . import _core
+from .dtypes import check_shape
 from .initializers.drawn import Drawn
 from .keys import Key
 from .sampling import check_law
@@ -29,6 +30,7 @@ class DrawnWeights(Sequence[NDArray[Any]]):
         self._initializer, self._key, self._shapes, self._dtype = initializer, key, shapes, dtype
         self.laws: list[tuple[int, tuple[float, ...], int, int]] = []
         for i, shape in enumerate(shapes):
+            check_shape(shape)
             law, parameters = initializer._law(shape)
             of_layer = initializer._key(key / f"{i}.weight")
             checked = check_law(law, parameters, dtype)

@@ -7,7 +7,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from test_stack import golden_lines as stack_lines  # noqa: E402
+from test_stack_bits import golden_lines as stack_lines  # noqa: E402
 from test_training import golden_lines as training_lines  # noqa: E402
 
 for name, lines in (("stack", stack_lines), ("training", training_lines)):

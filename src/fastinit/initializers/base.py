@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,6 +16,10 @@ from ..keys import Key, check_word
 from ..sampling import check_key, resolve_index
 
 __all__ = ["Initializer", "choice", "finite", "positive", "whole"]
+
+
+# A key is as long in the making as a small matrix, and never changes.
+_root = functools.lru_cache(maxsize=64)(Key)
 
 
 def finite(owner: Any, *names: str) -> None:
@@ -109,7 +114,7 @@ class Initializer:
     def _key(self, key: Key | None) -> Key:
         if key is not None:
             return check_key(key)
-        return Key.from_entropy() if self.seed is None else Key(self.seed)
+        return Key.from_entropy() if self.seed is None else _root(self.seed)
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
         """The tensor in `dtype`, float32 or float64, or in anything wider; it is rounded once after that."""

@@ -87,7 +87,7 @@ class Scaled(Drawn):
     def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
         fan_in, fan_out = shape if self.fans is None and len(shape) == 2 else compute_fans(shape, self.fans)
         # An empty tensor has any variance.
-        return law_of_variance(self._variance_of(max(1, fan_in), max(1, fan_out)), self._distribution)
+        return law_of_variance(self._variance_of(fan_in or 1, fan_out or 1), self._distribution)
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,0 +1,14 @@
+"""Keras on a backend that is installed: the one that KERAS_BACKEND names, or the first. Without one, tests are skipped."""
+
+import importlib.util
+import os
+import sys
+
+import pytest
+
+BACKENDS = [name for name in ("jax", "torch", "tensorflow") if importlib.util.find_spec(name)]
+if "keras" not in sys.modules and BACKENDS:
+    os.environ.setdefault("KERAS_BACKEND", BACKENDS[0])
+if not BACKENDS:
+    pytest.skip("no backend of Keras is installed: the dialect is not tested", allow_module_level=True)
+keras = pytest.importorskip("keras", reason="Keras is not installed: the dialect is not tested")

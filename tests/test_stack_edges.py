@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The deep stack at its edges: nothing in it, very deep, overflow, infinities, NaN and subnormals."""
+
+import math
+
+import numpy as np
+import pytest
+import stack_reference as reference
+from stack_cases import batch_of, network
+
+from fastinit import Key, Stack, _core, normal
+
+
+def test_depth_zero_is_the_identity():
+    stack = Stack((3,), "tanh", key=Key(0))
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(stack.forward(x), x)
+    np.testing.assert_array_equal(stack.backward(x, x).input, x)
+    found = stack.propagate(x, gradients=True)
+    assert found.layers == ()
+    assert found.weight_gradients == []
+    np.testing.assert_array_equal(found.output, x)
+    assert stack.depth == 0
+
+
+def test_an_empty_batch():
+    stack, _ = network((3, 40, 2), "relu", "float32")
+    x, dy = np.zeros((0, 3), np.float32), np.zeros((0, 2), np.float32)
+    found = stack.propagate(x, dy, gradients=True)
+    assert found.output.shape == (0, 2)
+    assert found.input_gradient.shape == (0, 3)
+    for g, w in zip(found.weight_gradients, stack.weights, strict=True):
+        assert g.shape == w.shape
+        assert not g.any()
+    assert not any(g.any() for g in found.bias_gradients)
+    for layer in found.layers:
+        for m in (layer.pre_activation, layer.activation, layer.gradient):
+            assert math.isnan(m.mean)
+            assert math.isnan(m.variance)
+        assert math.isnan(layer.saturated)
+        assert math.isnan(layer.dead)
+
+
+def test_a_hundred_thousand_layers():
+    depth = 100_000
+    stack = Stack(
+        (1,) * (depth + 1), "linear", weights=[np.ones((1, 1))] * depth, biases=[np.zeros(1)] * depth,
+        key=Key(0),
+    )  # fmt: skip
+    stack.weights[70_000][0, 0] = 0.5
+    x = np.array([[3.0], [-5.0]])
+    found = stack.propagate(x, np.ones_like(x), gradients=True)
+    np.testing.assert_array_equal(found.output, x / 2)
+    np.testing.assert_array_equal(found.input_gradient, [[0.5], [0.5]])
+    assert found.weight_gradients[70_000][0, 0] == -2
+    assert found.layers[69_999].activation.second_moment == 17
+    assert found.layers[70_000].activation.second_moment == 17 / 4
+    assert found.layers[0].gradient.mean == 0.5
+
+
+def test_constant_data_has_no_variance():
+    stack = Stack((1, 70), "linear", weights=[np.full((1, 70), 0.1)], key=Key(0))
+    layer = stack.propagate(np.full((19, 1), 3e7), np.ones((19, 70))).layers[0]
+    assert layer.pre_activation.variance == 0
+    assert layer.activation.variance == 0
+    assert layer.gradient.variance == 0
+    assert layer.pre_activation.mean == float(np.float32(0.1) * np.float32(3e7))
+
+
+def test_a_small_variance_beside_a_large_mean():
+    """One pass, and yet no cancellation: a mean of 10^4 and deviations of 1e-3, read to four digits."""
+    deviations = 1e-3 * normal((50, 90), key=Key(3), dtype="float64")
+    stack = Stack(
+        (90, 90),
+        "linear",
+        weights=[np.eye(90)],
+        biases=[np.full(90, 1e4)],
+        key=Key(0),
+        dtype="float64",
+    )
+    layer = stack.propagate(deviations, np.ones((50, 90))).layers[0]
+    assert layer.pre_activation.variance == pytest.approx((deviations + 1e4).var(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "large"), [("float32", 3e38), ("float64", 1e300)])
+def test_overflow_is_seen_in_the_statistics_and_is_no_exception(dtype, large):
+    stack = Stack((40,) * 5, "linear", weights=[np.eye(40) * 1e10] * 4, key=Key(0), dtype=dtype)
+    found = stack.propagate(np.full((9, 40), large), gradients=True)
+    assert math.isnan(found.layers[0].pre_activation.variance)
+    assert found.overflow == 0
+    assert found.layers[0].pre_activation.maximum == math.inf
+    # 1e10 is reached by the diagonal alone: 0 * 1e10 * 3e38 stays 0 until an infinity meets a 0
+    assert found.layers[0].activation.non_finite == 9 * 40
+    assert not np.isfinite(found.output).any()
+    # and in the statistics alone: float64 numbers whose squares overflow
+    if dtype == "float64":
+        stack = Stack((2, 2), "linear", weights=[np.eye(2)], key=Key(0), dtype=dtype)
+        layer = stack.propagate(np.array([[large, -large]]), np.ones((1, 2))).layers[0]
+        assert layer.pre_activation.mean == 0
+        assert layer.pre_activation.second_moment == math.inf
+
+
+def test_the_first_layer_with_an_overflow_is_named(each_isa):
+    stack = Stack((40,) * 6, "linear", weights=[np.eye(40) * 1e10] * 5, key=Key(0))
+    found = stack.propagate(np.full((9, 40), 1e13))  # 1e23, 1e33, then beyond 3.4e38
+    assert found.overflow == 2
+    assert [layer.activation.non_finite for layer in found.layers[:3]] == [0, 0, 9 * 40]
+    assert found.layers[1].activation.maximum == np.float32(np.float32(np.float32(1e13) * 1e10) * 1e10)
+
+
+def test_a_stack_of_infinite_squares_merges_to_an_infinite_variance():
+    """Rows whose own squares stay finite, but not the step between them."""
+    stack = Stack((1, 1), "linear", weights=[np.ones((1, 1))], key=Key(0), dtype="float64")
+    layer = stack.propagate(np.array([[1e300], [-1e300]]), np.ones((2, 1))).layers[0]
+    assert layer.activation.mean == 0
+    assert layer.activation.variance == math.inf
+
+
+def test_the_slope_of_leaky_relu(each_isa):
+    stack = Stack((1, 1), "leaky_relu(0.25)", weights=[np.ones((1, 1))], key=Key(0))
+    x = np.array([[4.0], [-4.0], [0.0]], np.float32)
+    np.testing.assert_array_equal(stack.forward(x)[:, 0], [4, -1, 0])
+    gradient = stack.backward(x, np.ones((3, 1))).input
+    np.testing.assert_array_equal(gradient[:, 0], [1, 0.25, 0.25])
+
+
+def test_infinities_pass_through():
+    x = np.array([[np.inf], [-np.inf], [1.0], [0.0]], dtype=np.float32)
+    inf, nan = np.inf, np.nan
+    ends = {  # at +inf and at -inf
+        "linear": (inf, -inf), "tanh": (1, -1), "sigmoid": (1, 0), "relu": (inf, 0),
+        "leaky_relu": (inf, -inf), "hard_tanh": (1, -1), "elu": (inf, -1), "selu": (inf, -1.7580993),
+        "softplus": (inf, 0), "softsign": (1, -1), "gelu": (inf, 0), "gelu_tanh": (inf, 0),
+        "silu": (inf, 0), "mish": (inf, 0), "sin": (nan, nan),
+    }  # fmt: skip
+    assert set(ends) == set(_core.ACTIVATIONS)
+    for activation, (right, left) in ends.items():
+        stack = Stack((1, 1), activation, weights=[np.ones((1, 1))], key=Key(0))
+        with np.errstate(all="ignore"):
+            inner = reference.ACTIVATIONS[activation][0](np.array([1.0, 0.0]))
+        expected = [right, left, *inner]
+        np.testing.assert_allclose(stack.forward(x)[:, 0], expected, rtol=5e-7)
+
+
+@pytest.mark.parametrize("activation", _core.ACTIVATIONS)
+def test_a_nan_stays_in_its_own_row_and_column(activation, each_isa):
+    stack, key = network((6, 40, 3), activation, "float32", name="nan")
+    x, dy = batch_of(stack, key, 11)
+    clean = stack.forward(x)
+    stack.weights[1][5, 1] = np.nan
+    found = stack.propagate(x, dy, gradients=True)
+    np.testing.assert_array_equal(found.output[:, [0, 2]], clean[:, [0, 2]])
+    assert np.isnan(found.output[:, 1]).all()
+    assert math.isnan(found.layers[1].activation.mean)
+    assert math.isfinite(found.layers[0].activation.mean)
+
+
+@pytest.mark.parametrize(("dtype", "tiny"), [("float32", 1e-42), ("float64", 1e-320)])
+def test_subnormals_are_kept(dtype, tiny, each_isa):
+    stack = Stack((40, 40, 40), "linear", weights=[np.eye(40)] * 2, key=Key(0), dtype=dtype)
+    x = np.full((3, 40), tiny, dtype=dtype)
+    found = stack.propagate(x, x, gradients=True)
+    np.testing.assert_array_equal(found.output, x)
+    np.testing.assert_array_equal(found.input_gradient, x)
+    assert found.layers[0].activation.mean == float(x[0, 0])
