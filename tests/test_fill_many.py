@@ -85,8 +85,24 @@ def test_an_error_names_the_job():
         fill_many([(out, "ones", None), (out, "zeros")])
     with pytest.raises(ValueError, match=r"jobs\[1\]: shape: expected at least two axes"):
         fill_many([(out, "ones", None), (out[0], "he_normal", None)])
+    with pytest.raises(ValueError, match=r"jobs\[1\]: low, high: expected an interval that holds a float32 number"):
+        fill_many([(out, "ones", None), (out, fastinit.RandomUniform(1.0, 1.0 + 1e-12), Key(0))])
     with pytest.raises(TypeError, match=r"jobs\[2\]: key: expected a fastinit.Key, got int"):
         fill_many([(out, "ones", None), (out, "ones", None), (out, "he_normal", 3)])
+
+
+def test_arrays_that_overlap_are_refused():
+    """Tied weights, say, by two keys: the values would depend on the threads."""
+    block = np.full(100, 7, "float32")
+    normal = fastinit.RandomNormal()
+    for pieces in ((block, block), (block[:60], block[59:]), (block[40:50], block[:90]), (block[10:20], block[50:], block)):
+        with pytest.raises(ValueError, match=r"jobs\[\d\]: expected an array of its own, got memory that jobs\[\d\] fills"):
+            fill_many([(piece, normal, Key(i)) for i, piece in enumerate(pieces)])
+    with pytest.raises(ValueError, match=r"jobs\[3\]: expected an array of its own, got memory that jobs\[1\] fills"):
+        fill_many([(p, "zeros", None) for p in (block[90:], block[30:60], block[:30], block[59:90])])
+    assert (block == 7).all()
+    fill_many([(block[30:], "ones", None), (block[:30], "zeros", None), (block[5:5], normal, None)])
+    assert block.sum() == 70
 
 
 PEAK = """

@@ -218,6 +218,15 @@ def fill_block(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_
     PyBuffer_Release(&output.view)
 
 
+def span(array):
+    """Where a C-contiguous array's memory begins and ends."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS)
+    begin, end = <uintptr_t>view.buf, <uintptr_t>view.buf + <uintptr_t>view.len
+    PyBuffer_Release(&view)
+    return begin, end
+
+
 def fill_many(list jobs, unsigned threads=1):
     """One launch for many fills; each job is the tuple (out, law, dtype, parameters, seed, stream, first)."""
     cdef size_t n = <size_t>len(jobs), opened = 0, i

@@ -15,6 +15,19 @@ from .sampling import Job, fill_all, job
 
 __all__ = ["fill_many"]
 
+_NOTHING = np.empty(0)  # a fill of it is an error where a fill of more would be
+
+
+def _check_apart(spans: list[tuple[int, int, int]]) -> None:
+    """Refuse arrays that overlap: which thread comes last would decide what they hold."""
+    spans.sort()
+    last, owner = 0, 0
+    for begin, end, number in spans:
+        if begin < last and begin < end:
+            raise ValueError(f"jobs[{number}]: expected an array of its own, got memory that jobs[{owner}] fills")
+        if end > last:
+            last, owner = end, number
+
 
 def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
     """Fill many arrays, each with its initializer and key, balanced over elements and not over arrays.
@@ -32,7 +45,8 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
     Raises
     ------
     ValueError, TypeError
-        As the initializers do, for any of the jobs, which the message numbers: nothing has been written then, to any array.
+        As the initializers do, for any of the jobs, which the message numbers, and if two arrays overlap: nothing has been
+        written then, to any array.
 
     Examples
     --------
@@ -40,6 +54,7 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
     >>> fill_many([(w, "he_normal", Key(0) / "0.weight"), (b, "zeros", None)])
     """
     drawn: list[Job] = []
+    spans: list[tuple[int, int, int]] = []
     made: list[tuple[Any, str, Any]] = []
     for number, entry in enumerate(jobs):
         try:
@@ -53,18 +68,23 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
             initializer = get(identifier)
             dtype = "bfloat16" if out.dtype == np.uint16 else initializer._dtype(out.dtype)
             memory = check_out(out, out.shape, dtype)
+            spans.append((*_core.span(memory), number))
             if not isinstance(initializer, Drawn):
                 values = initializer._values(out.shape, working(dtype), initializer._key(key))
                 initializer._check(values, dtype)
                 made.append((values, dtype, out))
             elif dtype in _core.DTYPES:
                 law, parameters = initializer._law(out.shape)
-                drawn.append(job(memory, law, parameters, initializer._key(key), dtype))
+                fill = job(memory, law, parameters, initializer._key(key), dtype)
+                if law != "normal":  # which has numbers in every dtype
+                    _core.fill(_NOTHING, *fill[1:6])
+                drawn.append(fill)
             else:  # complex and float8 are made of what the kernels draw
                 made.append((initializer(out.shape, dtype, key=key), dtype, out))
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"jobs[{number}]: {error}") from error
+    _check_apart(spans)
     fill_all(drawn)
     for values, dtype, out in made:
         store(values, dtype, out)
