@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the sampling functions take and refuse: every message names what was expected and what came."""
 
+import ctypes
+
 import numpy as np
 import pytest
 
@@ -204,7 +206,9 @@ def test_outputs_of_every_kind(law, dtype, tmp_path):
         memoryview(bytearray(nbytes)),
         memoryview(bytearray(nbytes + 64))[64:],
         memoryview(bytearray(nbytes)).cast({"float32": "f", "float64": "d"}.get(dtype, "B")),
-    ]
+        (ctypes.c_double * expected.size if dtype == "float64" else ctypes.c_float * (nbytes // 4) if dtype == "float32"
+         else ctypes.c_uint8 * nbytes)(),
+    ]  # fmt: skip
     if dtype == "bfloat16":
         import ml_dtypes
 

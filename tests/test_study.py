@@ -303,6 +303,18 @@ def test_module_and_config_run() -> None:
     assert "instruction set in use:" in done.stdout
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a closed pipe is another error there")
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    code = "input(); from fastinit.cli import main; raise SystemExit(main(['config']))"
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        process.stdout.close()
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 1
+
+
 def test_digits_are_held_out_and_standardised() -> None:
     digits = QUICK.digits
     assert digits.x.shape == (1437, 64)

@@ -66,14 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed what it has to say
         return int(stop.code or 0)
-    if options.command == "config":
-        show_config()
-        return 0
     try:
-        return _study(options)
+        if options.command == "config":
+            show_config()
+            status = 0
+        else:
+            status = _study(options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("fastinit: interrupted; nothing was written", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # The reader, a pager or head, has left: nothing is to be said, not even at the interpreter's own last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
 
 
 def _refuse(message: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ _HELD = _NUMPY | _BITS  # as what NumPy can export their memory
 _NAMES = {kind: name for name, kind in _NUMPY.items()}
 _ITEMSIZE = {name: kind.itemsize for name, kind in _HELD.items()}
 _FORMATS = {"float16": "e", "float32": "f", "float64": "d", "complex64": "Zf", "complex128": "Zd"}
+_NATIVE = "<" if sys.byteorder == "little" else ">"  # what ctypes puts before every format
 _LINE = 64  # bytes of a cache line, and of the widest vector: what JAX wants to take an array as it is
 
 
@@ -172,7 +174,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
             raise ValueError("out: expected a C-contiguous buffer, got a strided one")
         size = math.prod(shape) * _ITEMSIZE[dtype]
         typed = _FORMATS[dtype] if dtype in _FORMATS else _BITS[dtype].char
-        if view.format not in ("B", "b", "c", typed):
+        if view.format.removeprefix(_NATIVE) not in ("B", "b", "c", typed):
             raise ValueError(f"out: expected a buffer of bytes or of {dtype}, got format {view.format!r}")
         if view.nbytes != size:
             raise ValueError(
