@@ -90,6 +90,8 @@ def test_other_arrays_in_the_place_of_a_recorders_would_not_be_seen(name):
     with pytest.raises(AttributeError, match=f"{name}: expected no other array after construction; write into it"):
         setattr(recorder, name, np.ones((3, 6), np.float32))
     assert getattr(recorder, name) is before
+    with pytest.raises(AttributeError, match=f"Recorder: expected no new attribute, got '{name}s'"):
+        setattr(recorder, name + "s", 1)
 
 
 def test_parameters_of_another_layout_are_refused_by_a_recorder_and_replaced_by_fit():

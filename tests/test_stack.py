@@ -193,9 +193,32 @@ def test_what_is_asked_for_is_asked_by_bools(name):
     stack.propagate(np.ones((1, 3)), **{name: np.True_})
 
 
-@pytest.mark.parametrize("name", ["widths", "activations", "dtype", "key"])
+@pytest.mark.parametrize(
+    "name", ["widths", "activations", "dtype", "key", "depth", "alpha", "residual", "virtual", "activation", "output_activation"]
+)
 def test_what_the_memory_is_laid_out_by_is_fixed(name):
     stack = Stack((3, 4, 2), "tanh", key=Key(0))
     with pytest.raises(AttributeError, match=f"{name}: expected no change after construction"):
-        setattr(stack, name, getattr(stack, name))
+        setattr(stack, name, getattr(stack, name, 2))
     assert pickle.loads(pickle.dumps(stack)).widths == (3, 4, 2)
+
+
+def test_a_slip_of_the_pen_is_no_attribute():
+    stack = Stack((3, 2), "tanh", key=Key(0))
+    with pytest.raises(AttributeError, match="attributes weights and biases to be set, got 'actvations'"):
+        stack.actvations = ("relu",)
+    stack.weights, stack.biases = [np.zeros((3, 2))], [np.ones(2)]
+    np.testing.assert_allclose(stack(np.ones((1, 3))), np.tanh(1), rtol=1e-6)
+    recording = stack.record(np.ones((1, 3)))
+    with pytest.raises(AttributeError, match="output: expected no change of a Recording; record again"):
+        recording.output = np.ones((1, 2))
+
+    class Named(Stack):  # has what it likes beside them
+        def __init__(self):
+            super().__init__((3, 2), "tanh", key=Key(0))
+            self.name = "mine"
+
+    named = Named()
+    assert pickle.loads(pickle.dumps(stack)).widths == named.widths
+    with pytest.raises(AttributeError, match="alpha: expected no change after construction"):
+        named.alpha = 2

@@ -219,3 +219,48 @@ def test_numbers_that_are_no_variance_or_correlation(call, error, message):
 
 def test_without_weights_correlations_arrive_at_once():
     assert theory.length_scale("tanh", 0.5, 1, 0) == 0
+
+
+DYING = [  # slopes of the variance map at 0 of 1/4 and 1/2 of sigma_w^2 where the activation halves the signal
+    ("tanh", 0.5), ("tanh", 0.99), ("tanh", 1.0), ("sin", 1.0), ("relu", 1.5), ("relu", 1.99), ("gelu", 1.9), ("linear", 0.9),
+    ("elu", 0.5), ("softsign", 1.0), ("leaky_relu", 1.9), ("silu", 1.0), ("mish", 0.5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("activation", "weight"), DYING)
+@pytest.mark.parametrize("start", [1.0, 1e-3, 1e-9])
+def test_a_signal_that_dies_ends_at_0_exactly(activation, weight, start):
+    assert theory.fixed_point(activation, weight, start=start) == 0
+
+
+def test_small_fixed_points_are_not_taken_for_0():
+    # E tanh^2 = q - 2 q^2 + 17/3 q^3 and E sin^2 = q - q^2 + ... to first orders
+    for excess in (1e-6, 1e-5):
+        assert theory.fixed_point("tanh", 1 + excess) == pytest.approx(excess / 2, rel=1e-3)
+        assert theory.fixed_point("sin", 1 + excess) == pytest.approx(excess, rel=1e-3)
+    # where every variance is a fixed point, the start is; and the smallest noise of biases is none
+    for q in (1.0, 1e-9, 1e-12):
+        assert theory.fixed_point("linear", 1.0, start=q) == pytest.approx(q, rel=1e-12)
+        assert theory.fixed_point("relu", 2.0, start=q) == pytest.approx(q, rel=1e-12)
+        assert theory.fixed_point("relu", 1.0, q) == pytest.approx(2 * q, rel=1e-3)
+
+
+def test_slow_growth_is_no_fixed_point():
+    for activation, weight in (("leaky_relu", 2.0), ("linear", 1.000001), ("relu", 2.00001)):
+        with pytest.raises(ValueError, match="expected one with a finite fixed point"):
+            theory.fixed_point(activation, weight)
+
+
+@pytest.mark.parametrize("activation", [name for name in _core.ACTIVATIONS if name != "leaky_relu"])
+def test_slopes_at_no_variance_are_limits(activation):
+    assert theory.chi_1(activation, 0, 2) == pytest.approx(theory.chi_1(activation, 1e-20, 2), rel=1e-8)
+    for c in (-1.0, -0.3, 0.0, 1.0):
+        limit = theory.correlation_slope(activation, c, 1e-20, 2)
+        assert theory.correlation_slope(activation, c, 0, 2) == pytest.approx(limit, rel=1e-8, abs=1e-12)
+
+
+def test_half_of_each_sides_slope_counts_at_no_variance():
+    assert theory.chi_1("relu", 0, 2) == pytest.approx(1, abs=CLOSED)
+    assert theory.chi_1("leaky_relu(0.5)", 0, 2) == pytest.approx(1.25, abs=CLOSED)
+    # P(u > 0, v > 0) = 1/4 + asin(c) / 2 pi
+    assert theory.correlation_slope("relu", 0.5, 0, 2) == pytest.approx(2 / 3, abs=1e-10)

@@ -52,7 +52,8 @@ class Recorder:
         For a virtual stack, parameters that are no aligned C-contiguous arrays of the stack's dtype, a negative batch, or an
         `input_gradient` that is no bool.
     AttributeError
-        If another array is put in the place of one of its own, which the passes would not see: write into it.
+        If another array is put in the place of one of its own, which the passes would not see: write into it; or under a name
+        that it does not have.
 
     Examples
     --------
@@ -92,8 +93,11 @@ class Recorder:
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The passes read and write the arrays that were laid out when the recorder was made.
-        if name in self.__dict__ and not name.startswith("_"):
-            raise AttributeError(f"{name}: expected no other array after construction; write into it: {name}[...] = ...")
+        if not name.startswith("_"):
+            if name in self.__dict__:
+                raise AttributeError(f"{name}: expected no other array after construction; write into it: {name}[...] = ...")
+            if "_run" in self.__dict__:
+                raise AttributeError(f"Recorder: expected no new attribute, got {name!r}; write into its arrays")
         super().__setattr__(name, value)
 
     def __reduce__(self) -> Any:

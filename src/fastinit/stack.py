@@ -26,6 +26,8 @@ from .virtual import DrawnWeights
 __all__ = ["Recording", "Stack"]
 
 _LARGEST = 1 << 44  # of a batch's numbers in all layers: beyond any memory, and far below where its size would not fit 64 bits
+_OPTIONS = ("widths", "activations", "dtype", "key")  # that are attributes
+_FIXED = (*_OPTIONS, "activation", "output_activation", "residual", "alpha", "virtual", "depth")
 
 
 class Stack:
@@ -159,9 +161,11 @@ class Stack:
         return len(self.activations)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # The engine's memory is laid out by these when a stack is made.
-        if name in ("widths", "activations", "dtype", "key") and name in self.__dict__:
+        # The engine's memory is laid out by the options when a stack is made; a name that nothing reads is a slip.
+        if name in _FIXED and not (name in _OPTIONS and name not in self.__dict__):
             raise AttributeError(f"{name}: expected no change after construction; make another Stack")
+        if type(self) is Stack and not (name.startswith("_") or name in (*_OPTIONS, "weights", "biases")):
+            raise AttributeError(f"Stack: expected one of its attributes weights and biases to be set, got {name!r}")
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -442,6 +446,11 @@ class Recording:
         self._threads = get_num_threads()
         self._block = stack._new_gradients(len(x))
         self._workspace: list[Any] = [self._run(stack._spare, _core.FORWARD)]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and "output" in self.__dict__:
+            raise AttributeError(f"{name}: expected no change of a Recording; record again")
+        super().__setattr__(name, value)
 
     def __reduce__(self) -> Any:
         # A copy of the workspace would begin elsewhere within a cache line, and be read at other places.

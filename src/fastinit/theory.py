@@ -33,6 +33,9 @@ Array = NDArray[Any]
 _KINKS = {"hard_tanh": (-1.0, 0.0, 1.0)}
 _SMOOTH = ("linear", "tanh", "sigmoid", "softplus", "gelu", "gelu_tanh", "silu", "mish", "sin")
 _FAR = 13.0  # standard deviations: the density is 1e-37 there
+# In the place of a variance of 0, whose two sides of 0 are the same point: means of slopes have a limit there, half from
+# each side, and the slopes of all activations are constant to rounding errors over such numbers.
+_VANISHING = 1e-200
 
 
 @functools.lru_cache(maxsize=64)
@@ -111,11 +114,11 @@ def _variance_map(activation: str, q: float, weight_variance: float, bias_varian
 
 
 def chi_1(activation: str, q: float, weight_variance: float) -> float:
-    """Growth of the gradients' energy per layer: sigma_w^2 E phi'(sqrt(q) z)^2."""
+    """Growth of the gradients' energy per layer: sigma_w^2 E phi'(sqrt(q) z)^2; for q = 0 its limit."""
     _check("q", q)
     _check("weight_variance", weight_variance)
     phi_slope = slope(activation)
-    return weight_variance * _mean(activation, lambda z: phi_slope(z) ** 2, q)
+    return weight_variance * _mean(activation, lambda z: phi_slope(z) ** 2, max(q, _VANISHING))
 
 
 def fixed_point(
@@ -126,7 +129,7 @@ def fixed_point(
     Raises
     ------
     ValueError
-        If the iteration leaves every bound: there is no finite fixed point.
+        If the iteration leaves every bound, or still grows after 4,000 layers: there is no finite fixed point.
     """
 
     _check("weight_variance", weight_variance)
@@ -136,23 +139,28 @@ def fixed_point(
     def step(q: float) -> float:
         return _variance_map(activation, max(q, 0.0), weight_variance, bias_variance)
 
+    endless = ValueError(
+        f"weight_variance: expected one with a finite fixed point for {activation}, got {weight_variance}"
+    )
     q = start
     for _ in range(2000):
         a = step(q)
         b = step(a)
         if not math.isfinite(b) or b > 1e12:
-            raise ValueError(
-                f"weight_variance: expected one with a finite fixed point for {activation}, "
-                f"got {weight_variance}"
-            )
+            raise endless
         bend = b - 2 * a + q
         jump = q - (a - q) ** 2 / bend if bend else b
         apart = abs(b - a) > abs(a - q)  # moving away: a jump would land on what repels
         new = jump if jump >= 0 and math.isfinite(jump) and not apart else b
-        if abs(new - q) <= 1e-15 * max(1.0, q):
-            return new
+        done = abs(new - q) <= 1e-15 * max(1.0, q)
         q = new
-    return q
+        if done:
+            break
+    else:
+        if step(q) > q * (1 + 1e-12):  # by so little a layer that it got nowhere
+            raise endless
+    # Towards 0 the iteration stops at some tiny number. From half a true fixed point the signal would grow.
+    return 0.0 if q < 1e-6 and step(q / 2) < q / 2 * (1 - 1e-12) else q
 
 
 def stability(activation: str, q: float, weight_variance: float) -> float:
@@ -209,11 +217,12 @@ def correlation_map(
 
 
 def correlation_slope(activation: str, c: float, q: float, weight_variance: float) -> float:
-    """sigma_w^2 E phi'(u) phi'(v): slope of the correlation map at c, where q is a fixed point; chi_1 at c = 1."""
+    """sigma_w^2 E phi'(u) phi'(v): slope of the correlation map at c, where q is a fixed point; chi_1 at c = 1. For q = 0 its
+    limit."""
     _check("c", c, -1.0, 1.0)
     _check("q", q)
     _check("weight_variance", weight_variance)
-    return weight_variance * _two_means(slope(activation), activation, c, q)
+    return weight_variance * _two_means(slope(activation), activation, c, max(q, _VANISHING))
 
 
 def fixed_correlation(
