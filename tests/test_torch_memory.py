@@ -119,6 +119,14 @@ def test_sparse_layout_is_refused():
         init.normal_(torch.zeros(3, 3).to_sparse())
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_a_nested_tensor_is_refused():
+    nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    with pytest.raises(NotImplementedError, match="normal_: expected a strided tensor, got a nested one"):
+        init.normal_(nested)
+    assert not init.zeros_(nested).values().any()
+
+
 def test_a_tensor_subclass_has_its_say():
     seen = []
 

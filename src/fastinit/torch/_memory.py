@@ -60,8 +60,9 @@ def _refuse_unwritable(tensor: Any, what: str) -> None:
             f"{what}: expected a tensor with memory, got one of shape {tuple(tensor.shape)} on the meta "
             "device; give the module memory first, module.to_empty(device=...)"
         )
-    if tensor.layout is not torch.strided and what not in _FILLS:
-        raise NotImplementedError(f"{what}: expected a strided tensor, got layout {tensor.layout}")
+    if (tensor.layout is not torch.strided or tensor.is_nested) and what not in _FILLS:
+        kind = "a nested one" if tensor.is_nested else f"layout {tensor.layout}"
+        raise NotImplementedError(f"{what}: expected a strided tensor, got {kind}")
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         raise RuntimeError(
             f"{what}: expected a normal tensor; an inference tensor is written inside torch.inference_mode() only"
