@@ -17,6 +17,11 @@ typedef struct {
     vr v[FI_ROWS][FI_VECTORS];
 } FI_REAL(tile);
 
+/* How many of a tile's vectors hold one of its first `columns` columns. */
+FI_INLINE size_t FI_REAL(vectors_for)(size_t columns) {
+    return columns < FI_COLUMNS ? (columns + FI_REAL_LANES - 1) / FI_REAL_LANES : FI_VECTORS;
+}
+
 /* For i < rows, v < vectors: tile[i][v] += sum over k < count of left[i * row_step + k * sum_step] * right[k][v].
  * `rows` and `vectors` are constants where this is inlined: a narrow or shallow rest costs what it is worth. */
 FI_INLINE void FI_REAL(tile_multiply_part)(FI_REAL(tile) * tile, const real *FI_RESTRICT left,
@@ -122,7 +127,7 @@ FI_INLINE void FI_REAL(tile_product_transposed)(FI_REAL(tile) * tile, const real
     *tile = sum;
 }
 
-/* OUT panel[k][c] = w[k][column + c], zero beyond the last column; w is (rows, columns) row-major. */
+/* OUT panel[k][c] = w[k][column + c], zero beyond the last column in its vector; w is (rows, columns) row-major. */
 FI_NOINLINE void FI_REAL(pack_columns)(real *FI_RESTRICT panel, const real *FI_RESTRICT w, size_t rows,
                                        size_t columns, size_t column) {
     const size_t width = columns - column < FI_COLUMNS ? columns - column : FI_COLUMNS;
@@ -133,24 +138,27 @@ FI_NOINLINE void FI_REAL(pack_columns)(real *FI_RESTRICT panel, const real *FI_R
             for (int v = 0; v < FI_VECTORS; v++)
                 VR(store)(target + v * FI_REAL_LANES, VR(load)(source + v * FI_REAL_LANES));
         } else {
-            for (size_t c = 0; c < FI_COLUMNS; c++) target[c] = c < width ? source[c] : 0;
+            for (size_t v = 0; v < FI_REAL(vectors_for)(width); v++) VR(store)(target + v * FI_REAL_LANES, VR(set1)(0));
+            for (size_t c = 0; c < width; c++) target[c] = source[c];
         }
     }
 }
 
-/* OUT panel[k][c] = w[row + c][k], zero beyond the last row: a column panel of the transpose. */
+/* OUT panel[k][c] = w[row + c][k], zero beyond the last row in its vector: a column panel of the transpose. */
 FI_NOINLINE void FI_REAL(pack_rows)(real *FI_RESTRICT panel, const real *FI_RESTRICT w, size_t rows,
                                     size_t columns, size_t row) {
     const size_t height = rows - row < FI_COLUMNS ? rows - row : FI_COLUMNS;
     const real *source = w + row * columns;
-    for (size_t c = 0; c < FI_COLUMNS; c += FI_REAL_LANES) {
-        size_t k = 0;
-        if (c + FI_REAL_LANES <= height)
-            for (; k + 4 <= columns; k += 4)
-                VR(transpose_four)(panel + k * FI_COLUMNS + c, FI_COLUMNS, source + c * columns + k, columns);
-        for (; k < columns; k++)
-            for (size_t i = c; i < c + FI_REAL_LANES; i++)
-                panel[k * FI_COLUMNS + i] = i < height ? source[i * columns + k] : 0;
+    for (size_t c = 0; c < height; c += FI_REAL_LANES) {
+        const size_t end = height - c < FI_REAL_LANES ? height : c + FI_REAL_LANES;
+        size_t first = 0;
+        if (end - c == FI_REAL_LANES)
+            for (; first + 4 <= columns; first += 4)
+                VR(transpose_four)(panel + first * FI_COLUMNS + c, FI_COLUMNS, source + c * columns + first, columns);
+        else
+            for (size_t k = 0; k < columns; k++) VR(store)(panel + k * FI_COLUMNS + c, VR(set1)(0));
+        for (size_t i = c; i < end; i++)
+            for (size_t k = first; k < columns; k++) panel[k * FI_COLUMNS + i] = source[i * columns + k];
     }
 }
 

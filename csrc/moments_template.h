@@ -21,17 +21,17 @@ FI_INLINE void FI_REAL(row_moments_begin)(FI_REAL(row_moments) * m, real pivot) 
     m->pivot = (double)pivot;
 }
 
-/* Adds FI_COLUMNS elements of a row, from a column that is a multiple of FI_COLUMNS (of 8). */
-FI_INLINE void FI_REAL(row_moments_add)(FI_REAL(row_moments) * m, const vr x[FI_VECTORS]) {
+/* Adds `vectors` of a row, from a column that is a multiple of FI_COLUMNS (of 8). */
+FI_INLINE void FI_REAL(row_moments_add)(FI_REAL(row_moments) * m, const vr *x, size_t vectors) {
     vd sum[8 / FI_DOUBLE_LANES], squares[8 / FI_DOUBLE_LANES];
     const vd pivot = vd_set1(m->pivot);
     for (int l = 0; l < 8 / FI_DOUBLE_LANES; l++) {
         sum[l] = vd_load(m->sum + l * FI_DOUBLE_LANES);
         squares[l] = vd_load(m->squares + l * FI_DOUBLE_LANES);
     }
-    for (int v = 0; v < FI_VECTORS; v++) {
+    for (size_t v = 0; v < vectors; v++) {
         for (int part = 0; part < FI_PARTS; part++) {
-            const int l = (v * FI_PARTS + part) % (8 / FI_DOUBLE_LANES);
+            const size_t l = (v * FI_PARTS + (size_t)part) % (8 / FI_DOUBLE_LANES);
             const vd d = vd_sub(VR(to_double)(x[v], part), pivot);
             sum[l] = vd_add(sum[l], d);
             squares[l] = vd_fma(d, d, squares[l]);

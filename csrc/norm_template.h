@@ -10,21 +10,18 @@
  * Parameters: a real type; gemm_template.h, moments_template.h and record_template.h.
  */
 
-/* squares[c] += those of column c, `rows` rows of a tile. */
-static void FI_REAL(add_squares)(double *squares, const FI_REAL(tile) * tile, size_t rows) {
-    vd sums[FI_VECTORS][FI_PARTS];
-    for (int v = 0; v < FI_VECTORS; v++)
-        for (int part = 0; part < FI_PARTS; part++)
-            sums[v][part] = vd_load(squares + v * FI_REAL_LANES + part * FI_DOUBLE_LANES);
-    for (size_t m = 0; m < rows; m++)
-        for (int v = 0; v < FI_VECTORS; v++)
+/* squares[c] += those of column c, of `rows` rows and the first `vectors` of a tile. */
+static void FI_REAL(add_squares)(double *squares, const FI_REAL(tile) * tile, size_t rows, size_t vectors) {
+    for (size_t v = 0; v < vectors; v++, squares += FI_REAL_LANES) {
+        vd sums[FI_PARTS];
+        for (int part = 0; part < FI_PARTS; part++) sums[part] = vd_load(squares + part * FI_DOUBLE_LANES);
+        for (size_t m = 0; m < rows; m++)
             for (int part = 0; part < FI_PARTS; part++) {
                 const vd x = VR(to_double)(tile->v[m][v], part);
-                sums[v][part] = vd_fma(x, x, sums[v][part]);
+                sums[part] = vd_fma(x, x, sums[part]);
             }
-    for (int v = 0; v < FI_VECTORS; v++)
-        for (int part = 0; part < FI_PARTS; part++)
-            vd_store(squares + v * FI_REAL_LANES + part * FI_DOUBLE_LANES, sums[v][part]);
+        for (int part = 0; part < FI_PARTS; part++) vd_store(squares + part * FI_DOUBLE_LANES, sums[part]);
+    }
 }
 
 /* The largest |x| that is no NaN. */

@@ -39,9 +39,21 @@ static void FI_REAL(record_begin)(const FI_REAL(rows) * part, int slot) {
     e->non_finite = 0;
 }
 
-/* The tile of rows r .. in panel p, `columns` wide and with `rows` samples: x[i * FI_COLUMNS + c]. */
-static void FI_REAL(record_tile)(const FI_REAL(rows) * part, int slot, size_t r, size_t p, const real *x,
-                                 size_t rows, size_t columns) {
+/* The first `vectors` of a row whose panel has `columns` columns. What lies beyond them is filled with the pivot: it adds
+ * exact zeros, and is an element anyway. */
+FI_INLINE void FI_REAL(load_row)(vr *row, const real *x, real pivot, size_t columns, size_t vectors) {
+    real index[FI_REAL_LANES];
+    for (size_t v = 0; v < vectors; v++) row[v] = VR(load)(x + v * FI_REAL_LANES);
+    if (columns >= vectors * FI_REAL_LANES) return;
+    for (int l = 0; l < FI_REAL_LANES; l++) index[l] = (real)l;
+    const vrm within = VR(less)(VR(load)(index), VR(set1)((real)(columns - (vectors - 1) * FI_REAL_LANES)));
+    row[vectors - 1] = VR(select)(within, row[vectors - 1], VR(set1)(pivot));
+}
+
+/* The tile of rows r .. in panel p, `columns` wide and with `rows` samples: x[i * FI_COLUMNS + c]. `vectors` is a constant
+ * where this is inlined, as most panels are full. */
+FI_INLINE void FI_REAL(record_vectors)(const FI_REAL(rows) * part, int slot, size_t r, size_t p, const real *x,
+                                       size_t rows, size_t columns, size_t vectors) {
     FI_REAL(record) *record = FI_REAL(record_of)(part);
     FI_REAL(extremes) *e = &record->extremes[slot];
     vr low = VR(load)(e->low), high = VR(load)(e->high), zero = VR(set1)(0), check = zero;
@@ -49,15 +61,9 @@ static void FI_REAL(record_tile)(const FI_REAL(rows) * part, int slot, size_t r,
         FI_REAL(row_moments) *m = &record->rows[(r + i - part->begin) * 2 + (size_t)slot];
         if (p == 0) FI_REAL(row_moments_begin)(m, x[0]);
         vr row[FI_VECTORS];
-        if (FI_LIKELY(columns >= FI_COLUMNS)) {
-            for (int v = 0; v < FI_VECTORS; v++) row[v] = VR(load)(x + v * FI_REAL_LANES);
-        } else { /* more of the pivot adds exact zeros, and is an element anyway */
-            real filled[FI_COLUMNS];
-            for (size_t c = 0; c < FI_COLUMNS; c++) filled[c] = c < columns ? x[c] : (real)m->pivot;
-            for (int v = 0; v < FI_VECTORS; v++) row[v] = VR(load)(filled + v * FI_REAL_LANES);
-        }
-        FI_REAL(row_moments_add)(m, row);
-        for (int v = 0; v < FI_VECTORS; v++) {
+        FI_REAL(load_row)(row, x, (real)m->pivot, columns, vectors);
+        FI_REAL(row_moments_add)(m, row, vectors);
+        for (size_t v = 0; v < vectors; v++) {
             low = VR(min)(row[v], low); /* a NaN leaves the second */
             high = VR(max)(row[v], high);
             check = VR(fma)(row[v], zero, check); /* NaN where one is not finite */
@@ -70,6 +76,16 @@ static void FI_REAL(record_tile)(const FI_REAL(rows) * part, int slot, size_t r,
     for (size_t i = 0; i < rows; i++)
         for (size_t c = 0; c < columns && c < FI_COLUMNS; c++)
             e->non_finite += !(x[i * FI_COLUMNS + c] - x[i * FI_COLUMNS + c] == 0);
+}
+
+static void FI_REAL(record_tile)(const FI_REAL(rows) * part, int slot, size_t r, size_t p, const real *x,
+                                 size_t rows, size_t columns) {
+    if (FI_LIKELY(columns >= FI_COLUMNS))
+        FI_REAL(record_vectors)(part, slot, r, p, x, rows, FI_COLUMNS, FI_VECTORS);
+    else if (columns <= FI_REAL_LANES)
+        FI_REAL(record_vectors)(part, slot, r, p, x, rows, columns, 1);
+    else
+        FI_REAL(record_vectors)(part, slot, r, p, x, rows, columns, FI_REAL(vectors_for)(columns));
 }
 
 /* The rows of a layer are complete. */
@@ -101,13 +117,13 @@ static void FI_REAL(record_slopes)(const FI_REAL(rows) * part, size_t layer, siz
     real *largest = FI_REAL(record_of)(part)->slopes;
     uint64_t saturated = 0;
     if (r == part->begin) memset(largest, 0, FI_COLUMNS * sizeof(real));
-    for (size_t v = 0; v < FI_VECTORS; v++) {
+    for (size_t v = 0; v < FI_REAL(vectors_for)(columns); v++) {
         const size_t first = v * FI_REAL_LANES;
         vr alive = VR(load)(largest + first);
         for (size_t i = 0; i < rows; i++) {
             const vr slope = VR(abs)(VR(load)(slopes + i * FI_COLUMNS + first));
             alive = VR(max)(slope, alive); /* a NaN leaves the second */
-            if (threshold > 0 && first < columns)
+            if (threshold > 0)
                 saturated += (uint64_t)VR(count)(VR(less)(slope, limit), (int)(columns - first));
         }
         VR(store)(largest + first, alive);

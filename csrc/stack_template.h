@@ -118,7 +118,7 @@ static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
         FI_REAL(record_begin)(part, 1);
     }
     for (size_t p = 0; p * FI_COLUMNS < out; p++) {
-        const size_t columns = out - p * FI_COLUMNS;
+        const size_t columns = out - p * FI_COLUMNS, vectors = FI_REAL(vectors_for)(columns);
         size_t step;
         const real *right = FI_REAL(weight_columns)(part, layer, p * FI_COLUMNS, &step);
         real bias[FI_COLUMNS];
@@ -144,7 +144,7 @@ static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
             real *slopes = job->slopes[layer] ? (real *)job->slopes[layer] + base + at
                            : part->record     ? local
                                               : NULL;
-            FI_REAL(activate_tile)[activation](z, values + at, slopes, parameter);
+            FI_REAL(activate_tile)[activation](z, values + at, slopes, parameter, vectors);
             if (part->record) FI_REAL(record_slopes)(part, layer, r, p, slopes, live, columns);
             if (skip >= 0)
                 FI_REAL(add_branch)((const real *)job->activations[skip] + base + at, values + at, slopes,
@@ -167,14 +167,14 @@ static void FI_REAL(backward_tile)(const FI_REAL(rows) * part, const FI_REAL(til
                                    size_t p, size_t r) {
     fi_stack_job *job = part->job;
     const fi_stack_run *run = job->run;
-    const size_t at = (p * job->rows + r) * FI_COLUMNS, width = run->widths[layer + 1];
+    const size_t at = (p * job->rows + r) * FI_COLUMNS, columns = run->widths[layer + 1] - p * FI_COLUMNS;
     real *target = (real *)job->gradients[layer] + at;
     if (run->skips && run->skips[layer] >= 0) FI_REAL(tile_store)((real *)job->skipped + at, tile);
     const real *kept = job->slopes[layer] ? job->slopes[layer] : job->activations[layer + 1];
     const int activation = job->slopes[layer] ? FI_KEPT_ACTIVATION : run->activations[layer];
-    FI_REAL(derive_tile)[activation](tile, kept + at, target, (real)run->parameters[layer]);
-    if (part->record)
-        FI_REAL(record_tile)(part, 0, r, p, target, FI_REAL(samples)(part, r), width - p * FI_COLUMNS);
+    FI_REAL(derive_tile)[activation](tile, kept + at, target, (real)run->parameters[layer],
+                                     FI_REAL(vectors_for)(columns));
+    if (part->record) FI_REAL(record_tile)(part, 0, r, p, target, FI_REAL(samples)(part, r), columns);
 }
 
 /* From the loss: dy is in panels already, where gradients[depth - 1] will be. */
@@ -233,7 +233,8 @@ static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size
         const real *left = (const real *)job->activations[layer] + i / FI_COLUMNS * job->rows * FI_COLUMNS;
         FI_REAL(tile) tile;
         FI_REAL(tile_product_transposed)(&tile, left, i % FI_COLUMNS, right, run->batch, width);
-        if (squares) FI_REAL(add_squares)(squares, &tile, in - i < FI_ROWS ? in - i : FI_ROWS);
+        if (squares)
+            FI_REAL(add_squares)(squares, &tile, in - i < FI_ROWS ? in - i : FI_ROWS, FI_REAL(vectors_for)(width));
         if (!gradient) continue;
         for (size_t m = 0; m < FI_ROWS && i + m < in; m++) {
             real *target = gradient + (i + m) * out + column;
