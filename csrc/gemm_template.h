@@ -49,18 +49,18 @@ FI_INLINE void FI_REAL(tile_multiply)(FI_REAL(tile) * tile, const real *FI_RESTR
 }
 
 FI_INLINE void FI_REAL(tile_product_part)(FI_REAL(tile) * tile, const real *left, size_t rows,
-                                          size_t row, const real *right, size_t right_step, size_t count,
+                                          size_t row, const real *right, size_t count,
                                           const int tile_rows, const int vectors) {
     FI_REAL(tile) sum; /* a local: registers, where the pointer's target would be memory */
     for (int i = 0; i < tile_rows; i++)
         for (int v = 0; v < vectors; v++) sum.v[i][v] = VR(set1)(0);
     const real *a = left + row * FI_COLUMNS;
     for (; count > FI_COLUMNS; count -= FI_COLUMNS) {
-        FI_REAL(tile_multiply_part)(&sum, a, FI_COLUMNS, 1, right, right_step, FI_COLUMNS, tile_rows, vectors);
+        FI_REAL(tile_multiply_part)(&sum, a, FI_COLUMNS, 1, right, FI_COLUMNS, FI_COLUMNS, tile_rows, vectors);
         a += rows * FI_COLUMNS;
-        right += FI_COLUMNS * right_step;
+        right += FI_COLUMNS * FI_COLUMNS;
     }
-    FI_REAL(tile_multiply_part)(&sum, a, FI_COLUMNS, 1, right, right_step, count, tile_rows, vectors);
+    FI_REAL(tile_multiply_part)(&sum, a, FI_COLUMNS, 1, right, FI_COLUMNS, count, tile_rows, vectors);
     for (int i = 0; i < tile_rows; i++)
         for (int v = 0; v < vectors; v++) tile->v[i][v] = sum.v[i][v];
 }
@@ -69,7 +69,7 @@ FI_INLINE void FI_REAL(tile_product_part)(FI_REAL(tile) * tile, const real *left
  * left: ceil(count / FI_COLUMNS) panels of `rows` rows each. */
 FI_INLINE void FI_REAL(tile_product)(FI_REAL(tile) * tile, const real *left, size_t rows, size_t row,
                                      const real *right, size_t count) {
-    FI_REAL(tile_product_part)(tile, left, rows, row, right, FI_COLUMNS, count, FI_ROWS, FI_VECTORS);
+    FI_REAL(tile_product_part)(tile, left, rows, row, right, count, FI_ROWS, FI_VECTORS);
 }
 
 FI_INLINE void FI_REAL(tile_clear)(FI_REAL(tile) * tile) {
@@ -96,34 +96,35 @@ FI_INLINE void FI_REAL(tile_add)(FI_REAL(tile) * tile, const real *source) {
                 VR(add)(tile->v[i][v], VR(load)(source + i * FI_COLUMNS + v * FI_REAL_LANES));
 }
 
-/* tile_product for a right-hand side with rows `right_step` apart, of which `width` columns and `live` rows are wanted:
- * what is not is anything finite. */
+/* tile_product of which `width` columns and `live` rows are wanted: what is not is anything. */
 FI_INLINE void FI_REAL(tile_product_within)(FI_REAL(tile) * tile, const real *left, size_t rows, size_t row,
-                                         const real *right, size_t right_step, size_t count, size_t live,
-                                         size_t width) {
+                                            const real *right, size_t count, size_t live, size_t width) {
     if (FI_LIKELY(live > 1 && width > FI_REAL_LANES)) {
-        FI_REAL(tile_product_part)(tile, left, rows, row, right, right_step, count, FI_ROWS, FI_VECTORS);
+        FI_REAL(tile_product_part)(tile, left, rows, row, right, count, FI_ROWS, FI_VECTORS);
         return;
     }
     FI_REAL(tile_clear)(tile);
     if (live > 1)
-        FI_REAL(tile_product_part)(tile, left, rows, row, right, right_step, count, FI_ROWS, 1);
+        FI_REAL(tile_product_part)(tile, left, rows, row, right, count, FI_ROWS, 1);
     else if (width > FI_REAL_LANES)
-        FI_REAL(tile_product_part)(tile, left, rows, row, right, right_step, count, 1, FI_VECTORS);
+        FI_REAL(tile_product_part)(tile, left, rows, row, right, count, 1, FI_VECTORS);
     else
-        FI_REAL(tile_product_part)(tile, left, rows, row, right, right_step, count, 1, 1);
+        FI_REAL(tile_product_part)(tile, left, rows, row, right, count, 1, 1);
 }
 
 /* A tile of left^T x right, left's columns from `column` on (a multiple of FI_ROWS), summed over `count` rows:
- * left and right are single panels, and of the right one `width` columns are wanted. */
+ * left and right are single panels, and `height` columns of the left one and `width` of the right one are wanted. */
 FI_INLINE void FI_REAL(tile_product_transposed)(FI_REAL(tile) * tile, const real *left, size_t column,
-                                                const real *right, size_t count, size_t width) {
+                                                const real *right, size_t count, size_t height, size_t width) {
     FI_REAL(tile) sum;
     FI_REAL(tile_clear)(&sum);
-    if (FI_LIKELY(width > FI_REAL_LANES))
-        FI_REAL(tile_multiply)(&sum, left + column, 1, FI_COLUMNS, right, count);
+    left += column;
+    if (FI_LIKELY(height > 1 && width > FI_REAL_LANES))
+        FI_REAL(tile_multiply)(&sum, left, 1, FI_COLUMNS, right, count);
+    else if (height > 1)
+        FI_REAL(tile_multiply_part)(&sum, left, 1, FI_COLUMNS, right, FI_COLUMNS, count, FI_ROWS, 1);
     else
-        FI_REAL(tile_multiply_part)(&sum, left + column, 1, FI_COLUMNS, right, FI_COLUMNS, count, FI_ROWS, 1);
+        FI_REAL(tile_multiply_part)(&sum, left, 1, FI_COLUMNS, right, FI_COLUMNS, count, 1, FI_VECTORS);
     *tile = sum;
 }
 

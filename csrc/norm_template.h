@@ -76,8 +76,8 @@ static void FI_REAL(stack_gram)(fi_stack_job *job, unsigned worker, size_t layer
         real products[2][FI_ROWS * FI_COLUMNS];
         for (int i = 0; i < 2; i++) {
             FI_REAL(tile) tile;
-            FI_REAL(tile_product_within)(&tile, matrices[i], job->rows, r, panels[i], FI_COLUMNS, widths[i],
-                                         first + count - r, count);
+            FI_REAL(tile_product_within)(&tile, matrices[i], job->rows, r, panels[i], widths[i], first + count - r,
+                                         count);
             FI_REAL(tile_store)(products[i], &tile);
         }
         for (size_t m = 0; m < FI_ROWS && r + m < first + count; m++) {

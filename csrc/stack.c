@@ -289,7 +289,7 @@ static size_t prepare(launch *all, const fi_stack_run *run, fi_dtype dtype, unsi
     if ((double)all->workers > products / 2e6) all->workers = (unsigned)(products / 2e6) + 1;
     all->parts = all->workers;
     if (all->parts > job->groups) all->parts = job->groups ? (unsigned)job->groups : 1;
-    job->fused = run->weight_gradients && !run->cosines && all->parts == 1 && job->groups > 0;
+    job->fused = run->weight_gradients && !run->cosines && all->workers == 1 && job->groups > 0;
     if (job->fused) all->keep_gradients = 0;
 
     arena a = {workspace, 0};

@@ -36,7 +36,7 @@ typedef struct {
     size_t rows;    /* the batch rounded up to whole groups */
     size_t columns; /* of a panel */
     int record;     /* statistics are wanted */
-    int fused;      /* weight gradients go with the backward pass: one part has the whole batch */
+    int fused;      /* weight gradients go with the backward pass: there is one worker */
     /* Panel matrices of `rows` rows. activations[l], l = 0..depth, has widths[l] columns; slopes[l], of layer l, where
      * the value does not give the derivative, and NULL elsewhere; gradients[l], with respect to the
      * pre-activation of layer l, widths[l + 1] columns; gradients[depth] is for the input's gradient. Layers

@@ -7,7 +7,7 @@
  * Parameters: a real type; gemm_template.h, layer_template.h and record_template.h.
  */
 
-/* Batches this small read the weights where they are: packing would cost more than the product. */
+/* Batches this small read the weights where they are, in order: packing would cost more than the product. */
 #define FI_FEW_ROWS 16
 
 /* ---- row-major memory to panels and back ------------------------------------------------ */
@@ -56,24 +56,17 @@ static void FI_REAL(draw_columns)(real *panels, const fi_stack_run *run, size_t 
 }
 
 /* Columns column .. of layer's weights as rows of a panel; of weights that are not stored, in order from column 0 on. */
-static const real *FI_REAL(weight_columns)(const FI_REAL(rows) * part, size_t layer, size_t column,
-                                           size_t *step) {
+static const real *FI_REAL(weight_columns)(const FI_REAL(rows) * part, size_t layer, size_t column) {
     const fi_stack_run *run = part->job->run;
     const size_t in = run->widths[layer], out = run->widths[layer + 1];
     real *panel = part->job->panel[part->part];
-    *step = FI_COLUMNS;
     if (!run->weights) {
         real *drawn = part->job->drawn[part->part];
         const size_t within = column % FI_DRAWN;
         if (within == 0) FI_REAL(draw_columns)(drawn, run, layer, column);
         return drawn + within * in;
     }
-    const real *weights = run->weights[layer];
-    if (part->end - part->begin <= FI_FEW_ROWS && out - column >= FI_COLUMNS) {
-        *step = out;
-        return weights + column;
-    }
-    FI_REAL(pack_columns)(panel, weights, in, out, column);
+    FI_REAL(pack_columns)(panel, run->weights[layer], in, out, column);
     return panel;
 }
 
@@ -106,6 +99,32 @@ FI_INLINE void FI_REAL(fetch_weights)(const FI_REAL(rows) * part, size_t r, cons
 
 /* ---- forward ---------------------------------------------------------------------------- */
 
+/* The products of few samples, OUT sums of all whole panels: some rows of the weights after the others, as they lie. */
+static void FI_REAL(products_of_few)(const FI_REAL(rows) * part, size_t layer, real *sums) {
+    const fi_stack_job *job = part->job;
+    const size_t in = job->run->widths[layer], out = job->run->widths[layer + 1];
+    const real *weights = job->run->weights[layer], *left = job->activations[layer];
+    for (size_t k = 0; k < in; k += FI_COLUMNS, left += job->rows * FI_COLUMNS) {
+        const size_t count = in - k < FI_COLUMNS ? in - k : FI_COLUMNS;
+        for (size_t p = 0; (p + 1) * FI_COLUMNS <= out; p++) {
+            const real *right = weights + k * out + p * FI_COLUMNS;
+            for (size_t r = part->begin; r < part->end; r += FI_ROWS) {
+                real *sum = sums + (p * job->rows + r) * FI_COLUMNS;
+                FI_REAL(tile) tile;
+                if (k == 0) FI_REAL(tile_clear)(&tile);
+                else FI_REAL(tile_load)(&tile, sum);
+                if (FI_REAL(samples)(part, r) > 1)
+                    FI_REAL(tile_multiply_part)(&tile, left + r * FI_COLUMNS, FI_COLUMNS, 1, right, out, count,
+                                                FI_ROWS, FI_VECTORS);
+                else
+                    FI_REAL(tile_multiply_part)(&tile, left + r * FI_COLUMNS, FI_COLUMNS, 1, right, out, count, 1,
+                                                FI_VECTORS);
+                FI_REAL(tile_store)(sum, &tile);
+            }
+        }
+    }
+}
+
 static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
     fi_stack_job *job = part->job;
     const fi_stack_run *run = job->run;
@@ -117,10 +136,12 @@ static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
         FI_REAL(record_begin)(part, 0);
         FI_REAL(record_begin)(part, 1);
     }
+    const int few = run->weights && part->end - part->begin <= FI_FEW_ROWS;
+    if (few) FI_REAL(products_of_few)(part, layer, job->activations[layer + 1]);
     for (size_t p = 0; p * FI_COLUMNS < out; p++) {
         const size_t columns = out - p * FI_COLUMNS, vectors = FI_REAL(vectors_for)(columns);
-        size_t step;
-        const real *right = FI_REAL(weight_columns)(part, layer, p * FI_COLUMNS, &step);
+        const int multiplied = few && columns >= FI_COLUMNS;
+        const real *right = multiplied ? NULL : FI_REAL(weight_columns)(part, layer, p * FI_COLUMNS);
         real bias[FI_COLUMNS];
         for (size_t c = 0; c < FI_COLUMNS; c++)
             bias[c] = biases && c < columns ? biases[p * FI_COLUMNS + c] : 0;
@@ -128,14 +149,12 @@ static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
         real *values = (real *)job->activations[layer + 1] + base;
         for (size_t r = part->begin; r < part->end; r += FI_ROWS) {
             const size_t live = FI_REAL(samples)(part, r), at = r * FI_COLUMNS;
-            if (columns > FI_COLUMNS && run->weights)
+            if (columns > FI_COLUMNS && run->weights && !few)
                 FI_REAL(fetch_weights)(part, r, (const real *)run->weights[layer] + (p + 1) * FI_COLUMNS, in,
                                        FI_COLUMNS, out);
             FI_REAL(tile) tile;
-            if (step == FI_COLUMNS)
-                FI_REAL(tile_product_within)(&tile, left, job->rows, r, right, FI_COLUMNS, in, live, columns);
-            else
-                FI_REAL(tile_product_within)(&tile, left, job->rows, r, right, step, in, live, columns);
+            if (multiplied) FI_REAL(tile_load)(&tile, values + at);
+            else FI_REAL(tile_product_within)(&tile, left, job->rows, r, right, in, live, columns);
             real z[FI_ROWS * FI_COLUMNS], local[FI_ROWS * FI_COLUMNS];
             for (size_t i = 0; i < FI_ROWS; i++)
                 for (size_t v = 0; v < FI_VECTORS; v++)
@@ -209,8 +228,7 @@ static void FI_REAL(backward_layer)(const FI_REAL(rows) * part, size_t layer, re
                 FI_REAL(fetch_weights)(part, r, (const real *)job->run->weights[layer] + (p + 1) * FI_COLUMNS * out,
                                        rows, out, out);
             }
-            FI_REAL(tile_product_within)(&tile, left, job->rows, r, right, FI_COLUMNS, out,
-                                         FI_REAL(samples)(part, r), columns);
+            FI_REAL(tile_product_within)(&tile, left, job->rows, r, right, out, FI_REAL(samples)(part, r), columns);
             if (job->is_source[layer]) FI_REAL(tile_add)(&tile, (const real *)job->skipped + at);
             if (layer > 0) FI_REAL(backward_tile)(part, &tile, layer - 1, p, r);
             else FI_REAL(tile_store)(input + at, &tile);
@@ -232,11 +250,11 @@ static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size
     for (size_t i = 0; i < in; i += FI_ROWS) {
         const real *left = (const real *)job->activations[layer] + i / FI_COLUMNS * job->rows * FI_COLUMNS;
         FI_REAL(tile) tile;
-        FI_REAL(tile_product_transposed)(&tile, left, i % FI_COLUMNS, right, run->batch, width);
-        if (squares)
-            FI_REAL(add_squares)(squares, &tile, in - i < FI_ROWS ? in - i : FI_ROWS, FI_REAL(vectors_for)(width));
+        const size_t height = in - i < FI_ROWS ? in - i : FI_ROWS;
+        FI_REAL(tile_product_transposed)(&tile, left, i % FI_COLUMNS, right, run->batch, height, width);
+        if (squares) FI_REAL(add_squares)(squares, &tile, height, FI_REAL(vectors_for)(width));
         if (!gradient) continue;
-        for (size_t m = 0; m < FI_ROWS && i + m < in; m++) {
+        for (size_t m = 0; m < height; m++) {
             real *target = gradient + (i + m) * out + column;
             if (width == FI_COLUMNS) {
                 for (int v = 0; v < FI_VECTORS; v++)
