@@ -27,7 +27,7 @@ TABLE = [
     (20, 1024, 256, "relu", (1.05, 1.1), (1.05, 1.05), 0.80),
     (10, 2048, 256, "relu", (1.05, 1.1), (1.05, 1.05), 0.80),
 ]
-ODD = [(20, 63, 7), (20, 65, 64), (20, 100, 1), (5, 1000, 7)]
+ODD = [(5 if width == 1000 else 20, width, batch) for width in (63, 65, 100, 1000) for batch in (1, 7, 64)]
 
 
 def numpy_pass(stack: Stack, x: Any, dy: Any) -> list[Any]:
@@ -99,6 +99,9 @@ def section(depth: int, width: int, batch: int, phi: str, targets: Any = None) -
         Comparison("full", "NumPy", at_least=numpy[i]),
         Comparison("diagnosis", "full", at_most=0.72),
     ]
+    if THREADS > 1 and targets:
+        cases.append(Case("full on one thread", full, operations))
+        comparisons.append(Comparison("full", "full on one thread", at_least=1.8 if THREADS == 2 else None))
     if THREADS == 1 and share:
         comparisons.append(Comparison("full", "registers", at_least=share))
     if optional("torch") and targets:

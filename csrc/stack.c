@@ -13,11 +13,12 @@
 #include <string.h>
 
 #include "fpenv.h"
-#include "parallel.h"
 
 #define FI_LINE 64
 /* Layers whose gradients are kept where memory is short: so many, that the parts of the batch meet seldom. */
 #define FI_STEPS 16
+/* Tasks for each worker, at least where there are panels enough. */
+#define FI_TASKS 8
 
 #define FI_FROM_VALUE 0
 #define FI_FROM_INPUT 1
@@ -77,6 +78,7 @@ typedef struct {
     int keep_gradients;       /* of all layers of a round: something looks at the whole batch's */
     unsigned parts;           /* of the batch: each takes its rows through all layers */
     unsigned workers;         /* for the parts, and then for the tasks */
+    size_t chunk;             /* panels of a weight gradient that one task makes */
     size_t *first_panel;
     size_t *first_task; /* layer l's tasks are first_task[l] .. first_task[l + 1] - 1 */
     fi_counter next, done;
@@ -128,6 +130,7 @@ static void lay_out_tables(launch *all, arena *a) {
     job->gradients = take(a, (depth + 1) * sizeof(void *));
     job->squares = take(a, run->norms ? depth * sizeof(void *) : 0);
     job->is_source = take(a, depth + 1);
+    job->arrived = take(a, depth * sizeof(fi_counter));
     all->first_panel = take(a, (depth + 1) * sizeof(size_t));
     all->first_task = take(a, (depth + 1) * sizeof(size_t));
     all->starts = take(a, all->rounds * sizeof(size_t));
@@ -143,13 +146,14 @@ static void lay_out_tables(launch *all, arena *a) {
     if (!a->base) return;
     memset(all->checkpoints, 0, depth);
     memset(job->is_source, 0, depth + 1);
+    memset((void *)job->arrived, 0, depth * sizeof(fi_counter));
     cut_layers(all, all->starts, all->checkpoints);
     all->first_panel[0] = all->first_task[0] = 0;
     for (size_t l = 0; l < depth; l++) {
         const size_t width = run->widths[l + 1];
         size_t tasks = 0;
         if (by_gram(run, l)) tasks = panels(all, run->batch);
-        else if (run->weight_gradients || run->norms) tasks = panels(all, width);
+        else if (run->weight_gradients || run->norms) tasks = (panels(all, width) + all->chunk - 1) / all->chunk;
         all->first_panel[l + 1] = all->first_panel[l] + panels(all, width);
         all->first_task[l + 1] = all->first_task[l] + tasks + (run->cosines != NULL);
         if (run->skips && run->skips[l] >= 0) job->is_source[run->skips[l]] = 1;
@@ -291,6 +295,10 @@ static size_t prepare(launch *all, const fi_stack_run *run, fi_dtype dtype, unsi
     if (all->parts > job->groups) all->parts = job->groups ? (unsigned)job->groups : 1;
     job->fused = run->weight_gradients && !run->cosines && all->workers == 1 && job->groups > 0;
     if (job->fused) all->keep_gradients = 0;
+    /* Large tasks, as neighbouring pieces of a row disturb each other, but some for each worker. */
+    size_t all_panels = 0;
+    for (size_t l = 0; l < run->depth; l++) all_panels += panels(all, run->widths[l + 1]);
+    all->chunk = 1 + all_panels / (FI_TASKS * (size_t)all->workers);
 
     arena a = {workspace, 0};
     if (workspace) take(&a, (FI_LINE - (uintptr_t)workspace % FI_LINE) % FI_LINE);
@@ -354,6 +362,7 @@ static void run_task(launch *all, unsigned worker, size_t task) {
         else end = middle;
     }
     const size_t which = task - all->first_task[layer];
+    if (job->groups) fi_wait_until(&job->arrived[layer], all->parts);
     if (job->run->cosines && task + 1 == all->first_task[layer + 1]) {
         all->kernels->cosines(job, layer);
     } else if (by_gram(job->run, layer)) {
@@ -361,13 +370,14 @@ static void run_task(launch *all, unsigned worker, size_t task) {
         find_exponents(all, layer, exponents);
         all->kernels->gram(job, worker, layer, which, exponents);
     } else {
-        all->kernels->weight_gradient(job, layer, which);
+        const size_t end = all->first_panel[layer + 1] - all->first_panel[layer], first = which * all->chunk;
+        all->kernels->weight_gradient(job, layer, first, end - first < all->chunk ? end : first + all->chunk);
     }
 }
 
 /* One launch for everything: threads are dear beside a narrow stack. It is a list, of the parts of the batch and then the
- * tasks on its layers, and that for each round if there are tasks. Workers take what comes next, and wait
- * until what must be there first is done; it was begun before, by workers that run. */
+ * tasks on its layers, the last layer's first, and that for each round if there are tasks. Workers take what comes next,
+ * and wait until what must be there first is done; it was begun before, by workers that run. */
 static void work(void *context, unsigned worker, unsigned workers) {
     launch *all = context;
     (void)workers;
@@ -380,9 +390,12 @@ static void work(void *context, unsigned worker, unsigned workers) {
         const size_t end = begin + parts + (tasks ? all->first_task[to] - first_task : 0);
         for (; next < end; next = fi_ticket(&all->next)) {
             const int is_part = next < begin + parts;
-            fi_wait_until(&all->done, is_part ? begin : begin + parts);
-            if (is_part) run_part(all, (unsigned)(next - begin), round, last);
-            else run_task(all, worker, first_task + (next - begin - parts));
+            if (is_part) {
+                fi_wait_until(&all->done, begin); /* what the round before kept has been looked at */
+                run_part(all, (unsigned)(next - begin), round, last);
+            } else {
+                run_task(all, worker, first_task + (end - 1 - next));
+            }
             fi_ticket(&all->done);
         }
         begin = end;

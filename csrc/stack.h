@@ -8,9 +8,13 @@
 #include <string.h>
 
 #include "moments.h"
+#include "parallel.h"
 
 /* Rows are handed to workers, and their moments merged, in groups of this many. */
 #define FI_GROUP 8
+
+/* For batches this small reading and writing the weights costs more than the products: it is done in the order of memory. */
+#define FI_FEW_ROWS 16
 
 /* The quantities that have moments, in this order. */
 enum { FI_PRE_ACTIVATION, FI_VALUE, FI_GRADIENT, FI_QUANTITIES };
@@ -44,6 +48,7 @@ typedef struct {
     void **activations, **slopes, **gradients;
     void *skipped;            /* the gradient that goes around the residual block under way */
     double **squares;         /* [layer]: what its weight gradient's squared norm is the sum of, see norm_template.h */
+    fi_counter *arrived;      /* [layer]: how many parts of the batch have its gradients */
     unsigned char *is_source; /* [layer]: a residual block begins at activations[layer] */
     fi_partial_moments *moments; /* [layer][quantity][group] */
     size_t groups;
@@ -66,8 +71,8 @@ struct fi_stack_kernels {
     void (*forward)(fi_stack_job *job, unsigned part, size_t begin, size_t end, size_t first, size_t last,
                     int again);
     void (*backward)(fi_stack_job *job, unsigned part, size_t begin, size_t end, size_t first, size_t last);
-    /* Columns of panel p of a layer's weight gradient, and of its bias gradient; their squares, where wanted. */
-    void (*weight_gradient)(fi_stack_job *job, size_t layer, size_t p);
+    /* Panels first .. last-1 of a layer's weight gradient, and of its bias gradient; their squares, where wanted. */
+    void (*weight_gradient)(fi_stack_job *job, size_t layer, size_t first, size_t last);
     /* The squares by Gram matrices: of a block of `columns` samples, for numbers below 2^exponents[...] in size. */
     void (*gram)(fi_stack_job *job, unsigned worker, size_t layer, size_t block, const int exponents[2]);
     void (*cosines)(const fi_stack_job *job, size_t layer);

@@ -7,9 +7,6 @@
  * Parameters: a real type; gemm_template.h, layer_template.h and record_template.h.
  */
 
-/* Batches this small read the weights where they are, in order: packing would cost more than the product. */
-#define FI_FEW_ROWS 16
-
 /* ---- row-major memory to panels and back ------------------------------------------------ */
 
 static void FI_REAL(to_panels)(real *panels, const real *source, size_t rows, size_t width,
@@ -237,44 +234,58 @@ static void FI_REAL(backward_layer)(const FI_REAL(rows) * part, size_t layer, re
     if (layer > 0 && part->record) FI_REAL(record_end)(part, 0, layer - 1, FI_GRADIENT, in);
 }
 
-/* Columns of panel p of layer's weight gradient, and of its bias gradient, summed over the whole batch; and the weight
- * gradient's squares. What is not wanted is not stored. */
-static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size_t p) {
+/* Rows i .. of panel p of a layer's weight gradient, summed over the whole batch; what is not wanted is not stored. */
+FI_INLINE void FI_REAL(weight_gradient_tile)(const fi_stack_job *job, size_t layer, size_t p, size_t i) {
     const fi_stack_run *run = job->run;
     const size_t in = run->widths[layer], out = run->widths[layer + 1], column = p * FI_COLUMNS;
     const size_t width = out - column < FI_COLUMNS ? out - column : FI_COLUMNS;
+    const size_t height = in - i < FI_ROWS ? in - i : FI_ROWS;
+    const real *left = (const real *)job->activations[layer] + i / FI_COLUMNS * job->rows * FI_COLUMNS;
     const real *right = (const real *)job->gradients[layer] + p * job->rows * FI_COLUMNS;
-    real *gradient = run->weight_gradients ? run->weight_gradients[layer] : NULL;
-    double *squares = run->norms ? job->squares[layer] + column : NULL;
-    if (squares) memset(squares, 0, FI_COLUMNS * sizeof(double));
-    for (size_t i = 0; i < in; i += FI_ROWS) {
-        const real *left = (const real *)job->activations[layer] + i / FI_COLUMNS * job->rows * FI_COLUMNS;
-        FI_REAL(tile) tile;
-        const size_t height = in - i < FI_ROWS ? in - i : FI_ROWS;
-        FI_REAL(tile_product_transposed)(&tile, left, i % FI_COLUMNS, right, run->batch, height, width);
-        if (squares) FI_REAL(add_squares)(squares, &tile, height, FI_REAL(vectors_for)(width));
-        if (!gradient) continue;
-        for (size_t m = 0; m < height; m++) {
-            real *target = gradient + (i + m) * out + column;
-            if (width == FI_COLUMNS) {
-                for (int v = 0; v < FI_VECTORS; v++)
-                    VR(store)(target + v * FI_REAL_LANES, tile.v[m][v]);
-            } else {
-                real row[FI_COLUMNS];
-                for (int v = 0; v < FI_VECTORS; v++) VR(store)(row + v * FI_REAL_LANES, tile.v[m][v]);
-                memcpy(target, row, width * sizeof(real));
-            }
+    FI_REAL(tile) tile;
+    FI_REAL(tile_product_transposed)(&tile, left, i % FI_COLUMNS, right, run->batch, height, width);
+    if (run->norms)
+        FI_REAL(add_squares)(job->squares[layer] + column, &tile, height, FI_REAL(vectors_for)(width));
+    if (!run->weight_gradients) return;
+    real *target = (real *)run->weight_gradients[layer] + i * out + column;
+    for (size_t m = 0; m < height; m++, target += out) {
+        if (width == FI_COLUMNS) {
+            for (int v = 0; v < FI_VECTORS; v++) VR(store)(target + v * FI_REAL_LANES, tile.v[m][v]);
+        } else {
+            real row[FI_COLUMNS];
+            for (int v = 0; v < FI_VECTORS; v++) VR(store)(row + v * FI_REAL_LANES, tile.v[m][v]);
+            memcpy(target, row, width * sizeof(real));
         }
     }
-    if (!gradient) return;
+}
+
+static void FI_REAL(bias_gradient)(const fi_stack_job *job, size_t layer, size_t p) {
+    const fi_stack_run *run = job->run;
+    const size_t column = p * FI_COLUMNS, rest = run->widths[layer + 1] - column;
+    const real *gradients = (const real *)job->gradients[layer] + p * job->rows * FI_COLUMNS;
     real sums[FI_COLUMNS];
     vr sum[FI_VECTORS];
     for (int v = 0; v < FI_VECTORS; v++) sum[v] = VR(set1)(0);
     for (size_t r = 0; r < run->batch; r++)
         for (int v = 0; v < FI_VECTORS; v++)
-            sum[v] = VR(add)(sum[v], VR(load)(right + r * FI_COLUMNS + (size_t)v * FI_REAL_LANES));
+            sum[v] = VR(add)(sum[v], VR(load)(gradients + r * FI_COLUMNS + (size_t)v * FI_REAL_LANES));
     for (int v = 0; v < FI_VECTORS; v++) VR(store)(sums + v * FI_REAL_LANES, sum[v]);
-    memcpy((real *)run->bias_gradients[layer] + column, sums, width * sizeof(real));
+    memcpy((real *)run->bias_gradients[layer] + column, sums, (rest < FI_COLUMNS ? rest : FI_COLUMNS) * sizeof(real));
+}
+
+/* Panels first .. last-1 of a layer's weight and bias gradients. */
+static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size_t first, size_t last) {
+    const fi_stack_run *run = job->run;
+    const size_t in = run->widths[layer];
+    if (run->norms)
+        memset(job->squares[layer] + first * FI_COLUMNS, 0, (last - first) * FI_COLUMNS * sizeof(double));
+    if (run->batch <= FI_FEW_ROWS) /* what takes the time is to write the rows, so in the order of memory */
+        for (size_t i = 0; i < in; i += FI_ROWS)
+            for (size_t p = first; p < last; p++) FI_REAL(weight_gradient_tile)(job, layer, p, i);
+    else /* the panel is read again and again */
+        for (size_t p = first; p < last; p++)
+            for (size_t i = 0; i < in; i += FI_ROWS) FI_REAL(weight_gradient_tile)(job, layer, p, i);
+    for (size_t p = first; p < last && run->weight_gradients; p++) FI_REAL(bias_gradient)(job, layer, p);
 }
 
 /* ---- entries ---------------------------------------------------------------------------- */
@@ -317,8 +328,8 @@ static void FI_REAL(stack_backward)(fi_stack_job *job, unsigned worker, size_t b
     }
     for (size_t layer = last;; layer--) {
         if (job->fused) /* while the layer's gradient and its input are near */
-            for (size_t p = 0; p * FI_COLUMNS < run->widths[layer + 1]; p++)
-                FI_REAL(stack_weight_gradient)(job, layer, p);
+            FI_REAL(stack_weight_gradient)(job, layer, 0, job->first_panel[layer + 1] - job->first_panel[layer]);
+        else fi_ticket(&job->arrived[layer]);
         if (layer == first) break;
         FI_REAL(backward_layer)(&part, layer, NULL);
     }
@@ -340,4 +351,3 @@ static const fi_stack_kernels FI_REAL(stack_kernels) = {
     .activate = FI_REAL(stack_activate),
     .fma_loop = FI_REAL(fma_loop),
 };
-#undef FI_FEW_ROWS

@@ -100,6 +100,29 @@ def test_bits_depend_on_no_instruction_set_and_no_threads(dtype, activation, res
     assert [len(hashes) for hashes in seen.values()] == [1, 1]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", [0, 1, 7, 8, 9, 16, 17])
+def test_few_samples_are_computed_as_many_are(batch, dtype, each_isa):
+    """Their weights are read and their gradients written in another order, by more workers than there are parts."""
+    stack, key = network((310, 333, 250, 9, 70, 33), "tanh", dtype, name="few")
+    x, dy = batch_of(stack, key, 40)
+    many, few = stack.propagate(x, dy, gradients=True), []
+    for threads in (1, 2, 7):
+        with num_threads(threads):
+            few.append(stack.propagate(x[:batch], dy[:batch], gradients=True))
+    np.testing.assert_array_equal(few[0].output, many.output[:batch])
+    np.testing.assert_array_equal(few[0].input_gradient, many.input_gradient[:batch])
+    a, deltas = signals(stack, x[:batch], dy[:batch])
+    limit = 3e-5 if dtype == "float32" else 1e-13
+    for inputs, delta, found in zip(a, deltas, few[0].weight_gradients, strict=False):
+        np.testing.assert_allclose(found, inputs.T @ delta, rtol=0, atol=limit * max(1.0, np.abs(inputs.T @ delta).max()))
+    for found in few[1:]:
+        for one, other in zip(found.weight_gradients, few[0].weight_gradients, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert found.weight_gradient_norms.tobytes() == few[0].weight_gradient_norms.tobytes()
+        assert repr(found.layers) == repr(few[0].layers)
+
+
 def test_golden_hashes(each_isa):
     """The bits of a residual stack: of norms and cosines, diagnosed and in full, stored and virtual."""
     expected = {
