@@ -128,19 +128,21 @@ FI_INLINE void FI_REAL(tile_product_transposed)(FI_REAL(tile) * tile, const real
     *tile = sum;
 }
 
-/* OUT panel[k][c] = w[k][column + c], zero beyond the last column in its vector; w is (rows, columns) row-major. */
+/* OUT panel[k][c] = w[k][column + c], anything beyond the last column; w is (rows, columns) row-major. */
 FI_NOINLINE void FI_REAL(pack_columns)(real *FI_RESTRICT panel, const real *FI_RESTRICT w, size_t rows,
                                        size_t columns, size_t column) {
-    const size_t width = columns - column < FI_COLUMNS ? columns - column : FI_COLUMNS;
+    const size_t width = columns - column, vectors = FI_REAL(vectors_for)(width);
     for (size_t k = 0; k < rows; k++) {
         const real *source = w + k * columns + column;
         real *target = panel + k * FI_COLUMNS;
-        if (width == FI_COLUMNS) {
+        if (width >= FI_COLUMNS) {
             for (int v = 0; v < FI_VECTORS; v++)
                 VR(store)(target + v * FI_REAL_LANES, VR(load)(source + v * FI_REAL_LANES));
+        } else if ((rows - k) * columns - column >= vectors * FI_REAL_LANES) { /* goes on into the next rows */
+            for (size_t v = 0; v < vectors; v++)
+                VR(store)(target + v * FI_REAL_LANES, VR(load)(source + v * FI_REAL_LANES));
         } else {
-            for (size_t v = 0; v < FI_REAL(vectors_for)(width); v++) VR(store)(target + v * FI_REAL_LANES, VR(set1)(0));
-            for (size_t c = 0; c < width; c++) target[c] = source[c];
+            for (size_t c = 0; c < vectors * FI_REAL_LANES; c++) target[c] = c < width ? source[c] : 0;
         }
     }
 }
