@@ -29,6 +29,7 @@
 #define FI_LANES 8
 #define FI_HALVES 2
 #define FI_STREAMS 2
+#define FI_FEW_REGISTERS 1
 #define FI_ROWS_F64 1
 #define FI_UPPER_LOOKUP 1
 #define FI_TAIL_VECTORS 3
@@ -44,9 +45,11 @@ typedef __m256d vm;
 #if FI_MSVC
 #define vf_settle(a)
 #define vd_settle(a)
+#define vq_settle(a)
 #else
 #define vf_settle(a) __asm__("" : "+x"(a))
 #define vd_settle(a) __asm__("" : "+x"(a))
+#define vq_settle(a) __asm__("" : "+x"(a))
 #endif
 
 FI_INLINE vq vq_set1(uint64_t a) { return _mm256_set1_epi64x((long long)a); }
@@ -97,15 +100,24 @@ FI_INLINE vf vf_mantissa(vu bits) {
         _mm256_or_si256(_mm256_and_si256(bits, _mm256_set1_epi32(0x7FFFFF)),
                         _mm256_set1_epi32(0x3F800000)));
 }
+/* b where the sign bit is set. GCC 12 would compare with zero first, for what the instruction does itself. */
+FI_INLINE vf vf_choose(vf a, vf b, vu sign) {
+#if FI_MSVC
+    return _mm256_blendv_ps(a, b, _mm256_castsi256_ps(sign));
+#else
+    vf chosen;
+    __asm__("vblendvps %3, %2, %1, %0" : "=x"(chosen) : "x"(a), "x"(b), "x"(sign));
+    return chosen;
+#endif
+}
 /* Four permutes of eight and a tree of blends, by index bits 3 and 4. */
 FI_INLINE vf vf_lookup(const float table[32], vu i) {
-    const vf bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(i, 28));
-    const vf bit4 = _mm256_castsi256_ps(_mm256_slli_epi32(i, 27));
+    const vu bit3 = _mm256_slli_epi32(i, 28), bit4 = _mm256_slli_epi32(i, 27);
     const vf a = _mm256_permutevar8x32_ps(_mm256_load_ps(table), i);
     const vf b = _mm256_permutevar8x32_ps(_mm256_load_ps(table + 8), i);
     const vf c = _mm256_permutevar8x32_ps(_mm256_load_ps(table + 16), i);
     const vf d = _mm256_permutevar8x32_ps(_mm256_load_ps(table + 24), i);
-    return _mm256_blendv_ps(_mm256_blendv_ps(a, b, bit3), _mm256_blendv_ps(c, d, bit3), bit4);
+    return vf_choose(vf_choose(a, b, bit3), vf_choose(c, d, bit3), bit4);
 }
 FI_INLINE vu vu_sub(vu a, vu b) { return _mm256_sub_epi32(a, b); }
 FI_INLINE vu vu_or(vu a, vu b) { return _mm256_or_si256(a, b); }
@@ -115,7 +127,7 @@ FI_INLINE vf vf_lookup_upper(const float table[32], vu i) {
     const vu place = _mm256_srli_epi32(i, 22);
     const vf low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 12), place);
     const vf high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 20), place);
-    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(i, 6)));
+    return vf_choose(low, high, _mm256_slli_epi32(i, 6));
 }
 FI_INLINE vf vf_negated_unless(vf a, vu bits) {
     return _mm256_xor_ps(a, _mm256_andnot_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(-0.0f)));

@@ -29,6 +29,7 @@
 #define FI_LANES 16
 #define FI_HALVES 2
 #define FI_STREAMS 2
+#define FI_FEW_REGISTERS 0
 #define FI_ROWS_F64 2
 #define FI_UPPER_LOOKUP 0
 #define FI_TAIL_VECTORS 4

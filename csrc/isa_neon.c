@@ -22,6 +22,7 @@
 #define FI_LANES 4
 #define FI_HALVES 2
 #define FI_STREAMS 1
+#define FI_FEW_REGISTERS 0
 #define FI_ROWS_F64 1
 #define FI_UPPER_LOOKUP 0
 #define FI_TAIL_VECTORS 2

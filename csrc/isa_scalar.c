@@ -18,6 +18,7 @@
 #define FI_LANES 1
 #define FI_HALVES 1
 #define FI_STREAMS 1
+#define FI_FEW_REGISTERS 0
 #define FI_ROWS_F64 1
 #define FI_UPPER_LOOKUP 0
 #define FI_TAIL_VECTORS 1
