@@ -1,10 +1,11 @@
-"""Instructions an element of the fills, counted by Callgrind: a gate on speed that no busy machine can disturb.
+"""Instructions an element of the fills and a multiply-add of the stack, counted by Callgrind: a gate on speed that no busy
+machine can disturb.
 
     python bench/instructions.py            compare with bench/instructions.txt, exit status 1 above a ceiling
     python bench/instructions.py --write    new ceilings, two per cent above what is counted now
 
-Valgrind has no AVX-512, so the scalar and the AVX2 set are counted. The difference of two lengths leaves out
-what a call costs once. Needs gcc and valgrind.
+Valgrind has no AVX-512, so the scalar and the AVX2 set are counted. The difference of two lengths, or depths, leaves
+out what a call costs once. Needs gcc and valgrind.
 """
 
 from __future__ import annotations
@@ -18,12 +19,42 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CEILINGS = Path(__file__).with_suffix(".txt")
 SHORT, LONG = 1 << 13, 1 << 15
+SHALLOW, DEEP = 2, 6
 PROGRAM = r"""
 #include <stdlib.h>
 #include "fastinit.h"
-/* isa law dtype count, the codes of fastinit.h */
+enum { LAYERS = 6 };
+/* Equal layers with statistics, forward and back, of zeros: no instruction depends on the values. */
+static int propagate(fi_dtype dtype, int activation, int gradients, size_t depth, size_t width, size_t batch) {
+    static fi_layer_statistics statistics[LAYERS];
+    static double parameters[LAYERS], norms[LAYERS];
+    size_t widths[LAYERS + 1];
+    int activations[LAYERS];
+    void *weights[LAYERS], *biases[LAYERS], *dw[LAYERS], *db[LAYERS];
+    for (size_t l = 0; l <= depth; l++) widths[l] = width;
+    for (size_t l = 0; l < depth; l++) {
+        activations[l] = activation;
+        weights[l] = calloc(width * width, 8), biases[l] = calloc(width, 8);
+        dw[l] = calloc(width * width, 8), db[l] = calloc(width, 8);
+    }
+    void *x = calloc(batch * width, 8);
+    const fi_stack_run run = {
+        .depth = depth, .batch = batch, .widths = widths, .activations = activations, .parameters = parameters,
+        .weights = (const void *const *)weights, .biases = (const void *const *)biases, .backward = 1,
+        .phases = FI_FORWARD | FI_BACKWARD, .x = x, .dy = x, .y = calloc(batch * width, 8),
+        .dx = calloc(batch * width, 8), .weight_gradients = gradients ? dw : NULL,
+        .bias_gradients = gradients ? db : NULL, .statistics = statistics, .norms = gradients ? norms : NULL};
+    void *workspace = malloc(fi_stack_workspace(&run, dtype, 1));
+    if (!workspace) return 2;
+    fi_stack_propagate(&run, dtype, 1, workspace);
+    return 0;
+}
+/* isa law dtype count, or isa activation dtype depth width batch gradients; the codes of fastinit.h */
 int main(int argc, char **argv) {
     static double out[1 << 15];
+    if (argc == 8 && fi_isa_select(argv[1]) == FI_OK)
+        return propagate((fi_dtype)atoi(argv[3]), atoi(argv[2]), atoi(argv[7]), (size_t)atoi(argv[4]),
+                         (size_t)atoi(argv[5]), (size_t)atoi(argv[6]));
     const fi_law law = (fi_law)atoi(argv[2]);
     const fi_dist dist = {.law = law, .a = law == FI_UNIFORM ? -1 : 0, .b = 1, .c = -2, .d = 2};
     fi_plan plan;
@@ -39,6 +70,12 @@ KERNELS = [
     ("words", "float32"), ("uniform", "float32"), ("normal", "float32"), ("truncated_normal", "float32"),
     ("normal", "bfloat16"), ("normal", "float16"), ("normal", "float64"),
 ]  # fmt: skip
+ACTIVATIONS = {"tanh": 1, "relu": 3}
+# activation, dtype, width, batch; in full, or a diagnosis
+STACKS = [
+    ("tanh", "float32", 64, 64, True), ("tanh", "float32", 64, 64, False), ("tanh", "float32", 65, 64, True),
+    ("tanh", "float32", 100, 7, True), ("relu", "float32", 128, 64, True), ("tanh", "float64", 64, 64, True),
+]  # fmt: skip
 
 
 def build(folder: Path) -> Path:
@@ -52,10 +89,9 @@ def build(folder: Path) -> Path:
     return program
 
 
-def instructions(program: Path, isa: str, law: str, dtype: str, count: int) -> int:
+def instructions(program: Path, *arguments: object) -> int:
     done = subprocess.run(
-        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", str(program), isa,
-         str(LAWS[law]), str(DTYPES[dtype]), str(count)],
+        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", str(program), *map(str, arguments)],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     found = re.search(r"Collected : (\d+)", done.stderr)
@@ -70,11 +106,20 @@ def main() -> int:
         counted = {}
         for isa in ("scalar", "avx2"):
             for law, dtype in KERNELS:
-                long, short = (instructions(program, isa, law, dtype, n) for n in (LONG, SHORT))
+                long, short = (instructions(program, isa, LAWS[law], DTYPES[dtype], n) for n in (LONG, SHORT))
                 counted[f"{isa} {law} {dtype}"] = (long - short) / (LONG - SHORT)
+            for activation, dtype, width, batch, full in STACKS:
+                deep, shallow = (
+                    instructions(program, isa, ACTIVATIONS[activation], DTYPES[dtype], depth, width, batch, int(full))
+                    for depth in (DEEP, SHALLOW)
+                )
+                products = (3 if full else 2) * width * width * batch * (DEEP - SHALLOW)
+                what = "full" if full else "diagnosis"
+                counted[f"{isa} {what} {width}x{batch} {activation} {dtype}"] = (deep - shallow) / products
     if "--write" in sys.argv[1:]:
-        lines = [f"{name} {1.02 * count:.2f}" for name, count in counted.items()]
-        CEILINGS.write_text("# instructions an element, at most (gcc 12)\n" + "\n".join(lines) + "\n")
+        lines = [f"{name} {1.02 * count:.3f}" for name, count in counted.items()]
+        title = "# instructions an element of a fill, or a multiply-add of a stack, at most (gcc 12)"
+        CEILINGS.write_text("\n".join([title, *lines]) + "\n")
         return 0
     ceilings = {}
     for line in CEILINGS.read_text(encoding="ascii").splitlines():
@@ -88,7 +133,7 @@ def main() -> int:
     for name, count in counted.items():
         verdict = "" if count <= ceilings[name] else "   ABOVE"
         above += bool(verdict)
-        print(f"{name:40}{count:8.2f}  at most {ceilings[name]:8.2f}{verdict}")
+        print(f"{name:40}{count:8.3f}  at most {ceilings[name]:8.3f}{verdict}")
     return int(above > 0)
 
 
