@@ -24,6 +24,9 @@ from fastinit import _core
 sys.path.insert(0, str(Path(__file__).parent / "vectors"))
 import make_golden as golden
 
+# JAX warns of every fork once another test has imported it; the children here use nothing of it.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
 INFINITY = float("inf")
 ROWS = golden.read()
 SHORT = [row for row, _ in ROWS if row.count < 20_000]
