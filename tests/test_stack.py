@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The deep stack as an object: what its key names, what it copies, how it prints, and what it refuses."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -183,6 +184,30 @@ def test_lists_replaced_by_what_is_no_list_of_that_length(name):
         setattr(stack, name, other)
         with pytest.raises(TypeError, match=f"{name}: expected a list of arrays, one a layer, got {type(other).__name__}"):
             stack.forward(x)
+
+
+@pytest.mark.parametrize("change", ["values", "array", "list", "bias", "strided"])
+def test_parameters_changed_between_calls_are_the_ones_that_are_used(change):
+    """The engine holds the arrays of the last call open."""
+    stack, x = Stack((3, 2), "linear", key=Key(0)), np.arange(6.0).reshape(2, 3)
+    first = stack.forward(x)
+    other = np.arange(6, dtype=np.float32).reshape(3, 2)
+    bias = np.zeros(2, np.float32)
+    if change == "values":
+        stack.weights[0][...] = other
+    elif change == "array":
+        stack.weights[0] = other
+    elif change == "list":
+        stack.weights = [other]
+    elif change == "strided":
+        stack.weights[0] = np.repeat(other, 2, axis=1)[:, ::2]
+    else:
+        other, bias = stack.weights[0], np.ones(2, np.float32)
+        stack.biases[0] = bias
+    expected = x.astype(np.float32) @ other + bias
+    assert not np.array_equal(first, expected)
+    for one in (stack, copy.deepcopy(stack)):
+        np.testing.assert_allclose(one.forward(x), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["gradients", "norms"])

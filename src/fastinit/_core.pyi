@@ -33,15 +33,21 @@ def logarithm(x: float) -> float: ...
 def normal_tail(z: float) -> float: ...
 def normal_quantile_tail(p: float) -> float: ...
 @final
+class StackParameters:
+    def __init__(
+        self, dtype: int, widths: tuple[int, ...], activations: tuple[int, ...], parameters: tuple[float, ...],
+        skips: tuple[int, ...], alpha: float, offsets: tuple[int, ...], weights: list[Any] | None, biases: list[Any],
+        laws: list[Any] | None,
+    ) -> None: ...
+    def hold(self, weights: Any, biases: Any, laws: Any) -> bool: ...
+
+@final
 class StackRun:
     workspace: Any
     recorded: bool
     def __init__(
-        self, dtype: int, widths: tuple[int, ...], activations: tuple[int, ...], parameters: tuple[float, ...],
-        skips: tuple[int, ...], alpha: float, weights: list[Any] | None, biases: list[Any],
-        laws: list[Any] | None, batch: int, x: Any, dy: Any, y: Any, gradients: Any, offsets: tuple[int, ...],
-        statistics: Any, threads: int, backward: bool, phases: int, spare: list[Any],
-        norms: Any = ..., pairs: Any = ..., cosines: Any = ...,
+        self, parameters: StackParameters, batch: int, x: Any, dy: Any, y: Any, gradients: Any, statistics: Any,
+        threads: int, backward: bool, phases: int, spare: list[Any], norms: Any = ..., pairs: Any = ..., cosines: Any = ...,
     ) -> None: ...
     def run(self, phases: int) -> None: ...
 

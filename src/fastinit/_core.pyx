@@ -406,20 +406,8 @@ cdef class _Buffers:
         self.opened += 1
         return view
 
-    cdef void *parameter(self, array, int dtype, size_t rows, size_t columns) except? NULL:
-        """The memory of an array of shape (rows, columns), or (columns,) for rows = 0; NULL if it is no such array."""
-        cdef Py_buffer *view
-        try:
-            view = self.next(array, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
-        except (TypeError, ValueError, BufferError):
-            return NULL
-        if view.format[0] != (b"d" if dtype == 1 else b"f")[0] or view.format[1] != 0:
-            return NULL
-        if view.ndim != (2 if rows else 1) or <size_t>view.shape[view.ndim - 1] != columns:
-            return NULL
-        if rows and <size_t>view.shape[0] != rows:
-            return NULL
-        return view.buf
+
+include "_parameters.pxi"
 
 
 @cython.final
@@ -427,34 +415,47 @@ cdef class StackRun:
     """A pass through a stack, laid out: arrays held open, tables and workspace. Arrays are of one dtype and C-contiguous.
 
     `gradients` is one block of memory for all gradients: weights, biases and, unless the block ends there, input at the
-    byte `offsets`; `statistics` a float64 array of shape (depth, STATISTICS), `norms` of (depth,), `cosines` of
+    parameters' offsets; `statistics` a float64 array of shape (depth, STATISTICS), `norms` of (depth,), `cosines` of
     (depth, 2, len(pairs)), `pairs` an array of uintp, each < batch, of shape (len(pairs), 2). Each may be None. The workspace is
     taken from the list `spare` if one is there that is not far too large; it is an attribute, for the caller to put back.
-    `weights` may be None: `laws` then has (law, parameters, seed, stream) of each layer's. A bias may be None.
-    `skips` is () or, for each layer, the activation where its residual block begins, or -1.
-
-    Raises
-    ------
-    LookupError
-        If some weights or biases are not arrays of the dtype and the widths' shapes, with its index, in
-        biases + depth; before anything is written.
     """
+    cdef StackParameters parameters
     cdef _Buffers arrays, working
     cdef fi_stack_run all
     cdef fi_dtype dtype
     cdef unsigned threads
-    cdef void *tables
+    cdef void **tables
     cdef void *memory
     cdef const char *isa
     cdef readonly object workspace
     cdef readonly bint recorded  # a forward pass that was not gone back through
 
-    def __init__(self, int dtype, tuple widths, tuple activations, tuple parameters, tuple skips, double alpha,
-                 list weights, list biases, list laws, size_t batch, x, dy, y, gradients, tuple offsets, statistics,
-                 unsigned threads, bint backward, int phases, list spare, norms=None, pairs=None, cosines=None):
+    def __init__(self, StackParameters parameters, size_t batch, x, dy, y, gradients, statistics, unsigned threads,
+                 bint backward, int phases, list spare, norms=None, pairs=None, cosines=None):
         assert self.tables == NULL
-        stack_open(self, dtype, widths, activations, parameters, skips, alpha, weights, biases, laws, batch, x, dy, y,
-                   gradients, offsets, statistics, threads, backward, phases, spare, norms, pairs, cosines)
+        self.parameters = parameters
+        self.all = parameters.all
+        self.dtype = parameters.dtype
+        self.arrays = _Buffers(8)
+        self.threads = threads
+        cdef fi_stack_run *run = &self.all
+        cdef const size_t *sizes = run.widths
+        cdef size_t depth = run.depth, size = <size_t>ITEMSIZE[<int>self.dtype]
+        run.batch = batch
+        if gradients is not None:
+            stack_gradients(self, gradients)
+        run.x = self.arrays.open(x, batch * sizes[0] * size, False)
+        run.dy = self.arrays.open(dy, batch * sizes[depth] * size, False)
+        run.y = self.arrays.open(y, batch * sizes[depth] * size, True)
+        run.statistics = <fi_layer_statistics *>self.arrays.open(statistics, depth * sizeof(fi_layer_statistics), True)
+        run.norms = <double *>self.arrays.open(norms, depth * sizeof(double), True)
+        if pairs is not None:
+            run.pairs_count = <size_t>len(pairs)
+            run.pairs = <const size_t *>self.arrays.open(pairs, 2 * run.pairs_count * sizeof(size_t), False)
+            run.cosines = <double *>self.arrays.open(cosines, 2 * depth * run.pairs_count * sizeof(double), True)
+        run.backward = backward
+        run.phases = phases
+        stack_workspace(self, spare)
 
     def __dealloc__(self):
         PyMem_Free(self.tables)
@@ -491,87 +492,29 @@ cdef int stack_workspace(StackRun self, list spare) except -1:
     return 0
 
 
-cdef int stack_open(StackRun self, int dtype, tuple widths, tuple activations, tuple parameters, tuple skips, double alpha,
-                    list weights, list biases, list laws, size_t batch, x, dy, y, gradients, tuple offsets, statistics,
-                    unsigned threads, bint backward, int phases, list spare, norms, pairs, cosines) except -1:
-    cdef size_t depth = <size_t>len(activations), size = <size_t>ITEMSIZE[dtype], i
-    cdef _Buffers buffers = _Buffers(2 * depth + 9)
+cdef int stack_gradients(StackRun self, gradients) except -1:
+    """Where in the block the gradients go."""
     cdef fi_stack_run *run = &self.all
-    self.arrays = buffers
-    self.dtype = <fi_dtype>dtype
-    self.threads = threads
-    cdef char *block
-    cdef Py_buffer *view
-    cdef size_t words = (sizeof(size_t) + sizeof(double) + 2 * sizeof(int) + 4 * sizeof(void *)
-                         + (sizeof(fi_plan) if weights is None else 0))
-    self.tables = PyMem_Malloc((depth + 1) * words)
+    cdef const size_t *sizes = run.widths
+    cdef const size_t *offsets = self.parameters.offsets
+    cdef size_t depth = run.depth, size = <size_t>ITEMSIZE[<int>self.dtype], i
+    cdef Py_buffer *view = self.arrays.next(gradients, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+    cdef char *block = <char *>view.buf
+    self.tables = <void **>PyMem_Malloc((2 * depth + 1) * sizeof(void *))
     if self.tables == NULL:
         raise MemoryError
-    cdef void **pointers = <void **>self.tables
-    cdef size_t *sizes = <size_t *>(pointers + 4 * (depth + 1))
-    cdef double *slopes = <double *>(sizes + depth + 1)
-    cdef fi_plan *plans = <fi_plan *>(slopes + depth + 1)
-    cdef int *codes = <int *>(slopes + depth + 1)
-    if weights is None:
-        codes = <int *>(plans + depth + 1)
-    cdef int *blocks = codes + depth + 1
-    for i in range(depth + 1):
-        sizes[i] = widths[i]
     for i in range(depth):
-        codes[i] = activations[i]
-        slopes[i] = parameters[i]
-        if skips:
-            blocks[i] = skips[i]
-        if weights is None:
-            law, numbers, seed, stream = laws[i]
-            plan_open(&plans[i], law, dtype, numbers, seed, stream, 0)
-        else:
-            pointers[i] = buffers.parameter(weights[i], dtype, sizes[i], sizes[i + 1])
-            if pointers[i] == NULL:
-                raise LookupError(i)
-        pointers[depth + i] = NULL
-        if biases[i] is not None:
-            pointers[depth + i] = buffers.parameter(biases[i], dtype, 0, sizes[i + 1])
-            if pointers[depth + i] == NULL:
-                raise LookupError(depth + i)
-    run.depth = depth
-    run.batch = batch
-    run.widths = sizes
-    run.activations = codes
-    run.parameters = slopes
-    run.skips = blocks if skips else NULL
-    run.alpha = alpha
-    run.weights = <const void *const *>pointers if weights is not None else NULL
-    run.plans = plans
-    run.biases = <const void *const *>(pointers + depth)
-    if gradients is not None:
-        view = buffers.next(gradients, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
-        block = <char *>view.buf
-        for i in range(depth):
-            if (<size_t>offsets[i] + sizes[i] * sizes[i + 1] * size > <size_t>view.len
-                    or <size_t>offsets[depth + i] + sizes[i + 1] * size > <size_t>view.len):
-                raise ValueError("gradients: expected offsets inside the block")
-        for i in range(2 * depth):
-            pointers[2 * depth + i] = block + <size_t>offsets[i]
-        run.weight_gradients = <void *const *>(pointers + 2 * depth)
-        run.bias_gradients = <void *const *>(pointers + 3 * depth)
-        if view.len != offsets[2 * depth]:
-            run.dx = block + <size_t>offsets[2 * depth]
-            if <size_t>view.len != <size_t>offsets[2 * depth] + batch * sizes[0] * size:
-                raise ValueError("gradients: expected a block of the size of all gradients")
-    run.x = buffers.open(x, batch * sizes[0] * size, False)
-    run.dy = buffers.open(dy, batch * sizes[depth] * size, False)
-    run.y = buffers.open(y, batch * sizes[depth] * size, True)
-    run.statistics = <fi_layer_statistics *>buffers.open(
-        statistics, depth * sizeof(fi_layer_statistics), True)
-    run.norms = <double *>buffers.open(norms, depth * sizeof(double), True)
-    if pairs is not None:
-        run.pairs_count = <size_t>len(pairs)
-        run.pairs = <const size_t *>buffers.open(pairs, 2 * run.pairs_count * sizeof(size_t), False)
-        run.cosines = <double *>buffers.open(cosines, 2 * depth * run.pairs_count * sizeof(double), True)
-    run.backward = backward
-    run.phases = phases
-    stack_workspace(self, spare)
+        if (offsets[i] + sizes[i] * sizes[i + 1] * size > <size_t>view.len
+                or offsets[depth + i] + sizes[i + 1] * size > <size_t>view.len):
+            raise ValueError("gradients: expected offsets inside the block")
+    for i in range(2 * depth):
+        self.tables[i] = block + offsets[i]
+    run.weight_gradients = <void *const *>self.tables
+    run.bias_gradients = <void *const *>(self.tables + depth)
+    if <size_t>view.len != offsets[2 * depth]:
+        run.dx = block + offsets[2 * depth]
+        if <size_t>view.len != offsets[2 * depth] + run.batch * sizes[0] * size:
+            raise ValueError("gradients: expected a block of the size of all gradients")
     return 0
 
 

@@ -139,7 +139,7 @@ cdef class Batches:
 
 
 def order_by(draws, order):
-    """Write to `order` (int64) the numbers 0, 1, ... by their draws (float64, uniform in [0, 1)), the first of equal ones first."""
+    """Write to `order` (int64) the numbers 0, 1, ... by their draws (float64, in [0, 1)), the first of equal ones first."""
     cdef _Buffers buffers = _Buffers(2)
     cdef size_t n = <size_t>len(draws)
     cdef const double *source = <const double *>buffers.open(draws, n * sizeof(double), False)

@@ -74,10 +74,11 @@ class Recorder:
             raise TypeError(f"batch: expected an int >= 0, got {type(batch).__name__} {batch!r}") from None
         if isinstance(batch, bool) or rows < 0:
             raise ValueError(f"batch: expected an int >= 0, got {batch!r}")
-        for what, arrays in (("weights", stack.weights), ("biases", stack.biases)):
-            for i, (array, kept) in enumerate(zip(arrays, stack._checked(what, arrays, nan=True), strict=True)):
-                if array is not kept:
-                    raise ValueError(f"stack.{what}[{i}]: expected an aligned C-contiguous array of {stack.dtype}")
+        if stack._held() is not stack._layout:  # some are copied
+            for what, arrays in (("weights", stack.weights), ("biases", stack.biases)):
+                for i, (array, kept) in enumerate(zip(arrays, stack._checked(what, arrays, nan=True), strict=True)):
+                    if array is not kept:
+                        raise ValueError(f"stack.{what}[{i}]: expected an aligned C-contiguous array of {stack.dtype}")
         self._stack = stack
         self.x = new_array((rows, stack.widths[0]), stack.dtype)
         self.output = new_array((rows, stack.widths[-1]), stack.dtype)

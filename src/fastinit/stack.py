@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .activations import parse
+from .blocks import offsets_in_block, views_of_block
 from .dtypes import new_array, resolve
 from .initializers import Zeros, get
 from .keys import Key
@@ -124,10 +125,12 @@ class Stack:
         self._slopes = (inner[1],) * (depth - 1) + (last[1],) * (depth > 0)
         self._real = np.dtype(self.dtype)
         pairs = list(zip(self.widths, self.widths[1:], strict=False))
-        self._offsets = _offsets(self.widths, self._real.itemsize)
+        self._offsets = offsets_in_block(self.widths, self._real.itemsize)
+        self._views = views_of_block(self.widths, self._offsets, self._real.itemsize)
         # Workspaces of finished calls, and the last block of gradients: fresh memory costs as much as a pass.
         self._spare: list[Any] = []
         self._blocks: list[Any] = []
+        self._layout: _core.StackParameters | None = None
         self._skips = () if residual is None else _blocks(self.widths, residual)
         self._alpha = _real_number("alpha", alpha)
         check_bool("virtual", virtual)
@@ -169,7 +172,7 @@ class Stack:
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_spare": [], "_blocks": []}
+        return {**self.__dict__, "_spare": [], "_blocks": [], "_layout": None}
 
     def __repr__(self) -> str:
         names = sorted(set(self.activations[:-1])) or list(self.activations)
@@ -327,14 +330,12 @@ class Stack:
         return last[0]
 
     def _gradients(self, block: NDArray[Any], batch: int) -> Gradients:
-        depth, offsets, widths, real = self.depth, self._offsets, self.widths, self._real
+        arrays: list[NDArray[Any]] = []
+        for start, shape, strides in self._views:
+            arrays.extend(np.ndarray(shape, self._real, block, start, strides))
+        depth = self.depth
         return Gradients(
-            [
-                np.ndarray((widths[i], widths[i + 1]), real, block, offsets[i])
-                for i in range(depth)
-            ],
-            [np.ndarray((widths[i + 1],), real, block, offsets[depth + i]) for i in range(depth)],
-            np.ndarray((batch, widths[0]), real, block, offsets[-1]),
+            arrays[:depth], arrays[depth:], np.ndarray((batch, self.widths[0]), self._real, block, self._offsets[-1])
         )
 
     def _input(self, what: str, array: Any, width: int, rows: int | None = None) -> NDArray[Any]:
@@ -390,37 +391,37 @@ class Stack:
             raise ValueError(
                 f"x: expected at most 2**44 numbers in all layers, got a batch of {x.shape[0]} in {self._units} units"
             )
+        return _core.StackRun(
+            self._held(), x.shape[0], x, dy, y, gradients, statistics, threads or get_num_threads(), backward, phases, spare,
+            *beside,
+        )  # fmt: skip
+
+    def _held(self) -> _core.StackParameters:
+        """The parameters, open for the engine: those of the last call, or what the user has put there since."""
         weights, biases, laws = self.weights, self.biases, None
         if isinstance(self.weights, DrawnWeights):
             weights, laws = None, self.weights.laws
-        listed = all(type(a) is list and len(a) == self.depth for a in (biases, weights if laws is None else biases))
-        while True:
-            try:
-                if not listed:
-                    raise LookupError
-                return _core.StackRun(
-                    _core.DTYPES.index(self.dtype), self.widths, self._codes, self._slopes, self._skips, self._alpha,
-                    weights, biases, laws,
-                    x.shape[0], x, dy, y, gradients, self._offsets, statistics,
-                    threads or get_num_threads(), backward, phases, spare, *beside,
-                )  # fmt: skip
-            except LookupError:
-                # The parameters are the user's to change, and something else is there now: it is taken
-                # if it can be. A NaN that got into them shows in the statistics.
-                if laws is None:
-                    weights = self._checked("weights", self.weights, nan=True)
-                biases, listed = self._checked("biases", self.biases, nan=True), True
+        held = self._layout
+        if held is not None and held.hold(weights, biases, laws):
+            return held
+        fixed = (
+            _core.DTYPES.index(self.dtype), self.widths, self._codes, self._slopes, self._skips, self._alpha, self._offsets,
+        )  # fmt: skip
+        if all(type(a) is list and len(a) == self.depth for a in (biases, weights if laws is None else biases)):
+            with contextlib.suppress(LookupError):
+                held = self._layout = _core.StackParameters(*fixed, weights, biases, laws)
+                return held
+        # What the engine does not read is taken if it can be. A NaN that got into it shows in the statistics.
+        if laws is None:
+            weights = self._checked("weights", self.weights, nan=True)
+        return _core.StackParameters(*fixed, weights, self._checked("biases", self.biases, nan=True), laws)
 
-    def _checked(
-        self, what: str, arrays: Sequence[Any], *, nan: bool = False
-    ) -> list[Any]:
+    def _checked(self, what: str, arrays: Sequence[Any], *, nan: bool = False) -> list[Any]:
         """Parameters of the shapes that the widths want."""
         if not isinstance(arrays, (list, tuple)):
             raise TypeError(f"{what}: expected a list of arrays, one a layer, got {type(arrays).__name__}")
         if len(arrays) != self.depth:
-            raise ValueError(
-                f"{what}: expected {self.depth} arrays, one a layer, got {len(arrays)}"
-            )
+            raise ValueError(f"{what}: expected {self.depth} arrays, one a layer, got {len(arrays)}")
         virtual = what == "biases" and isinstance(self.weights, DrawnWeights)
         shapes = [pair if what == "weights" else pair[1:] for pair in itertools.pairwise(self.widths)]
         return [
@@ -498,12 +499,6 @@ _UNSHARED = _references([new_array((1,), "float32")])
 # A free-threaded Python counts the references of an object's own thread apart from all others', and the two are not read
 # at one moment: there no count says that nobody holds an array, and every call has a block of its own.
 _COUNTED = not _core.FREE_THREADED
-
-
-def _offsets(widths: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """Bytes at which the gradients of weights, biases and input begin in one block, each at a cache line."""
-    sizes = [n * m for n, m in itertools.pairwise(widths)] + list(widths[1:])
-    return tuple(itertools.accumulate((-(-n * itemsize // 64) * 64 for n in sizes), initial=0))
 
 
 def _blocks(widths: tuple[int, ...], layers: Any) -> tuple[int, ...]:
@@ -587,9 +582,7 @@ def _real(what: str, array: NDArray[Any], dtype: str, *, nan: bool = False) -> N
     return array
 
 
-def _check_array(
-    what: str, array: Any, shape: tuple[int, ...], dtype: str, *, nan: bool = False
-) -> NDArray[Any]:
+def _check_array(what: str, array: Any, shape: tuple[int, ...], dtype: str, *, nan: bool = False) -> NDArray[Any]:
     """A parameter of the shape that the widths want."""
     found = np.asarray(array)
     if found.shape != shape:
