@@ -41,6 +41,7 @@ _ITEMSIZE = {name: kind.itemsize for name, kind in _HELD.items()}
 _FORMATS = {"float16": "e", "float32": "f", "float64": "d", "complex64": "Zf", "complex128": "Zd"}
 _NATIVE = "<" if sys.byteorder == "little" else ">"  # what ctypes puts before every format
 _LINE = 64  # bytes of a cache line, and of the widest vector: what JAX wants to take an array as it is
+_HUGE_PAGE = 1 << 21  # bytes; NumPy asks for such pages, and one that is not whole in an array comes as 512 small ones
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -129,11 +130,12 @@ def check_shape(shape: Any) -> tuple[int, ...]:
 
 
 def new_array(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """An uninitialised array that starts at a multiple of 64 bytes."""
+    """An uninitialised array that starts at a multiple of 64 bytes; a large one at a huge page, and what is before it is not touched."""
     kind = numpy_dtype(dtype)
     size = math.prod(shape) * kind.itemsize
-    memory = np.empty(size + _LINE, dtype=np.uint8)
-    start = -memory.ctypes.data % _LINE
+    step = _LINE if size < 16 * _HUGE_PAGE else _HUGE_PAGE
+    memory = np.empty(size + step, dtype=np.uint8)
+    start = -memory.ctypes.data % step
     return memory[start : start + size].view(kind).reshape(shape)
 
 
