@@ -1,6 +1,6 @@
 """``python -m bench.readme [--rounds N]``: measure everything, each part in its own process, and write the README's table anew.
 
-Some eight minutes; nothing else should run meanwhile.
+Some ten minutes; nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PARTS = [
     ("The same on two threads", "stack", 2),
     ("Weights that are never stored against stored ones, one thread", "virtual", 1),
     ("Ten epochs of training on the digits, one thread", "training", 1),
-    ("Haar orthogonal matrices, two threads", "orthogonal", 0),
+    ("Haar orthogonal and unitary matrices, two threads", "orthogonal", 0),
     ("Dialects", "dialects", 0),
 ]
 HEAD = "| | against | target | measured | met |\n|---|---|---|---|---|"

@@ -130,7 +130,7 @@ def check_shape(shape: Any) -> tuple[int, ...]:
 
 
 def new_array(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """An uninitialised array that starts at a multiple of 64 bytes; a large one at a huge page, and what is before it is not touched."""
+    """An uninitialised array that starts at a multiple of 64 bytes; a large one at a huge page (before it nothing is touched)."""
     kind = numpy_dtype(dtype)
     size = math.prod(shape) * kind.itemsize
     step = _LINE if size < 16 * _HUGE_PAGE else _HUGE_PAGE
