@@ -159,6 +159,12 @@ def test_sizes_beyond_any_memory_are_refused_before_they_are_computed():
         stack.forward(np.ones((128, 1)))
 
 
+def test_an_alpha_without_blocks_is_refused():
+    Stack((3, 3), "tanh", alpha=1)
+    with pytest.raises(ValueError, match=r"alpha: expected residual=.* got alpha=.* alone"):
+        Stack((3, 3), "tanh", alpha=0.5)
+
+
 def test_parameters_replaced_by_what_does_not_fit_are_refused():
     stack = Stack((3, 2), "tanh", key=Key(0))
     stack.weights[0] = np.ones((4, 2), np.float32)

@@ -264,3 +264,12 @@ def test_half_of_each_sides_slope_counts_at_no_variance():
     assert theory.chi_1("leaky_relu(0.5)", 0, 2) == pytest.approx(1.25, abs=CLOSED)
     # P(u > 0, v > 0) = 1/4 + asin(c) / 2 pi
     assert theory.correlation_slope("relu", 0.5, 0, 2) == pytest.approx(2 / 3, abs=1e-10)
+
+
+@pytest.mark.parametrize("q", [0.1, 10.0, 1000.0])
+def test_means_of_a_sine_are_its_closed_forms_or_refused(q):
+    """E sin^2 = (1 - e^-2q) / 2 and E cos^2 = (1 + e^-2q) / 2."""
+    assert theory.variance_map("sin", q, 2.0) == pytest.approx(-math.expm1(-2 * q), rel=1e-11)
+    assert theory.chi_1("sin", q, 2.0) == pytest.approx(1 + math.exp(-2 * q), rel=1e-11)
+    with pytest.raises(ValueError, match=r"q: expected at most 1000 for sin.* got 1000\.5"):
+        theory.variance_map("sin", 1000.5, 2.0)

@@ -133,6 +133,8 @@ class Stack:
         self._layout: _core.StackParameters | None = None
         self._skips = () if residual is None else _blocks(self.widths, residual)
         self._alpha = _real_number("alpha", alpha)
+        if residual is None and self._alpha != 1:
+            raise ValueError(f"alpha: expected residual=, whose blocks it is for, with it, got alpha={alpha!r} alone")
         check_bool("virtual", virtual)
         self.weights: Any = (
             DrawnWeights(get(weights), self.key, pairs, self.dtype)
