@@ -430,9 +430,8 @@ cdef class StackRun:
     cdef readonly object workspace
     cdef readonly bint recorded  # a forward pass that was not gone back through
 
-    def __init__(self, StackParameters parameters, size_t batch, x, dy, y, gradients, statistics, unsigned threads,
-                 bint backward, int phases, list spare, norms=None, pairs=None, cosines=None):
-        assert self.tables == NULL
+    def __cinit__(self, StackParameters parameters not None, size_t batch, x, dy, y, gradients, statistics, unsigned threads,
+                  bint backward, int phases, list spare, norms=None, pairs=None, cosines=None):
         self.parameters = parameters
         self.all = parameters.all
         self.dtype = parameters.dtype

@@ -21,9 +21,8 @@ cdef class StackParameters:
     cdef size_t *offsets
     cdef list weights, biases, laws
 
-    def __init__(self, int dtype, tuple widths, tuple activations, tuple parameters, tuple skips, double alpha, tuple offsets,
-                 list weights, list biases, list laws):
-        assert self.tables == NULL
+    def __cinit__(self, int dtype, tuple widths, tuple activations, tuple parameters, tuple skips, double alpha, tuple offsets,
+                  list weights, list biases, list laws):
         cdef size_t depth = <size_t>len(activations), i
         cdef size_t words = (2 * sizeof(void *) + 3 * sizeof(size_t) + sizeof(double) + 2 * sizeof(int)
                              + (sizeof(fi_plan) if weights is None else 0))

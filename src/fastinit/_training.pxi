@@ -46,8 +46,8 @@ cdef class CrossEntropy:
     cdef void *scratch
     cdef _Buffers arrays
 
-    def __init__(self, int dtype, size_t batch, size_t classes, outputs, labels, shares, gradient):
-        assert self.scratch == NULL and (labels is None) != (shares is None)
+    def __cinit__(self, int dtype, size_t batch, size_t classes, outputs, labels, shares, gradient):
+        assert (labels is None) != (shares is None)
         self.arrays = _Buffers(4)
         self.dtype = <fi_dtype>dtype
         self.bytes = batch * classes * <size_t>ITEMSIZE[dtype]
@@ -86,7 +86,7 @@ cdef class SquaredError:
     cdef void *gradient
     cdef _Buffers arrays
 
-    def __init__(self, int dtype, size_t count, outputs, targets, gradient):
+    def __cinit__(self, int dtype, size_t count, outputs, targets, gradient):
         cdef size_t bytes = count * <size_t>ITEMSIZE[dtype]
         self.arrays = _Buffers(3)
         self.dtype = <fi_dtype>dtype
@@ -116,7 +116,7 @@ cdef class Batches:
     cdef size_t pairs, batch
     cdef Py_buffer *order
 
-    def __init__(self, list outs, list sources, rows):
+    def __cinit__(self, list outs, list sources, rows):
         cdef Py_buffer *out
         cdef Py_buffer *source
         self.pairs = <size_t>len(outs)
@@ -164,9 +164,9 @@ cdef class Descent:
     cdef size_t count
     cdef _Buffers arrays
 
-    def __init__(self, int optimizer, list parameters, double rate, double beta_1=0, double beta_2=0, double epsilon=0):
+    def __cinit__(self, int optimizer, list parameters, double rate, double beta_1=0, double beta_2=0, double epsilon=0):
         from numpy import zeros
-        assert self.parameters == NULL and 0 <= optimizer < FI_OPTIMIZERS
+        assert 0 <= optimizer < FI_OPTIMIZERS
         cdef size_t i, states = fi_optimizer_states(optimizer)
         cdef Py_buffer *view
         self.count = <size_t>len(parameters)
@@ -218,14 +218,17 @@ cdef class Descent:
 
 @cython.final
 cdef class Held:
-    """C-contiguous arrays, held open."""
+    """Gradients, C-contiguous arrays, held open."""
 
     cdef _Buffers arrays
 
-    def __init__(self, list arrays):
+    def __cinit__(self, list arrays):
         self.arrays = _Buffers(<size_t>len(arrays))
-        for array in arrays:
-            self.arrays.next(array, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        for i, array in enumerate(arrays):
+            try:
+                self.arrays.next(array, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+            except (TypeError, ValueError, BufferError) as error:
+                raise TypeError(f"gradients[{i}]: expected a C-contiguous array, got a {type(array).__name__}: {error}") from None
 
 
 cdef int real_dtype(Py_buffer *view, str what, size_t index) except -1:
