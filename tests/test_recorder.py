@@ -68,7 +68,7 @@ def test_another_instruction_set_between_passes(each_isa):
     [
         (lambda: Recorder(None, 3), TypeError, "stack: expected a fastinit.Stack, got NoneType"),
         (lambda: Recorder(network(), -1), ValueError, "batch: expected an int >= 0, got -1"),
-        (lambda: Recorder(network(), True), ValueError, "batch: expected an int >= 0, got True"),
+        (lambda: Recorder(network(), True), TypeError, "batch: expected an int >= 0, got bool True"),
         (lambda: Recorder(network(), 1.5), TypeError, "batch: expected an int >= 0, got float 1.5"),
         (lambda: Recorder(network(virtual=True), 3), ValueError, "expected stored weights, got a virtual stack"),
         (lambda: Recorder(network(), 3).forward(np.ones((3, 5))), ValueError, r"x: expected shape \(3, 6\)"),

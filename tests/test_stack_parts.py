@@ -97,7 +97,7 @@ def test_virtual_stacks_of_every_depth():
     ("options", "error", "message"),
     [
         ({"residual": 0}, ValueError, "residual: expected an int >= 1, got 0"),
-        ({"residual": 1.5}, TypeError, "residual: expected an int >= 1, got 1.5"),
+        ({"residual": 1.5}, TypeError, "residual: expected an int >= 1, got float 1.5"),
         ({"residual": 1}, ValueError, "residual: expected 1 layers whose input and output"),
         ({"alpha": "1"}, TypeError, "alpha: expected a real number, got str '1'"),
         ({"alpha": np.inf}, ValueError, "alpha: expected a finite number, got inf"),

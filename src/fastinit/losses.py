@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .checks import no_nan, real_array
 
 __all__ = ["Loss", "mean_squared_error", "softmax_cross_entropy"]
 
@@ -76,32 +77,27 @@ def mean_squared_error(outputs: Array, targets: Any) -> tuple[float, Array]:
 
 
 def _outputs(outputs: Any) -> Array:
-    found = np.asarray(outputs)
+    found = real_array("outputs", outputs)
     if found.ndim != 2:
         raise ValueError(f"outputs: expected shape (batch, n), got {found.shape}")
-    if found.dtype.kind not in "fiub":
-        raise TypeError(f"outputs: expected real numbers, got dtype {found.dtype}")
     return found if found.dtype.kind == "f" else found.astype(np.float64)
 
 
-def _real_targets(targets: Array) -> Array:
-    if targets.dtype.kind not in "fiub":
-        raise TypeError(f"targets: expected real numbers, got dtype {targets.dtype}")
-    found = np.require(targets, np.float64, ("C", "A"))
-    if np.isnan(found).any():
-        raise ValueError(f"targets: expected no NaN, got {int(np.isnan(found).sum())}")
+def _real_targets(targets: Any) -> Array:
+    found = np.require(real_array("targets", targets), np.float64, ("C", "A"))
+    no_nan("targets", found)
     return found
 
 
 def _like_outputs(targets: Any, shape: tuple[int, ...]) -> Array:
-    found = _real_targets(np.asarray(targets))
+    found = _real_targets(targets)
     if found.shape != shape:
         raise ValueError(f"targets: expected shape {shape}, got {found.shape}")
     return found
 
 
 def _class_targets(targets: Any, shape: tuple[int, ...]) -> Array:
-    found = np.asarray(targets)
+    found = real_array("targets", targets)
     if found.ndim == 1 and len(found) == shape[0]:
         if found.dtype.kind not in "iu":
             raise TypeError(f"targets: expected class numbers of an int dtype, got {found.dtype}")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .checks import real_number
 
 __all__ = ["SGD", "Adam", "Momentum", "Optimizer"]
 
@@ -21,15 +22,9 @@ Array = NDArray[Any]
 
 
 def _rate(name: str, value: Any, *, low: float = 0.0, high: float = math.inf, closed: bool = False) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name}: expected a real number, got {type(value).__name__} {value!r}")
-    left = "[" if closed else "("
-    try:
-        number = float(value)
-    except OverflowError:
-        raise ValueError(f"{name}: expected a number in {left}{low}, {high}), got an int beyond float64") from None
-    if not (low <= number < high) or (number == low and not closed) or not math.isfinite(number):
-        raise ValueError(f"{name}: expected a number in {left}{low}, {high}), got {value}")
+    number = real_number(name, value)
+    if not (low <= number < high) or (number == low and not closed):
+        raise ValueError(f"{name}: expected a number in {'[' if closed else '('}{low}, {high}), got {value}")
     return number
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .checks import boolean, whole_number
 from .dtypes import new_array
-from .stack import Stack, check_bool
+from .stack import Stack
 from .threads import get_num_threads
 
 __all__ = ["Recorder"]
@@ -67,13 +67,8 @@ class Recorder:
         if not isinstance(stack, Stack):
             raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")
         stack._check_stored()
-        check_bool("input_gradient", input_gradient)
-        try:
-            rows = operator.index(batch)
-        except TypeError:
-            raise TypeError(f"batch: expected an int >= 0, got {type(batch).__name__} {batch!r}") from None
-        if isinstance(batch, bool) or rows < 0:
-            raise ValueError(f"batch: expected an int >= 0, got {batch!r}")
+        boolean("input_gradient", input_gradient)
+        rows = whole_number("batch", batch, least=0)
         if stack._held() is not stack._layout:  # some are copied
             for what, arrays in (("weights", stack.weights), ("biases", stack.biases)):
                 for i, (array, kept) in enumerate(zip(arrays, stack._checked(what, arrays, nan=True), strict=True)):

@@ -10,8 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from .checks import whole_number
 from .elementary import exp, log
 from .initializers import Times, Zeros, get
 
@@ -53,14 +52,6 @@ class ResidualPolicy:
         return get(base) if factor == 1 else Times(base, factor)
 
 
-def _depth(value: Any, name: str, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__} {value!r}")
-    if value < least:
-        raise ValueError(f"{name}: expected an int >= {least}, got {value}")
-    return int(value)
-
-
 def _root(n: float, power: int) -> float:
     """n^(-1 / 2^power), by square roots."""
     for _ in range(power):
@@ -83,8 +74,8 @@ def fixup(branches: int, layers: int = 2) -> ResidualPolicy:
     layers : int, default 2
         In one branch, at least 2.
     """
-    power = -1 / (2 * _depth(layers, "layers", 2) - 2)
-    factor = float(exp(power * log(_depth(branches, "branches"))))
+    power = -1 / (2 * whole_number("layers", layers, least=2) - 2)
+    factor = float(exp(power * log(whole_number("branches", branches))))
     return ResidualPolicy(weights=factor, last=0.0, trained=True)
 
 
@@ -95,7 +86,7 @@ def t_fixup(layers: int, *, decoder: bool = False) -> ResidualPolicy:
     are N(0, 1 / width), scaled alike. Huang, Pérez, Ba & Volkovs, "Improving transformer optimization through
     better initialization" (2020).
     """
-    n = _depth(layers, "layers")
+    n = whole_number("layers", layers)
     factor = _root(9 * n, 2) if decoder else 0.67 * _root(n, 2)
     return ResidualPolicy(weights=factor, last=factor)
 
@@ -110,7 +101,7 @@ def deepnorm_encoder(layers: int) -> ResidualPolicy:
     Scales value and output projections and the feed-forward block, on Glorot's. Wang et al., "DeepNet: scaling transformers
     to 1,000 layers" (2022).
     """
-    n = _depth(layers, "layers")
+    n = whole_number("layers", layers)
     return _deepnorm(1 / _root(2 * n, 2), _root(8 * n, 2))
 
 
@@ -122,7 +113,7 @@ def deepnorm_encoder_decoder(encoder: int, decoder: int) -> tuple[ResidualPolicy
 
     alpha = 0.81 (N^4 M)^(1/16) and beta = 0.87 (N^4 M)^(-1/16); decoder (3 M)^(1/4) and (12 M)^(-1/4). Wang et al. (2022).
     """
-    n, m = _depth(encoder, "encoder"), _depth(decoder, "decoder")
+    n, m = whole_number("encoder", encoder), whole_number("decoder", decoder)
     root = _root(float(n) ** 4 * m, 4)
     return _deepnorm(0.81 / root, 0.87 * root), _deepnorm(1 / _root(3 * m, 2), _root(12 * m, 2))
 
@@ -145,7 +136,7 @@ def layer_scale(layers: int) -> ResidualPolicy:
 
     Touvron et al., "Going deeper with image transformers" (2021).
     """
-    n = _depth(layers, "layers")
+    n = whole_number("layers", layers)
     return ResidualPolicy(gate=0.1 if n <= 18 else 1e-5 if n <= 24 else 1e-6, trained=True)
 
 
@@ -159,15 +150,15 @@ def zero_last() -> ResidualPolicy:
 
 def gpt2(layers: int, branches_per_layer: int = 2) -> ResidualPolicy:
     """The last layer of each branch by 1 / sqrt(branches): Radford et al. (GPT-2, 2019); see also `ResidualNormal`."""
-    branches = _depth(layers, "layers") * _depth(branches_per_layer, "branches_per_layer")
+    branches = whole_number("layers", layers) * whole_number("branches_per_layer", branches_per_layer)
     return ResidualPolicy(last=_root(branches, 1))
 
 
 def depth_mup(branches: int) -> ResidualPolicy:
     """Branches times branches^(-1/2): Yang, Yu, Zhu & Hayou, "Feature learning in infinite-depth neural networks" (2024)."""
-    return ResidualPolicy(gate=_root(_depth(branches, "branches"), 1))
+    return ResidualPolicy(gate=_root(whole_number("branches", branches), 1))
 
 
 def complete_p(branches: int) -> ResidualPolicy:
     """Branches times 1 / branches: Dey et al., "Don't be lazy: CompleteP enables compute-efficient deep transformers" (2025)."""
-    return ResidualPolicy(gate=1 / _depth(branches, "branches"))
+    return ResidualPolicy(gate=1 / whole_number("branches", branches))

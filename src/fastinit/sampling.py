@@ -42,7 +42,7 @@ def _number(value: Any, what: str, dtype: str, *, infinite: bool = False) -> flo
     """A parameter as a float that the dtype can hold."""
     if type(value) is float and -3e38 < value < 3e38 and dtype not in _NARROW:
         return value
-    if isinstance(value, (str, bytes, bool)) or np.ndim(value) != 0 or np.iscomplexobj(value):
+    if isinstance(value, (str, bytes, bool, np.bool_)) or np.ndim(value) != 0 or np.iscomplexobj(value):
         raise TypeError(f"{what}: expected a real number, got {value!r}")
     try:
         number = float(value)

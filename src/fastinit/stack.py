@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from sys import getrefcount
 from typing import Any
 
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from . import _core
 from .activations import parse
 from .blocks import offsets_in_block, views_of_block
-from .dtypes import new_array, resolve
+from .checks import boolean, no_nan, real_array, real_number, whole_number
+from .dtypes import LARGEST, new_array, resolve
 from .initializers import Zeros, get
 from .keys import Key
 from .reports import Gradients, Propagation
@@ -121,6 +121,8 @@ class Stack:
             last = parse("output_activation", output_activation)
         names = (activation, output_activation or activation)
         self.activations = names[:1] * (depth - 1) + names[1:] * (depth > 0)
+        for parsed in (inner, last):
+            _held("activation: slope", parsed[1], self.dtype)
         self._codes = (inner[0],) * (depth - 1) + (last[0],) * (depth > 0)
         self._slopes = (inner[1],) * (depth - 1) + (last[1],) * (depth > 0)
         self._real = np.dtype(self.dtype)
@@ -132,10 +134,10 @@ class Stack:
         self._blocks: list[Any] = []
         self._layout: _core.StackParameters | None = None
         self._skips = () if residual is None else _blocks(self.widths, residual)
-        self._alpha = _real_number("alpha", alpha)
+        self._alpha = _held("alpha", real_number("alpha", alpha), self.dtype)
         if residual is None and self._alpha != 1:
             raise ValueError(f"alpha: expected residual=, whose blocks it is for, with it, got alpha={alpha!r} alone")
-        check_bool("virtual", virtual)
+        boolean("virtual", virtual)
         self.weights: Any = (
             DrawnWeights(get(weights), self.key, pairs, self.dtype)
             if virtual
@@ -155,7 +157,7 @@ class Stack:
             return [array if array is None else array.copy() for array in self._checked(what, source)]
         initializer = get(source)
         arrays = [
-            np.asarray(initializer(shape, dtype=self.dtype, key=self.key / f"{i}.{name}"))
+            initializer(shape, dtype=self.dtype, key=self.key / f"{i}.{name}")
             for i, shape in enumerate(shapes)
         ]
         return self._checked(what, arrays)  # an initializer of the user's own may return anything
@@ -289,8 +291,8 @@ class Stack:
         Poole, Lahiri, Raghu, Sohl-Dickstein & Ganguli, "Exponential expressivity in deep neural networks through
         transient chaos", 2016: what the cosines of wide random networks do (`fastinit.theory.correlation_map`).
         """
-        check_bool("gradients", gradients)
-        check_bool("norms", norms)
+        boolean("gradients", gradients)
+        boolean("norms", norms)
         if gradients:
             self._check_stored()
         x = self._input("x", x, self.widths[0])
@@ -342,11 +344,11 @@ class Stack:
 
     def _input(self, what: str, array: Any, width: int, rows: int | None = None) -> NDArray[Any]:
         """A batch of rows of a width, in the stack's dtype, without NaN."""
-        found = np.asarray(array)
+        found = real_array(what, array)
         if found.ndim != 2 or found.shape[1] != width or rows not in (None, found.shape[0]):
             batch = "batch" if rows is None else rows
             raise ValueError(f"{what}: expected shape ({batch}, {width}), got {found.shape}")
-        return _real(what, found, self.dtype)
+        return _in_order(what, found, self.dtype)
 
     def _run(
         self,
@@ -505,12 +507,7 @@ _COUNTED = not _core.FREE_THREADED
 
 def _blocks(widths: tuple[int, ...], layers: Any) -> tuple[int, ...]:
     """For each layer the activation where the residual block begins that it ends, or -1."""
-    try:
-        k = operator.index(layers)
-    except TypeError:
-        raise TypeError(f"residual: expected an int >= 1, got {layers!r}") from None
-    if isinstance(layers, bool) or k < 1:
-        raise ValueError(f"residual: expected an int >= 1, got {layers!r}")
+    k = whole_number("residual", layers)
     skips = [-1] * (len(widths) - 1)
     i = 0
     while i + k < len(widths):
@@ -524,10 +521,10 @@ def _blocks(widths: tuple[int, ...], layers: Any) -> tuple[int, ...]:
     return tuple(skips)
 
 
-def check_bool(what: str, value: Any) -> None:
-    """Refuse what is no bool, such as a str, which is true whatever it says."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{what}: expected a bool, got {type(value).__name__} {value!r}")
+def _held(what: str, number: float, dtype: str) -> float:
+    if abs(number) > LARGEST[dtype]:
+        raise ValueError(f"{what}: expected a number in the range of {dtype}, got {number}")
+    return number
 
 
 def _check_pairs(pairs: Any, batch: int) -> NDArray[np.uintp]:
@@ -546,47 +543,33 @@ def _check_pairs(pairs: Any, batch: int) -> NDArray[np.uintp]:
     return np.array(chosen, dtype=np.uintp).reshape(-1, 2)
 
 
-def _real_number(what: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{what}: expected a real number, got {type(value).__name__} {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:
-        raise ValueError(f"{what}: expected a finite number, got an int beyond float64") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{what}: expected a finite number, got {value}")
-    return number
-
-
 def _check_widths(widths: Any) -> tuple[int, ...]:
     try:
         entries = tuple(widths)
         sizes = tuple(operator.index(n) for n in entries)
     except TypeError:
         raise TypeError(f"widths: expected a sequence of ints, got {widths!r}") from None
-    if any(isinstance(n, bool) for n in entries):
+    if any(isinstance(n, bool) for n in entries) or isinstance(widths, (Set, Mapping)):  # which have another order, or none
         raise TypeError(f"widths: expected a sequence of ints, got {widths!r}")
     if not sizes or any(n < 1 for n in sizes):
         raise ValueError(f"widths: expected at least one int, each >= 1, got {sizes}")
     return sizes
 
 
-def _real(what: str, array: NDArray[Any], dtype: str, *, nan: bool = False) -> NDArray[Any]:
-    """`array` aligned, in C order and `dtype`, refused if its numbers are not real, or one is NaN unless allowed."""
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{what}: expected an array of real numbers, got dtype {array.dtype}")
+def _in_order(what: str, array: NDArray[Any], dtype: str, *, nan: bool = False) -> NDArray[Any]:
+    """`array` aligned, in C order and `dtype`, refused if a number is NaN unless allowed."""
     with np.errstate(over="ignore"):  # float64 to float32 may give inf, which the statistics show
         array = np.ascontiguousarray(array, dtype=dtype)
     if not array.flags.aligned:  # a view into packed bytes
         array = array.copy()
-    if not nan and np.isnan(array).any():
-        raise ValueError(f"{what}: expected no NaN, got {int(np.isnan(array).sum())}")
+    if not nan:
+        no_nan(what, array)
     return array
 
 
 def _check_array(what: str, array: Any, shape: tuple[int, ...], dtype: str, *, nan: bool = False) -> NDArray[Any]:
     """A parameter of the shape that the widths want."""
-    found = np.asarray(array)
+    found = real_array(what, array)
     if found.shape != shape:
         raise ValueError(f"{what}: expected shape {shape}, got {found.shape}")
-    return _real(what, found, dtype, nan=nan)
+    return _in_order(what, found, dtype, nan=nan)

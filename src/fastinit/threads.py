@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import math
-import operator
 import os
 from collections.abc import Iterator
+
+from .checks import whole_number
 
 __all__ = ["get_num_threads", "num_threads", "set_num_threads"]
 
@@ -20,15 +21,7 @@ _MAXIMUM = 256
 
 
 def _count(value: object, what: str) -> int:
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise TypeError(f"{what}: expected an int >= 1, got {type(value).__name__} {value!r}")
-    if number < 1:
-        raise ValueError(f"{what}: expected an int >= 1, got {number}")
-    return min(number, _MAXIMUM)
+    return min(whole_number(what, value), _MAXIMUM)
 
 
 def _cgroup_quota() -> float:

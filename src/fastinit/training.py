@@ -5,7 +5,6 @@ The loop uses the public engine only (`Recorder`, `Stack.forward`), and is deter
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .checks import no_nan, real_array, whole_number
 from .keys import Key
 from .losses import Loss, prepared, softmax_cross_entropy
 from .optimizers import SGD, Adam, Momentum, Optimizer
@@ -48,19 +48,9 @@ class History:
     validation_accuracy: list[float] = field(default_factory=list)
 
 
-def _count(name: str, value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected an int >= 1, got {type(value).__name__} {value!r}") from None
-    if isinstance(value, bool) or number < 1:
-        raise ValueError(f"{name}: expected an int >= 1, got {value!r}")
-    return number
-
-
 def _check_data(what: str, stack: Stack, x: Any, y: Any, loss: Loss) -> tuple[Array, Array]:
     """Samples and targets that the stack and the loss take, or an error before anything changes."""
-    samples, targets = np.asarray(x), np.asarray(y)
+    samples, targets = real_array(f"{what} x", x), real_array(f"{what} y", y)
     if samples.ndim != 2 or samples.shape[1] != stack.widths[0]:
         raise ValueError(
             f"{what} x: expected shape (samples, {stack.widths[0]}), got {samples.shape}"
@@ -69,11 +59,8 @@ def _check_data(what: str, stack: Stack, x: Any, y: Any, loss: Loss) -> tuple[Ar
         raise ValueError(f"{what} x: expected at least one sample, got none")
     if targets.ndim == 0 or len(targets) != len(samples):
         raise ValueError(f"{what} y: expected {len(samples)} targets, got shape {targets.shape}")
-    for name, array in (("x", samples), ("y", targets)):
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"{what} {name}: expected real numbers, got dtype {array.dtype}")
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            raise ValueError(f"{what} {name}: expected no NaN, got {int(np.isnan(array).sum())}")
+    no_nan(f"{what} x", samples)
+    no_nan(f"{what} y", targets)
     shape = (len(targets), stack.widths[-1])
     if prepared(loss, targets, shape) is None:
         _evaluated(loss, np.zeros(shape, dtype=stack.dtype), targets)
@@ -177,8 +164,8 @@ def fit(
         if not isinstance(validation, (tuple, list)) or len(validation) != 2:
             raise TypeError(f"validation: expected a pair (x, y), got {type(validation).__name__}")
         held_out = _check_data("validation", stack, *validation, loss)
-    epochs = _count("epochs", epochs)
-    size = len(samples) if batch_size is None else _count("batch_size", batch_size)
+    epochs = whole_number("epochs", epochs)
+    size = len(samples) if batch_size is None else whole_number("batch_size", batch_size)
     key = stack.key if key is None else check_key(key)
     optimizer = SGD() if optimizer is None else optimizer
     # What is no array of the stack's dtype in C order could not be updated in place by the engine.

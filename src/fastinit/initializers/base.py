@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import real_number, whole_number
 from ..dtypes import check_range, check_shape, part_of, resolve, store, working
 from ..keys import Key, check_word
 from ..sampling import check_key, resolve_index
@@ -25,14 +26,7 @@ _root = functools.lru_cache(maxsize=64)(Key)
 def finite(owner: Any, *names: str) -> None:
     """Check that options are finite real numbers, and make them floats."""
     for name in names:
-        value = getattr(owner, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise TypeError(f"{name}: expected a real number, got {type(value).__name__} {value!r}")
-        if isinstance(value, int) and abs(value) > 1 << 1023:
-            raise ValueError(f"{name}: expected a finite number, got an int beyond float64")
-        if not math.isfinite(value):
-            raise ValueError(f"{name}: expected a finite number, got {value}")
-        object.__setattr__(owner, name, float(value))
+        object.__setattr__(owner, name, real_number(name, getattr(owner, name)))
 
 
 def positive(owner: Any, *names: str) -> None:
@@ -46,12 +40,7 @@ def positive(owner: Any, *names: str) -> None:
 def whole(owner: Any, *names: str, least: int = 1) -> None:
     """Check that options are whole numbers not below `least`, and make them ints."""
     for name in names:
-        value = getattr(owner, name)
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-            raise TypeError(f"{name}: expected an int, got {type(value).__name__} {value!r}")
-        if value < least:
-            raise ValueError(f"{name}: expected an int >= {least}, got {value}")
-        object.__setattr__(owner, name, int(value))
+        object.__setattr__(owner, name, whole_number(name, getattr(owner, name), least=least))
 
 
 def choice(owner: Any, name: str, choices: Any) -> None:

@@ -84,7 +84,11 @@ class Called(Initializer):
     function: Any = None
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
-        values = np.asarray(self.function(shape, dtype), dtype=np.float64)
+        found = self.function(shape, dtype)
+        try:
+            values = np.asarray(found, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"function: expected an array of real numbers, got a {type(found).__name__}: {error}") from None
         if values.shape != shape:
             raise ValueError(f"function: expected values of shape {shape}, got {values.shape}")
         return values
