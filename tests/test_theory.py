@@ -135,6 +135,18 @@ def test_correlation_map_of_relu():
         assert slope == pytest.approx(1 - math.acos(c) / math.pi, abs=1e-9)
 
 
+@pytest.mark.parametrize("q", [1e6, 1e12, 1e100])
+def test_a_wide_normal_sees_a_step(q):
+    """E sign u sign v = 2 asin(c) / pi, less some 1/sqrt(q); the bend's own slope: E phi'^2 -> I / sqrt(2 pi q)."""
+    for activation, integral in (("tanh", 4 / 3), ("sigmoid", 1 / 6), ("softsign", 2 / 3), ("hard_tanh", 2.0)):
+        steep = theory.chi_1(activation, q, 1.0) * math.sqrt(2 * math.pi * q)
+        assert steep == pytest.approx(integral, rel=20 / q)
+    for activation in ("tanh", "hard_tanh"):
+        for c in (-0.9, 0.0, 0.5, 0.99):
+            map_at_c = theory.correlation_map(activation, c, q, 1.0)
+            assert map_at_c == pytest.approx(2 * math.asin(c) / math.pi, abs=1 / math.sqrt(q) + CLOSED)
+
+
 def test_correlation_map_of_sin():
     """E sin u sin v = e^-q sinh(q c): a closed form for a map that is no ReLU's."""
     for c in (-0.7, 0.0, 0.4, 1.0):
@@ -194,7 +206,7 @@ def test_unknown_activations_are_refused():
     ("call", "error", "message"),
     [
         (lambda: theory.variance_map("relu", -1, 1), ValueError, "q: expected a finite number >= 0.0, got -1"),
-        (lambda: theory.variance_map("relu", math.nan, 1), ValueError, "q: expected a finite number >= 0.0, got nan"),
+        (lambda: theory.variance_map("relu", math.nan, 1), ValueError, "q: expected a finite number, got nan"),
         (lambda: theory.variance_map("relu", "1", 1), TypeError, "q: expected a real number, got str '1'"),
         (lambda: theory.variance_map("relu", 1, -1), ValueError, "weight_variance: expected a finite number >= 0.0, got -1"),
         (lambda: theory.variance_map("relu", 1, 1, math.inf), ValueError, "bias_variance: expected a finite number"),

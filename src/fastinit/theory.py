@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activations import evaluate, parse
+from .checks import real_number
 
 __all__ = [
     "chi_1", "correlation_map", "correlation_slope", "critical_pair", "expectation", "fixed_correlation",
@@ -36,15 +37,21 @@ _FAR = 13.0  # standard deviations: the density is 1e-37 there
 # In the place of a variance of 0, whose two sides of 0 are the same point: means of slopes have a limit there, half from
 # each side, and the slopes of all activations are constant to rounding errors over such numbers.
 _VANISHING = 1e-200
+_NARROW = 400.0  # the variance up to which pieces of one standard deviation are right for a tanh to rounding errors
 _MOST_WAVES = 1e3  # the variance of what goes into a sine: errors of 2e-12 here, of 2e-9 at one and a half times as much
 
 
+@functools.cache
+def _legendre(points: int) -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(points)
+
+
 @functools.lru_cache(maxsize=64)
-def _nodes(kinks: tuple[float, ...] = (0.0,)) -> tuple[Array, Array]:
-    """Nodes and weights for E f(z), z ~ N(0, 1): Gauss-Legendre on pieces that meet at the kinks."""
-    x, w = np.polynomial.legendre.leggauss(20)
+def _nodes(kinks: tuple[float, ...] = (0.0,), decades: int = 4) -> tuple[Array, Array]:
+    """Nodes and weights for E f(z), z ~ N(0, 1): Gauss-Legendre on pieces that meet at the kinks, the first of 10^-decades."""
+    x, w = _legendre(20)
     # Pieces double away from 0: with a wide normal a tanh is steep there.
-    half_line = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 13), np.arange(1.5, _FAR + 0.1, 0.5)])
+    half_line = np.concatenate([[0.0], np.geomspace(10.0**-decades, 1.0, 3 * decades + 1), np.arange(1.5, _FAR + 0.1, 0.5)])
     edges = np.concatenate([-half_line, half_line, [k for k in kinks if abs(k) < _FAR]])
     edges = np.unique(edges)
     middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
@@ -57,16 +64,16 @@ def _nodes_of(activation: str, q: float) -> tuple[Array, Array]:
     if activation == "sin" and q > _MOST_WAVES:
         raise ValueError(f"q: expected at most {_MOST_WAVES:g} for sin, whose waves lie too close beyond, got {q}")
     kinks = _KINKS.get(activation.partition("(")[0])
+    decades = max(4, math.ceil(math.log10(q) / 2)) if q > 1 else 4  # where a steep tanh bends
     if kinks is None or q <= 0:
-        return _nodes()
-    return _nodes(tuple(k / math.sqrt(q) for k in kinks))
+        return _nodes(decades=decades)
+    return _nodes(tuple(k / math.sqrt(q) for k in kinks), decades)
 
 
 def _check(what: str, value: Any, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> None:
     """Refuse what is no finite number in [low, high], or, if `above`, in (low, high]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{what}: expected a real number, got {type(value).__name__} {value!r}")
-    if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+    number = real_number(what, value)
+    if not low <= number <= high or (above and number == low):
         limits = f"in [{low}, {high}]" if math.isfinite(high) else f"{'>' if above else '>='} {low}"
         raise ValueError(f"{what}: expected a finite number {limits}, got {value}")
 
@@ -186,22 +193,26 @@ def _two_means(f: Callable[[Any], Array], activation: str, c: float, q: float) -
     fz = f(root * z)
     if other == 0:
         return float(w @ (fz * f(root * c * z)))
-    if activation in _SMOOTH:
+    if activation in _SMOOTH and q <= _NARROW:
         y, v = _nodes_between(())
         return float(w @ (fz * (f(root * (c * z[:, None] + other * y)) @ v)))
-    # A kink of f stands, for the second, at another place for every node of the first: cut there too.
-    kinks = _KINKS.get(activation.partition("(")[0], (0.0,))
+    # A kink of f, or its bend under a wide normal, stands, for the second, at another place for every node of the first: cut
+    # there too, and about it in pieces that double.
+    kinks = np.array(_KINKS.get(activation.partition("(")[0], (0.0,))) / root
+    doubling = np.geomspace(0.3 / root, 4.0, 3 * math.ceil(math.log10(root)) + 4) if q > _NARROW else np.empty(0)
+    about = np.concatenate([-doubling, [0.0], doubling])
     inner = np.empty_like(z)
     for i, x in enumerate(z):
-        y, v = _nodes_between(tuple((k / root - c * x) / other for k in kinks))
+        y, v = _nodes_between(((kinks - c * x) / other)[:, None] + about)
         inner[i] = v @ f(root * (c * x + other * y))
     return float(w @ (fz * inner))
 
 
-def _nodes_between(kinks: tuple[float, ...]) -> tuple[Array, Array]:
-    """As `_nodes`, with fewer pieces: for the inner integral."""
-    x, w = np.polynomial.legendre.leggauss(24)
-    edges = np.unique(np.concatenate([np.arange(-_FAR, _FAR + 0.1, 1.0), [k for k in kinks if abs(k) < _FAR]]))
+def _nodes_between(cuts: Any) -> tuple[Array, Array]:
+    """As `_nodes`, with fewer pieces, cut where it is said: for the inner integral."""
+    x, w = _legendre(24)
+    cuts = np.ravel(cuts)
+    edges = np.unique(np.concatenate([np.arange(-_FAR, _FAR + 0.1, 1.0), cuts[np.abs(cuts) < _FAR]]))
     middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
     z = (middle[:, None] + half[:, None] * x).ravel()
     return z, (half[:, None] * w).ravel() * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
