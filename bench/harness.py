@@ -27,7 +27,7 @@ __all__ = [
     "Case", "Comparison", "Section", "alone", "configured", "environment", "markdown", "measure", "optional",
 ]  # fmt: skip
 
-SHORTEST = 0.004  # seconds of one timing: a faster case is repeated
+SHORTEST = 0.02  # seconds of one timing: a faster case is repeated, so that caches filled by another case do not count
 ROUNDS = 7
 PATIENCE = 12.0  # seconds for the rounds of one section, after three of them
 # Seconds of rest before a case on several threads: OpenBLAS' and OpenMP's workers go on spinning for some 0.1 s after
