@@ -1,4 +1,4 @@
-"""What arguments must be: each check gives the argument back as what it is meant to be, or says what came instead."""
+"""What arguments must be: a check refuses an argument that is something else, and says what came instead."""
 
 from __future__ import annotations
 
