@@ -5,19 +5,25 @@
  *   from the gradient: for each column, its squares summed over the rows in index order by fma;
  *   without it, |A^T D|^2 = sum of (A A^T) o (D D^T), for each sample s: twice the sum over samples r < s, in index order
  *   by fma, of (a_r . a_s)(d_r . d_s), and the term of r = s. The dot products are those of gemm_template.h, of the
- *   real type; one factor is scaled by an exact power of two, so that tiny gradients do not vanish in their squares.
+ *   real type.
+ * Numbers are scaled by exact powers of two, those of the largest |a| and |d|, so that the squares of tiny gradients do not
+ * vanish and those of huge ones do not overflow; but for the first way in float32, as float64 has room for such squares.
  *
  * Parameters: a real type; gemm_template.h, moments_template.h and record_template.h.
  */
 
-/* squares[c] += those of column c, of `rows` rows and the first `vectors` of a tile. */
-static void FI_REAL(add_squares)(double *squares, const FI_REAL(tile) * tile, size_t rows, size_t vectors) {
+enum { FI_REAL(exponents) = sizeof(real) == sizeof(double) ? 1022 : 126 }; /* of normal numbers */
+
+/* squares[c] += those of column c, of `rows` rows and the first `vectors` of a tile, times scale[0] scale[1] in float64. */
+static void FI_REAL(add_squares)(double *squares, const FI_REAL(tile) * tile, size_t rows, size_t vectors,
+                                 const double scale[2]) {
     for (size_t v = 0; v < vectors; v++, squares += FI_REAL_LANES) {
         vd sums[FI_PARTS];
         for (int part = 0; part < FI_PARTS; part++) sums[part] = vd_load(squares + part * FI_DOUBLE_LANES);
         for (size_t m = 0; m < rows; m++)
             for (int part = 0; part < FI_PARTS; part++) {
-                const vd x = VR(to_double)(tile->v[m][v], part);
+                vd x = VR(to_double)(tile->v[m][v], part);
+                if (sizeof(real) == sizeof(double)) x = vd_mul(vd_mul(x, vd_set1(scale[0])), vd_set1(scale[1]));
                 sums[part] = vd_fma(x, x, sums[part]);
             }
         for (int part = 0; part < FI_PARTS; part++) vd_store(squares + part * FI_DOUBLE_LANES, sums[part]);
@@ -60,9 +66,10 @@ static void FI_REAL(pack_samples)(real *panel, const real *matrix, size_t rows, 
 }
 
 /* The squares of samples block * FI_COLUMNS ..; see above. */
-static void FI_REAL(stack_gram)(fi_stack_job *job, unsigned worker, size_t layer, size_t block,
-                                const int exponents[2]) {
+static void FI_REAL(stack_gram)(fi_stack_job *job, unsigned worker, size_t layer, size_t block) {
     const fi_stack_run *run = job->run;
+    int exponents[2];
+    fi_stack_exponents(job, layer, FI_REAL(exponents), exponents);
     const size_t first = block * FI_COLUMNS;
     const size_t count = run->batch - first < FI_COLUMNS ? run->batch - first : FI_COLUMNS;
     const size_t widths[2] = {run->widths[layer], run->widths[layer + 1]};

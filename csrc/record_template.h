@@ -135,12 +135,12 @@ static void FI_REAL(record_slopes)(const FI_REAL(rows) * part, size_t layer, siz
 }
 
 /* Units of a layer whose derivative was 0 in every sample, over all parts. */
-static size_t FI_REAL(stack_dead)(const fi_stack_job *job, unsigned parts, size_t layer) {
+static size_t FI_REAL(stack_dead)(const fi_stack_job *job, size_t layer) {
     const size_t first = job->first_panel[layer] * (FI_COLUMNS / 8);
     size_t dead = 0;
     for (size_t unit = 0; unit < job->run->widths[layer + 1]; unit++) {
         int alive = 0;
-        for (unsigned w = 0; w < parts; w++) alive |= job->alive[w][first + unit / 8] >> unit % 8 & 1;
+        for (unsigned w = 0; w < job->parts; w++) alive |= job->alive[w][first + unit / 8] >> unit % 8 & 1;
         dead += !alive;
     }
     return dead;

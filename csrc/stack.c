@@ -41,6 +41,19 @@ void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, con
     fi_fpenv_leave(saved);
 }
 
+/* ---- sizes of numbers --------------------------------------------------------------------- */
+
+void fi_stack_exponents(const fi_stack_job *job, size_t layer, int limit, int exponents[2]) {
+    double largest[2] = {0, 0};
+    for (unsigned w = 0; w < job->parts && job->groups; w++) {
+        const fi_extremes *e = job->extremes[w], *gradients = &e[layer * FI_QUANTITIES + FI_GRADIENT];
+        const fi_extremes *values = layer ? &e[(layer - 1) * FI_QUANTITIES + FI_VALUE] : NULL;
+        largest[0] = fmax(largest[0], values ? fmax(-values->low, values->high) : job->largest_input[w]);
+        largest[1] = fmax(largest[1], fmax(-gradients->low, gradients->high));
+    }
+    for (int i = 0; i < 2; i++) exponents[i] = fi_exponent(largest[i], limit);
+}
+
 /* ---- weights that are not stored ---------------------------------------------------------- */
 
 void fi_stack_draw(const fi_stack_run *run, size_t layer, size_t first, size_t count, void *out) {
@@ -76,7 +89,6 @@ typedef struct {
     unsigned char *checkpoints; /* [layer]: a segment starts there */
     int keep_slopes;          /* some layer's derivative must be kept */
     int keep_gradients;       /* of all layers of a round: something looks at the whole batch's */
-    unsigned parts;           /* of the batch: each takes its rows through all layers */
     unsigned workers;         /* for the parts, and then for the tasks */
     size_t chunk;             /* panels of a weight gradient that one task makes */
     size_t *first_panel;
@@ -135,13 +147,13 @@ static void lay_out_tables(launch *all, arena *a) {
     all->first_task = take(a, (depth + 1) * sizeof(size_t));
     all->starts = take(a, all->rounds * sizeof(size_t));
     all->checkpoints = take(a, depth);
-    job->panel = take(a, all->parts * sizeof(void *));
-    job->drawn = take(a, all->parts * sizeof(void *));
-    job->record_of = take(a, all->parts * sizeof(void *));
-    job->alive = take(a, all->parts * sizeof(void *));
-    job->saturated = take(a, all->parts * sizeof(void *));
-    job->extremes = take(a, all->parts * sizeof(void *));
-    job->largest_input = take(a, all->parts * sizeof(double));
+    job->panel = take(a, all->job.parts * sizeof(void *));
+    job->drawn = take(a, all->job.parts * sizeof(void *));
+    job->record_of = take(a, all->job.parts * sizeof(void *));
+    job->alive = take(a, all->job.parts * sizeof(void *));
+    job->saturated = take(a, all->job.parts * sizeof(void *));
+    job->extremes = take(a, all->job.parts * sizeof(void *));
+    job->largest_input = take(a, all->job.parts * sizeof(double));
     job->gram = take(a, all->workers * sizeof(void *));
     if (!a->base) return;
     memset(all->checkpoints, 0, depth);
@@ -169,7 +181,7 @@ static void lay_out_zeros(launch *all, arena *a) {
     size_t units = 0;
     for (size_t l = 0; l < depth; l++) units += panels(all, job->run->widths[l + 1]) * job->columns;
     job->moments = take(a, depth * FI_QUANTITIES * job->groups * sizeof(fi_partial_moments));
-    for (unsigned w = 0; w < all->parts; w++) {
+    for (unsigned w = 0; w < all->job.parts; w++) {
         put(a, (void **)job->alive, w, take(a, units / 8));
         put(a, (void **)job->saturated, w, take(a, depth * sizeof(uint64_t)));
         put(a, (void **)job->extremes, w, take(a, depth * FI_QUANTITIES * sizeof(fi_extremes)));
@@ -241,8 +253,8 @@ static void lay_out_numbers(launch *all, arena *a) {
     for (size_t l = 0; l <= depth; l++)
         if (run->widths[l] > widest) widest = run->widths[l];
     const size_t layer = panels(all, widest) * unit;
-    const size_t groups = (job->groups + all->parts - 1) / all->parts;
-    for (unsigned w = 0; w < all->parts; w++) {
+    const size_t groups = (job->groups + all->job.parts - 1) / all->job.parts;
+    for (unsigned w = 0; w < all->job.parts; w++) {
         put(a, job->panel, w, take(a, widest * job->columns * all->real_size));
         if (!run->weights) put(a, job->drawn, w, take(a, widest * FI_DRAWN * all->real_size));
         if (job->record)
@@ -291,8 +303,8 @@ static size_t prepare(launch *all, const fi_stack_run *run, fi_dtype dtype, unsi
         products += (double)run->widths[l] * (double)run->widths[l + 1] * (double)run->batch;
     all->workers = threads > 1 ? threads : 1;
     if ((double)all->workers > products / 2e6) all->workers = (unsigned)(products / 2e6) + 1;
-    all->parts = all->workers;
-    if (all->parts > job->groups) all->parts = job->groups ? (unsigned)job->groups : 1;
+    all->job.parts = all->workers;
+    if (all->job.parts > job->groups) all->job.parts = job->groups ? (unsigned)job->groups : 1;
     job->fused = run->weight_gradients && !run->cosines && all->workers == 1 && job->groups > 0;
     if (job->fused) all->keep_gradients = 0;
     /* Large tasks, as neighbouring pieces of a row disturb each other, but some for each worker. */
@@ -335,22 +347,9 @@ static void run_rows(launch *all, unsigned part, size_t begin, size_t end, size_
 }
 
 static void run_part(launch *all, unsigned part, size_t first, size_t last) {
-    const size_t begin = all->job.groups * part / all->parts * FI_GROUP;
-    const size_t end = all->job.groups * (part + 1) / all->parts * FI_GROUP;
+    const size_t begin = all->job.groups * part / all->job.parts * FI_GROUP;
+    const size_t end = all->job.groups * (part + 1) / all->job.parts * FI_GROUP;
     if (begin < end) run_rows(all, part, begin, end, first, last);
-}
-
-/* The largest binary exponents of a layer's inputs and gradients, within those whose powers are normal numbers. */
-static void find_exponents(const launch *all, size_t layer, int exponents[2]) {
-    const int limit = all->real_size == sizeof(double) ? 1022 : 126;
-    double largest[2] = {0, 0};
-    for (unsigned w = 0; w < all->parts && all->job.groups; w++) {
-        const fi_extremes *e = all->job.extremes[w], *gradients = &e[layer * FI_QUANTITIES + FI_GRADIENT];
-        const fi_extremes *values = layer ? &e[(layer - 1) * FI_QUANTITIES + FI_VALUE] : NULL;
-        largest[0] = fmax(largest[0], values ? fmax(-values->low, values->high) : all->job.largest_input[w]);
-        largest[1] = fmax(largest[1], fmax(-gradients->low, gradients->high));
-    }
-    for (int i = 0; i < 2; i++) exponents[i] = fi_exponent(largest[i], limit);
 }
 
 static void run_task(launch *all, unsigned worker, size_t task) {
@@ -362,13 +361,11 @@ static void run_task(launch *all, unsigned worker, size_t task) {
         else end = middle;
     }
     const size_t which = task - all->first_task[layer];
-    if (job->groups) fi_wait_until(&job->arrived[layer], all->parts);
+    if (job->groups) fi_wait_until(&job->arrived[layer], all->job.parts);
     if (job->run->cosines && task + 1 == all->first_task[layer + 1]) {
         all->kernels->cosines(job, layer);
     } else if (by_gram(job->run, layer)) {
-        int exponents[2];
-        find_exponents(all, layer, exponents);
-        all->kernels->gram(job, worker, layer, which, exponents);
+        all->kernels->gram(job, worker, layer, which);
     } else {
         const size_t end = all->first_panel[layer + 1] - all->first_panel[layer], first = which * all->chunk;
         all->kernels->weight_gradient(job, layer, first, end - first < all->chunk ? end : first + all->chunk);
@@ -382,7 +379,7 @@ static void work(void *context, unsigned worker, unsigned workers) {
     launch *all = context;
     (void)workers;
     const int tasks = all->keep_gradients && all->job.run->phases & FI_BACKWARD;
-    const size_t rounds = tasks ? all->rounds : 1, parts = all->parts;
+    const size_t rounds = tasks ? all->rounds : 1, parts = all->job.parts;
     size_t round = 0, begin = 0; /* of the list: the round's first */
     for (uint64_t next = fi_ticket(&all->next); round < rounds; round++) {
         const size_t last = tasks ? round + 1 : all->rounds, to = round ? all->starts[round - 1] : all->job.run->depth;
@@ -410,26 +407,30 @@ static fi_moments merged(const launch *all, size_t layer, int quantity) {
     for (size_t g = 0; g < job->groups; g++) fi_moments_merge(&total, &job->moments[which * job->groups + g]);
     const double variance = total.deviations / total.count;
     fi_moments all_parts = {total.mean, variance, variance + total.mean * total.mean, INFINITY, -INFINITY, 0};
-    for (unsigned w = 0; w < all->parts && job->groups; w++) {
+    for (unsigned w = 0; w < all->job.parts && job->groups; w++) {
         const fi_extremes *e = &job->extremes[w][which];
         if (e->low < all_parts.low) all_parts.low = e->low;
         if (e->high > all_parts.high) all_parts.high = e->high;
         all_parts.non_finite += (double)e->non_finite;
     }
+    /* Of two zeros either may come out as the smaller one: + 0 makes them one. */
+    all_parts.low += 0;
+    all_parts.high += 0;
     return all_parts;
 }
 
-/* Of a layer's weight gradient: its squares are added in index order. */
+/* Of a layer's weight gradient: its squares, of scaled numbers, are added in index order. */
 static double norm(const launch *all, size_t layer) {
     const fi_stack_run *run = all->job.run;
     const int gram = by_gram(run, layer);
     double sum = 0;
     for (size_t i = 0; i < (gram ? run->batch : run->widths[layer + 1]); i++) sum += all->job.squares[layer][i];
-    if (!gram) return sqrt(sum);
+    if (sum < 0) sum = 0; /* rounding may leave a tiny negative; a NaN stays one */
+    if (!gram && all->real_size < sizeof(double)) return sqrt(sum);
     int exponents[2];
-    find_exponents(all, layer, exponents);
-    /* Rounding may leave a tiny negative; a NaN stays one. */
-    return sqrt(sum < 0 ? 0 : sum) * fi_power_of_two(exponents[0]) * fi_power_of_two(exponents[1]);
+    fi_stack_exponents(&all->job, layer, all->real_size == sizeof(double) ? 1022 : 126, exponents);
+    const int both = exponents[0] + exponents[1]; /* by halves: one alone may be beyond what they make together */
+    return sqrt(sum) * fi_power_of_two(both / 2) * fi_power_of_two(both - both / 2);
 }
 
 static void summarise(const launch *all) {
@@ -437,14 +438,14 @@ static void summarise(const launch *all) {
     for (size_t l = 0; l < run->depth; l++) {
         if (run->norms) run->norms[l] = norm(all, l);
         uint64_t saturated = 0;
-        for (unsigned w = 0; w < all->parts; w++) saturated += all->job.saturated[w][l];
+        for (unsigned w = 0; w < all->job.parts; w++) saturated += all->job.saturated[w][l];
         const double width = (double)run->widths[l + 1];
         run->statistics[l] = (fi_layer_statistics){
             .pre_activation = merged(all, l, FI_PRE_ACTIVATION),
             .activation = merged(all, l, FI_VALUE),
             .gradient = merged(all, l, FI_GRADIENT),
             .saturated = (double)saturated / (width * (double)run->batch),
-            .dead = run->batch ? (double)all->kernels->dead(&all->job, all->parts, l) / width : NAN,
+            .dead = run->batch ? (double)all->kernels->dead(&all->job, l) / width : NAN,
         };
     }
 }

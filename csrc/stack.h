@@ -37,6 +37,7 @@ extern const fi_traits fi_activation_traits[];
 
 typedef struct {
     const fi_stack_run *run;
+    unsigned parts; /* of the batch: each takes its rows through all layers */
     size_t rows;    /* the batch rounded up to whole groups */
     size_t columns; /* of a panel */
     int record;     /* statistics are wanted */
@@ -73,13 +74,16 @@ struct fi_stack_kernels {
     void (*backward)(fi_stack_job *job, unsigned part, size_t begin, size_t end, size_t first, size_t last);
     /* Panels first .. last-1 of a layer's weight gradient, and of its bias gradient; their squares, where wanted. */
     void (*weight_gradient)(fi_stack_job *job, size_t layer, size_t first, size_t last);
-    /* The squares by Gram matrices: of a block of `columns` samples, for numbers below 2^exponents[...] in size. */
-    void (*gram)(fi_stack_job *job, unsigned worker, size_t layer, size_t block, const int exponents[2]);
+    /* The squares by Gram matrices, of a block of `columns` samples. */
+    void (*gram)(fi_stack_job *job, unsigned worker, size_t layer, size_t block);
     void (*cosines)(const fi_stack_job *job, size_t layer);
-    size_t (*dead)(const fi_stack_job *job, unsigned parts, size_t layer);
+    size_t (*dead)(const fi_stack_job *job, size_t layer);
     void (*activate)(int activation, double parameter, const void *x, void *values, void *slopes, size_t n);
     double (*fma_loop)(uint64_t rounds); /* returns the operations of one round */
 };
+
+/* OUT the largest binary exponents of a layer's inputs and gradients, at most `limit` in size, by the statistics. */
+void fi_stack_exponents(const fi_stack_job *job, size_t layer, int limit, int exponents[2]);
 
 /* Elements first .. of the weights of a layer that are not stored. */
 void fi_stack_draw(const fi_stack_run *run, size_t layer, size_t first, size_t count, void *out);

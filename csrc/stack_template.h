@@ -235,7 +235,8 @@ static void FI_REAL(backward_layer)(const FI_REAL(rows) * part, size_t layer, re
 }
 
 /* Rows i .. of panel p of a layer's weight gradient, summed over the whole batch; what is not wanted is not stored. */
-FI_INLINE void FI_REAL(weight_gradient_tile)(const fi_stack_job *job, size_t layer, size_t p, size_t i) {
+FI_INLINE void FI_REAL(weight_gradient_tile)(const fi_stack_job *job, size_t layer, size_t p, size_t i,
+                                              const double scale[2]) {
     const fi_stack_run *run = job->run;
     const size_t in = run->widths[layer], out = run->widths[layer + 1], column = p * FI_COLUMNS;
     const size_t width = out - column < FI_COLUMNS ? out - column : FI_COLUMNS;
@@ -245,7 +246,7 @@ FI_INLINE void FI_REAL(weight_gradient_tile)(const fi_stack_job *job, size_t lay
     FI_REAL(tile) tile;
     FI_REAL(tile_product_transposed)(&tile, left, i % FI_COLUMNS, right, run->batch, height, width);
     if (run->norms)
-        FI_REAL(add_squares)(job->squares[layer] + column, &tile, height, FI_REAL(vectors_for)(width));
+        FI_REAL(add_squares)(job->squares[layer] + column, &tile, height, FI_REAL(vectors_for)(width), scale);
     if (!run->weight_gradients) return;
     real *target = (real *)run->weight_gradients[layer] + i * out + column;
     for (size_t m = 0; m < height; m++, target += out) {
@@ -277,14 +278,21 @@ static void FI_REAL(bias_gradient)(const fi_stack_job *job, size_t layer, size_t
 static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size_t first, size_t last) {
     const fi_stack_run *run = job->run;
     const size_t in = run->widths[layer];
-    if (run->norms)
+    double scale[2] = {1, 1};
+    if (run->norms) {
         memset(job->squares[layer] + first * FI_COLUMNS, 0, (last - first) * FI_COLUMNS * sizeof(double));
+        int exponents[2];
+        fi_stack_exponents(job, layer, FI_REAL(exponents), exponents);
+        const int both = exponents[0] + exponents[1];
+        scale[0] = fi_power_of_two(-both / 2);
+        scale[1] = fi_power_of_two(-(both - both / 2));
+    }
     if (run->batch <= FI_FEW_ROWS) /* what takes the time is to write the rows, so in the order of memory */
         for (size_t i = 0; i < in; i += FI_ROWS)
-            for (size_t p = first; p < last; p++) FI_REAL(weight_gradient_tile)(job, layer, p, i);
+            for (size_t p = first; p < last; p++) FI_REAL(weight_gradient_tile)(job, layer, p, i, scale);
     else /* the panel is read again and again */
         for (size_t p = first; p < last; p++)
-            for (size_t i = 0; i < in; i += FI_ROWS) FI_REAL(weight_gradient_tile)(job, layer, p, i);
+            for (size_t i = 0; i < in; i += FI_ROWS) FI_REAL(weight_gradient_tile)(job, layer, p, i, scale);
     for (size_t p = first; p < last && run->weight_gradients; p++) FI_REAL(bias_gradient)(job, layer, p);
 }
 

@@ -3,13 +3,15 @@
 
 import concurrent.futures
 import hashlib
+import itertools
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 from stack_cases import DTYPES, batch_of, everything, network, statistics_bytes
 
-from fastinit import _core, num_threads
+from fastinit import Stack, _core, num_threads
 
 ISAS = _core.available_isas()
 VECTORS = Path(__file__).parent / "vectors" / "stack.txt"
@@ -116,6 +118,34 @@ def golden_lines():
                 ("statistics", statistics_bytes(found.layers)),
             ):
                 yield f"{what} {activation} {dtype} {hashlib.sha256(data).hexdigest()[:32]}"
+
+
+def test_the_sign_of_an_extreme_that_is_zero(restored_isa):
+    """0 and -0 are equal: which one comes first depends on lanes and parts of the batch."""
+    stack = Stack((40, 40), "silu", weights=[np.eye(40)])
+    for others, which in ((5.0, "minimum"), (-5.0, "maximum")):
+        x = np.full((4096, 40), others)
+        x[0, 1], x[0, 8], x[0, 16], x[-1, 0] = -1e30, 0.0, 0.0, 0.0  # silu(-1e30) is -0
+        for isa in ISAS:
+            _core.set_isa(isa)
+            for threads in (1, 2, 3, 7):
+                with num_threads(threads):
+                    zero = getattr(stack.propagate(x).layers[0].activation, which)
+                    assert zero == 0
+                    assert math.copysign(1, zero) == 1, (which, isa, threads)
+
+
+def test_a_recording_goes_back_by_the_instruction_set_that_it_went_forward_by(restored_isa):
+    stack, key = network((5, 40, 3), "tanh", "float32")
+    x, _ = batch_of(stack, key, 9)
+    for isa, other in itertools.permutations(ISAS, 2):
+        _core.set_isa(isa)
+        recording = stack.record(x)
+        _core.set_isa(other)
+        with pytest.raises(RuntimeError, match=f"instruction set of the forward pass, {isa}, got {other}"):
+            recording.backward(recording.output)
+        _core.set_isa(isa)
+        recording.backward(recording.output)
 
 
 def test_golden_hashes(each_isa):

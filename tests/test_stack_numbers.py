@@ -9,7 +9,7 @@ import pytest
 import stack_reference as reference
 from stack_cases import DTYPES, batch_of, network, scaled_error
 
-from fastinit import _core
+from fastinit import Key, Stack, _core, num_threads
 
 SHAPES = [
     ((5, 4), 3),
@@ -98,6 +98,20 @@ def test_gradients_are_the_slopes_of_the_loss(activation):
     for array, gradient in [*pairs, (x, found.input)]:
         for index in np.ndindex(array.shape):
             assert gradient[index] == pytest.approx(slope(array, index), rel=2e-8, abs=2e-8)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("size", "gradient"), [(1e-90, 1e-90), (1.0, 1e-170), (1e200, 1e100), (1e307, 1e-305), (1e-305, 1e307)])
+def test_norms_of_gradients_whose_squares_are_no_numbers(size, gradient, threads, each_isa):
+    """|A^T D| of constant matrices is batch * size * gradient * sqrt(in * out), whether there are gradients, squares or Grams."""
+    with num_threads(threads):
+        for widths, batch in (((64, 32), 4), ((4, 4), 64), ((65, 33), 130)):
+            stack = Stack(widths, "linear", dtype="float64", key=Key(0))
+            x, dy = np.full((batch, widths[0]), size), np.full((batch, widths[1]), gradient)
+            expected = size * gradient * batch * math.sqrt(widths[0] * widths[1])
+            for options in ({"gradients": True}, {"norms": True}):
+                (found,) = stack.propagate(x, dy, **options).weight_gradient_norms
+                assert found == pytest.approx(expected, rel=1e-13)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")

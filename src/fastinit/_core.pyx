@@ -124,7 +124,10 @@ def set_isa(name):
         )
 
 
-set_isa(os.environ.get("FASTINIT_ISA", ""))
+try:
+    set_isa(os.environ.get("FASTINIT_ISA", ""))
+except ValueError as error:
+    raise ValueError(f"FASTINIT_ISA: {error}") from None
 
 
 # ---- sampling -----------------------------------------------------------------------------
@@ -432,6 +435,7 @@ cdef class StackRun:
 
     def __cinit__(self, StackParameters parameters not None, size_t batch, x, dy, y, gradients, statistics, unsigned threads,
                   bint backward, int phases, list spare, norms=None, pairs=None, cosines=None):
+        assert norms is None or statistics is not None  # whose extremes say how norms are scaled
         self.parameters = parameters
         self.all = parameters.all
         self.dtype = parameters.dtype
