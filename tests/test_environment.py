@@ -273,6 +273,14 @@ def test_workers_are_gone_after_the_call():
     assert status_of_child(check) == 0
 
 
+def test_an_instruction_set_that_does_not_exist():
+    run = subprocess.run(
+        [sys.executable, "-c", "import fastinit"], env={**os.environ, "FASTINIT_ISA": "AVX2"}, capture_output=True, text=True
+    )
+    assert run.returncode != 0
+    assert "FASTINIT_ISA: instruction set: expected one of" in run.stderr
+
+
 @pytest.mark.parametrize("name", [*_core.available_isas(), ""])
 def test_instruction_set_of_the_environment(name):
     """FASTINIT_ISA chooses; empty means the widest."""

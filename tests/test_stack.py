@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from stack_cases import batch_of, network
 
-from fastinit import Key, RandomNormal, Stack, get, normal, uniform
+from fastinit import HeNormal, Key, RandomNormal, Stack, get, normal, uniform
 
 # ---- the object ------------------------------------------------------------------------------------
 
@@ -63,7 +63,9 @@ def test_inputs_of_other_dtypes_and_strides():
 def test_output_activation_and_repr():
     stack = Stack((3, 4, 2), "tanh", output_activation="linear", key=Key(0))
     assert stack.activations == ("tanh", "linear")
-    assert repr(stack) == f"Stack((3, 4, 2), 'tanh', dtype='float32', key={Key(0)!r})"
+    assert repr(stack) == f"Stack((3, 4, 2), 'tanh', output_activation='linear', dtype='float32', key={Key(0)!r})"
+    block = Stack((3, 3), "tanh", residual=1, alpha=0.5, virtual=True, key=Key(0))
+    assert repr(block) == f"Stack((3, 3), 'tanh', dtype='float32', key={Key(0)!r}, residual=1, alpha=0.5, virtual=True)"
     assert repr(Stack((1,) * 10, "relu", key=Key(0))).startswith("Stack(<9 layers>, 'relu'")
     table = str(stack.propagate(np.ones((2, 3))))
     assert len(table.splitlines()) == 2 + 2
@@ -114,6 +116,7 @@ def test_a_stack_can_be_pickled():
         (({3, 2}, "tanh"), {}, TypeError, "widths: expected a sequence of ints, got {"),
         (({3: 1, 2: 1}, "tanh"), {}, TypeError, "widths: expected a sequence of ints, got {"),
         (((3, 3), "tanh"), {"residual": 1, "alpha": 1e39}, ValueError, r"alpha: .* in the range of float32, got 1e\+39"),
+        (((3, 3), "tanh"), {"weights": HeNormal(seed=3)}, ValueError, "weights: expected key= beside .*got seed=3 alone"),
         (((3, 3), "leaky_relu(1e39)"), {}, ValueError, "activation: slope: .* in the range of float32"),
         (((2, 1 << 62, 2), "tanh"), {"virtual": True}, ValueError, r"shape: expected at most 2\*\*58 elements"),
         (((3, 3), "tanh"), {"alpha": np.complex64(1)}, TypeError, "alpha: expected a real number, got complex64"),
@@ -159,6 +162,28 @@ def test_bad_batches(x, dy, error, message):
     else:
         with pytest.raises(error, match=message):
             stack.backward(x, dy)
+
+
+def test_a_parameter_that_hides_something_or_is_missing_is_refused():
+    x = np.ones((1, 2))
+    for dtype in ("float32", "float64"):
+        stack = Stack((2, 2), "linear", key=Key(0))
+        stack.weights[0] = np.ma.array(np.eye(2, dtype=dtype), mask=[[1, 0], [0, 0]])
+        with pytest.raises(TypeError, match=r"weights\[0\]: expected an array without a mask"):
+            stack.forward(x)
+    stack = Stack((2, 2), "linear", key=Key(0))
+    stack.biases[0] = None
+    with pytest.raises(TypeError, match=r"biases\[0\]: expected an array of real numbers"):
+        stack.forward(x)
+
+
+def test_a_call_is_forward_in_a_subclass_too():
+    class Doubled(Stack):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    stack, x = Doubled((2, 2), "linear", key=Key(0)), np.ones((1, 2))
+    np.testing.assert_array_equal(stack(x), stack.forward(x))
 
 
 def test_sizes_beyond_any_memory_are_refused_before_they_are_computed():

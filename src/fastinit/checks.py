@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["boolean", "no_nan", "real_array", "real_number", "whole_number"]
+__all__ = ["boolean", "is_masked", "no_nan", "real_array", "real_number", "whole_number"]
 
 
 def boolean(what: str, value: Any) -> None:
@@ -44,10 +44,15 @@ def real_number(what: str, value: Any) -> float:
     return number
 
 
+def is_masked(value: Any) -> bool:
+    """Whether some of an array may be hidden."""
+    # Without importing numpy.ma, which takes longer than we do; elsewhere `mask` may be a method.
+    return type(value) is not np.ndarray and isinstance(getattr(value, "mask", None), (np.ndarray, np.bool_))
+
+
 def real_array(what: str, value: Any) -> NDArray[Any]:
     """An array of ints, bools or floats of NumPy's, of which nothing is hidden behind a mask."""
-    # Without importing numpy.ma, which takes longer than we do; elsewhere `mask` may be a method.
-    if type(value) is not np.ndarray and isinstance(getattr(value, "mask", None), (np.ndarray, np.bool_)):
+    if is_masked(value):
         raise TypeError(f"{what}: expected an array without a mask, got a {type(value).__name__}; fill what it hides")
     try:
         array = np.asarray(value)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import operator
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from sys import getrefcount
 from typing import Any
 
@@ -15,12 +14,13 @@ from numpy.typing import NDArray
 from . import _core
 from .activations import parse
 from .blocks import offsets_in_block, views_of_block
-from .checks import boolean, no_nan, real_array, real_number, whole_number
-from .dtypes import LARGEST, new_array, resolve
+from .checks import boolean, is_masked, real_array, real_number
+from .dtypes import new_array, resolve
 from .initializers import Zeros, get
 from .keys import Key
 from .reports import Gradients, Propagation
 from .sampling import check_key, normal
+from .stack_arguments import check_pairs, check_parameter, check_widths, in_order, in_range, residual_blocks
 from .threads import get_num_threads
 from .virtual import DrawnWeights
 
@@ -60,7 +60,8 @@ class Stack:
         The bits are those of stored weights. `weights` must draw its elements independently, and there
         are no gradients of weights.
     key : Key, optional
-        Names the network: the same key gives the same weights. Without one they differ on every call.
+        Names the network: the same key gives the same weights, whatever seed an initializer has. Without one they differ on
+        every call, and an initializer with a seed is refused.
     dtype : {"float32", "float64"}, default "float32"
 
     Attributes
@@ -82,7 +83,9 @@ class Stack:
     -----
     Every element of a product is one sum in index order by fused multiply-adds, so results have the same
     bits on every CPU and for every number of threads. An overflow is never an exception: it shows
-    in the statistics.
+    in the statistics. Where it makes a NaN, every machine has one; its sign and payload are the processor's.
+
+    An array's shape and dtype are looked at when it is put into `weights` or `biases`: change its numbers, or put another there.
 
     A stack keeps the working memory of its calls, and that of its last gradients, which the next call
     takes again once nobody holds one of those arrays, or a view of one (not on a free-threaded Python). Several threads
@@ -109,7 +112,7 @@ class Stack:
         key: Key | None = None,
         dtype: Any = "float32",
     ) -> None:
-        self.widths = _check_widths(widths)
+        self.widths = check_widths(widths)
         self.dtype = resolve(dtype)
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
@@ -120,9 +123,10 @@ class Stack:
         if output_activation is not None:
             last = parse("output_activation", output_activation)
         names = (activation, output_activation or activation)
+        self._activation, self._residual = activation, residual
         self.activations = names[:1] * (depth - 1) + names[1:] * (depth > 0)
         for parsed in (inner, last):
-            _held("activation: slope", parsed[1], self.dtype)
+            in_range("activation: slope", parsed[1], self.dtype)
         self._codes = (inner[0],) * (depth - 1) + (last[0],) * (depth > 0)
         self._slopes = (inner[1],) * (depth - 1) + (last[1],) * (depth > 0)
         self._real = np.dtype(self.dtype)
@@ -133,11 +137,14 @@ class Stack:
         self._spare: list[Any] = []
         self._blocks: list[Any] = []
         self._layout: _core.StackParameters | None = None
-        self._skips = () if residual is None else _blocks(self.widths, residual)
-        self._alpha = _held("alpha", real_number("alpha", alpha), self.dtype)
+        self._skips = () if residual is None else residual_blocks(self.widths, residual)
+        self._alpha = in_range("alpha", real_number("alpha", alpha), self.dtype)
         if residual is None and self._alpha != 1:
             raise ValueError(f"alpha: expected residual=, whose blocks it is for, with it, got alpha={alpha!r} alone")
         boolean("virtual", virtual)
+        if key is None:
+            for what, source in (("weights", weights), ("biases", biases)):
+                _check_unseeded(what, source)
         self.weights: Any = (
             DrawnWeights(get(weights), self.key, pairs, self.dtype)
             if virtual
@@ -179,9 +186,16 @@ class Stack:
         return {**self.__dict__, "_spare": [], "_blocks": [], "_layout": None}
 
     def __repr__(self) -> str:
-        names = sorted(set(self.activations[:-1])) or list(self.activations)
         widths = self.widths if len(self.widths) <= 8 else f"<{self.depth} layers>"
-        return f"Stack({widths}, {'/'.join(names)!r}, dtype={self.dtype!r}, key={self.key!r})"
+        options = {"dtype": self.dtype, "key": self.key}
+        if self.activations and self.activations[-1] != self.activations[0]:
+            options = {"output_activation": self.activations[-1], **options}
+        if self._skips:
+            options |= {"residual": self._residual, "alpha": self._alpha}
+        if isinstance(self.weights, DrawnWeights):
+            options["virtual"] = True
+        shown = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        return f"Stack({widths}, {self._activation!r}, {shown})"
 
     def forward(self, x: Any) -> NDArray[Any]:
         """The output for a batch.
@@ -204,7 +218,9 @@ class Stack:
         self._spare.append(self._run(x, y=y))
         return y
 
-    __call__ = forward
+    def __call__(self, x: Any) -> NDArray[Any]:
+        """`forward`."""
+        return self.forward(x)
 
     def backward(self, x: Any, dy: Any) -> Gradients:
         """Gradients of a loss whose gradient with respect to the output is `dy`.
@@ -303,7 +319,7 @@ class Stack:
             dy = self._input("dy", dy, self.widths[-1], rows=x.shape[0])
         y = new_array(shape, self.dtype)
         statistics = np.empty((self.depth, _core.STATISTICS))
-        chosen = None if pairs is None else _check_pairs(pairs, len(x))
+        chosen = None if pairs is None else check_pairs(pairs, len(x))
         cosines = None if chosen is None else np.empty((self.depth, 2, len(chosen)))
         length = np.empty(self.depth) if norms or gradients else None
         block = self._new_gradients(len(x)) if gradients else None
@@ -348,7 +364,7 @@ class Stack:
         if found.ndim != 2 or found.shape[1] != width or rows not in (None, found.shape[0]):
             batch = "batch" if rows is None else rows
             raise ValueError(f"{what}: expected shape ({batch}, {width}), got {found.shape}")
-        return _in_order(what, found, self.dtype)
+        return in_order(what, found, self.dtype)
 
     def _run(
         self,
@@ -411,7 +427,9 @@ class Stack:
         fixed = (
             _core.DTYPES.index(self.dtype), self.widths, self._codes, self._slopes, self._skips, self._alpha, self._offsets,
         )  # fmt: skip
-        if all(type(a) is list and len(a) == self.depth for a in (biases, weights if laws is None else biases)):
+        lists = (biases, weights) if laws is None else (biases,)
+        plain = all(type(arrays) is list and len(arrays) == self.depth for arrays in lists)
+        if plain and not any(is_masked(a) or (a is None and laws is None) for arrays in lists for a in arrays):
             with contextlib.suppress(LookupError):
                 held = self._layout = _core.StackParameters(*fixed, weights, biases, laws)
                 return held
@@ -430,7 +448,7 @@ class Stack:
         shapes = [pair if what == "weights" else pair[1:] for pair in itertools.pairwise(self.widths)]
         return [
             array if array is None and virtual else  # a bias that is 0
-            _check_array(f"{what}[{i}]", array, shape, self.dtype, nan=nan)
+            check_parameter(f"{what}[{i}]", array, shape, self.dtype, nan=nan)
             for i, (array, shape) in enumerate(zip(arrays, shapes, strict=True))
         ]
 
@@ -448,7 +466,7 @@ class Recording:
     def __init__(self, stack: Stack, x: NDArray[Any]) -> None:
         self.output = new_array((len(x), stack.widths[-1]), stack.dtype)
         self._stack, self._x = stack, x
-        self._threads = get_num_threads()
+        self._threads, self._isa = get_num_threads(), _core.isa()
         self._block = stack._new_gradients(len(x))
         self._workspace: list[Any] = [self._run(stack._spare, _core.FORWARD)]
 
@@ -484,12 +502,14 @@ class Recording:
         ValueError, TypeError
             As for `Stack.backward`.
         RuntimeError
-            If it is called a second time.
+            If it is called a second time, or for another instruction set than the forward pass was.
         """
         stack, batch = self._stack, len(self._x)
         dy = stack._input("dy", dy, stack.widths[-1], rows=batch)
         if not self._workspace:
             raise RuntimeError("backward: expected one call for a recording, got a second")
+        if _core.isa() != self._isa:
+            raise RuntimeError(f"backward: expected the instruction set of the forward pass, {self._isa}, got {_core.isa()}")
         stack._spare.append(self._run(self._workspace, _core.BACKWARD, dy))
         return stack._gradients(self._block, batch)
 
@@ -505,71 +525,10 @@ _UNSHARED = _references([new_array((1,), "float32")])
 _COUNTED = not _core.FREE_THREADED
 
 
-def _blocks(widths: tuple[int, ...], layers: Any) -> tuple[int, ...]:
-    """For each layer the activation where the residual block begins that it ends, or -1."""
-    k = whole_number("residual", layers)
-    skips = [-1] * (len(widths) - 1)
-    i = 0
-    while i + k < len(widths):
-        if widths[i] == widths[i + k]:
-            skips[i + k - 1] = i
-            i += k
-        else:
-            i += 1
-    if max(skips, default=-1) < 0:
-        raise ValueError(f"residual: expected {k} layers whose input and output have one width, got {widths}")
-    return tuple(skips)
-
-
-def _held(what: str, number: float, dtype: str) -> float:
-    if abs(number) > LARGEST[dtype]:
-        raise ValueError(f"{what}: expected a number in the range of {dtype}, got {number}")
-    return number
-
-
-def _check_pairs(pairs: Any, batch: int) -> NDArray[np.uintp]:
-    """Pairs of samples of a batch, as rows."""
-    wanted = f"pairs: expected pairs (i, j) of ints, 0 <= i, j < {batch}"
-    try:
-        rows = [tuple(pair) for pair in pairs]
-        chosen = [operator.index(n) for row in rows for n in row]
-    except TypeError:
-        raise TypeError(f"{wanted}, got {pairs!r}") from None
-    if any(isinstance(n, bool) for row in rows for n in row):
-        raise TypeError(f"{wanted}, got {pairs!r}")
-    for row in rows:
-        if len(row) != 2 or not all(0 <= n < batch for n in row):
-            raise ValueError(f"{wanted}, got {row}")
-    return np.array(chosen, dtype=np.uintp).reshape(-1, 2)
-
-
-def _check_widths(widths: Any) -> tuple[int, ...]:
-    try:
-        entries = tuple(widths)
-        sizes = tuple(operator.index(n) for n in entries)
-    except TypeError:
-        raise TypeError(f"widths: expected a sequence of ints, got {widths!r}") from None
-    if any(isinstance(n, bool) for n in entries) or isinstance(widths, (Set, Mapping)):  # which have another order, or none
-        raise TypeError(f"widths: expected a sequence of ints, got {widths!r}")
-    if not sizes or any(n < 1 for n in sizes):
-        raise ValueError(f"widths: expected at least one int, each >= 1, got {sizes}")
-    return sizes
-
-
-def _in_order(what: str, array: NDArray[Any], dtype: str, *, nan: bool = False) -> NDArray[Any]:
-    """`array` aligned, in C order and `dtype`, refused if a number is NaN unless allowed."""
-    with np.errstate(over="ignore"):  # float64 to float32 may give inf, which the statistics show
-        array = np.ascontiguousarray(array, dtype=dtype)
-    if not array.flags.aligned:  # a view into packed bytes
-        array = array.copy()
-    if not nan:
-        no_nan(what, array)
-    return array
-
-
-def _check_array(what: str, array: Any, shape: tuple[int, ...], dtype: str, *, nan: bool = False) -> NDArray[Any]:
-    """A parameter of the shape that the widths want."""
-    found = real_array(what, array)
-    if found.shape != shape:
-        raise ValueError(f"{what}: expected shape {shape}, got {found.shape}")
-    return _in_order(what, found, dtype, nan=nan)
+def _check_unseeded(what: str, source: Any) -> None:
+    """A seed that no tensor would be drawn from is not taken without a word."""
+    seed = None if isinstance(source, (list, tuple)) else get(source).seed
+    if seed is not None:
+        raise ValueError(
+            f"{what}: expected key= beside an initializer with a seed, as a key names a network's tensors; got seed={seed} alone"
+        )
