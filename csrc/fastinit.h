@@ -239,7 +239,8 @@ typedef struct {
 /* Bytes of working memory of fi_cross_entropy. */
 size_t fi_cross_entropy_scratch(size_t classes);
 
-/* Returns the loss in nats; OUT right: how many rows have their first largest output at the label (0 without labels).
+/* Returns the loss in nats; OUT right: how many rows have their first largest output at the label, or at the first largest
+ * share; a row with a NaN has none.
  * In double precision in a fixed order, the gradient rounded to the dtype at the end; largest errors before that 2^-49 times
  * the larger of 1 and a row's logits' range for the loss, and 2^-50 / batch for a gradient. dtype: FI_FLOAT32 or FI_FLOAT64.
  * A row that holds a NaN or +inf gives the loss NaN. */

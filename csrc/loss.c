@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Losses: value, gradient and the number of right answers in one pass. Everything is summed in double precision in a fixed
- * order, and rounded to the outputs' dtype once.
+ * order, and rounded to the outputs' dtype once. What is returned is volatile, so that no compiler computes it after the
+ * caller's rounding is back.
  */
 #include <math.h>
 #include <string.h>
@@ -32,14 +33,21 @@ enum { ROWS = FI_SOFTMAX_ROWS };
 
 size_t fi_cross_entropy_scratch(size_t classes) { return 2 * classes * ROWS * sizeof(double); }
 
-/* Whether x[label] is the first of the largest, `max`; of a row with a NaN (where `lost`) the first NaN is. */
+/* Whether x[label] is the first of the largest, `max`; of a row with a NaN (which is `lost`) no answer is right. */
 static int is_right(const double *x, size_t n, uint64_t label, double max, int lost) {
     if (lost)
         for (size_t i = 0; i < n; i++)
-            if (x[i] != x[i]) return i == label;
+            if (x[i] != x[i]) return 0;
     for (size_t i = 0; i < label; i++)
         if (x[i] == max) return 0;
     return x[label] == max;
+}
+
+static size_t first_largest(const double *x, size_t n) {
+    size_t at = 0;
+    for (size_t i = 1; i < n; i++)
+        if (x[i] > x[at]) at = i;
+    return at;
 }
 
 /* The rows' e^(x - max) become gradients of the loss that a label has, but for the label's own part. OUT ones: how many are 1,
@@ -87,9 +95,11 @@ double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *s
         if (run->labels) with_labels(e, classes, over_sum, over_batch, ones);
         for (size_t r = 0; r < live; r++) {
             const double *own = x + r * classes;
+            const int lost = !(found.sum[r] >= 1);
             if (!run->labels) {
-                value += with_shares(e + r, classes, over_sum[r], found.log_sum[r], found.max[r],
-                                     run->shares + (first + r) * classes, own, over_batch);
+                const double *shares = run->shares + (first + r) * classes;
+                value += with_shares(e + r, classes, over_sum[r], found.log_sum[r], found.max[r], shares, own, over_batch);
+                *right += (size_t)is_right(own, classes, first_largest(shares, classes), found.max[r], lost);
                 continue;
             }
             const uint64_t label = (uint64_t)run->labels[first + r];
@@ -99,7 +109,6 @@ double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *s
             }
             value += found.log_sum[r] - (own[label] - found.max[r]);
             e[label * ROWS + r] -= over_batch;
-            const int lost = !(found.sum[r] >= 1);
             if (!lost && ones[r] == 1) *right += own[label] == found.max[r]; /* the only largest: the first */
             else *right += (size_t)is_right(own, classes, label, found.max[r], lost);
         }
@@ -107,8 +116,9 @@ double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *s
             for (size_t c = 0; c < classes; c++) x[r * classes + c] = e[c * ROWS + r];
         narrow(gradient, x, dtype, live * classes);
     }
+    const volatile double mean = value * over_batch;
     fi_fpenv_leave(saved);
-    return value * over_batch;
+    return mean;
 }
 
 /* ---- squared error ------------------------------------------------------------------------ */
@@ -128,9 +138,10 @@ double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const dou
         }
         narrow((char *)gradient + row_bytes(dtype, i), x, dtype, live);
     }
+    const double sum = ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+    const volatile double mean = sum / (n ? (double)n : 1);
     fi_fpenv_leave(saved);
-    return (((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]))) /
-           (n ? (double)n : 1);
+    return mean;
 }
 
 /* ---- batches ------------------------------------------------------------------------------ */

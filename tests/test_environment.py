@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastinit
 from fastinit import _core
 
 sys.path.insert(0, str(Path(__file__).parent / "vectors"))
@@ -215,6 +216,22 @@ def test_same_bits_in_every_mode_of_worker_threads(mode):
             row.fill(out, threads=3)
     for (row, sha), out in zip(LONG, outputs, strict=True):
         assert golden.digest(out) == sha, str(row)
+
+
+def test_losses_have_the_same_bits_in_every_mode(mode):
+    """The last operation, too, whose result is subnormal for the smallest numbers."""
+    cases = []
+    for n in (3, 7, 11, 13, 48, 49):
+        outputs = fastinit.normal((n, 3), key=fastinit.Key(n), dtype="float64")
+        cases += [(fastinit.softmax_cross_entropy, outputs, np.arange(n) % 3)]
+        cases += [(fastinit.mean_squared_error, outputs * scale, np.zeros((n, 3))) for scale in (1.0, 1e-158)]
+    expected = [loss(outputs, targets) for loss, outputs, targets in cases]
+    assert sum(0 < value < 2**-1022 for value, _ in expected) == 6
+    with mode():
+        found = [loss(outputs, targets) for loss, outputs, targets in cases]
+    for (value, gradient), (wanted, exact) in zip(found, expected, strict=True):
+        assert value.hex() == wanted.hex()
+        np.testing.assert_array_equal(gradient, exact)
 
 
 def test_subnormal_rows_are_subnormal():

@@ -109,20 +109,25 @@ def test_how_many_are_right():
     gradient = np.empty_like(outputs)
     labels = np.array([1, 0, 1, 1], np.int64)
     assert outputs.argmax(axis=1).tolist() == [1, 0, 1, 2]
-    assert _core.CrossEntropy(0, 4, 3, outputs, labels, None, gradient)()[1] == 3
+    assert _core.CrossEntropy(0, 4, 3, outputs, labels, None, gradient)()[1] == 2  # none of the row with a NaN
+    shares = np.array([[0, 0.5, 0.5], [1, 0, 0], [0, 1, 0], [0.25, 0.25, 0.5]])
+    assert _core.CrossEntropy(0, 4, 3, outputs, None, shares, gradient)()[1] == 3
 
 
 def test_how_many_are_right_among_many_ties(each_isa):
-    """As NumPy's argmax says: the first of the largest, or the first NaN; 5 values in 6 classes, and numbers so near
-    that their exponentials are equal."""
+    """As NumPy's argmax says: the first of the largest, but for rows with a NaN; 5 values in 6 classes, and numbers so near
+    that their exponentials are equal. Of shares, too, the first of the largest counts."""
     rows = 400
     draws = uniform((rows, 6), key=Key(5), dtype="float64")
     outputs = np.choose((draws * 5).astype(int), [-np.inf, 0.0, 1.0, 1.0 - 2.0**-53, 2.0])
     outputs[:40] = np.choose((draws[:40] * 3).astype(int), [np.nan, np.inf, 1.0])
     labels = (uniform(rows, key=Key(6), dtype="float64") * 6).astype(np.int64)
+    shares = (uniform((rows, 6), key=Key(8), dtype="float64") * 3).astype(int) / 8
+    whole = ~np.isnan(outputs).any(axis=1)
     for n in (1, 8, 43, 400):
-        _, right = _core.CrossEntropy(1, n, 6, outputs[:n], labels[:n], None, np.empty((n, 6)))()
-        assert right == int((outputs[:n].argmax(axis=1) == labels[:n]).sum())
+        for targets, classes in (((labels[:n], None), labels[:n]), ((None, shares[:n]), shares[:n].argmax(axis=1))):
+            _, right = _core.CrossEntropy(1, n, 6, outputs[:n], *targets, np.empty((n, 6)))()
+            assert right == int(((outputs[:n].argmax(axis=1) == classes) & whole[:n]).sum())
 
 
 def test_a_kernel_reads_what_its_arrays_hold_now():
