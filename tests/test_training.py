@@ -245,6 +245,90 @@ def test_fit_learns_and_the_history_says_so():
     np.testing.assert_array_equal(predict(stack, x), stack.forward(x).argmax(axis=1))
 
 
+@pytest.mark.parametrize("rows", [3, 40])
+@pytest.mark.parametrize("held_out", ["classes", "rows"])
+@pytest.mark.parametrize("trained", ["classes", "rows"])
+def test_accuracy_by_the_form_of_each_targets(trained, held_out, rows):
+    x, y = blobs()
+    forms = {"classes": y, "rows": 0.7 * np.eye(3)[y] + 0.1}
+    stack = Stack((6, 20, 3), "tanh", output_activation="linear", key=Key(9), dtype="float64")
+    twin = Stack((6, 20, 3), "tanh", output_activation="linear", key=Key(9), dtype="float64")
+    history = fit(stack, x, forms[trained], epochs=1, batch_size=None, validation=(x[:rows], forms[held_out][:rows]))
+    assert history.accuracy == [(predict(twin, x) == y).mean()]
+    assert history.validation_accuracy == [(predict(stack, x[:rows]) == y[:rows]).mean()]
+
+
+def own_cross_entropy(outputs, targets):
+    return softmax_cross_entropy(outputs, targets)
+
+
+def test_targets_that_name_no_classes_have_no_accuracy():
+    x, y = blobs(classes=2)
+
+    def logistic(outputs, targets):
+        p = 1 / (1 + np.exp(-outputs))
+        return float(((p[:, 0] - targets) ** 2).mean()), (p - targets[:, None]) / len(targets)
+
+    data = (x[:9], np.eye(2)[y[:9]])
+    for outputs, loss, targets, validation in (
+        (1, logistic, y, (x[:9], y[:9])),
+        (1, softmax_cross_entropy, 0 * y, (x[:9], 0 * y[:9])),
+        (2, mean_squared_error, np.eye(2)[y], data),
+        (2, own_cross_entropy, np.eye(2)[y], data),
+    ):
+        stack = Stack((6, 5, outputs), "tanh", output_activation="linear", key=Key(9))
+        history = fit(stack, x, targets, loss=loss, epochs=2, validation=validation)
+        assert (history.accuracy, history.validation_accuracy, len(history.validation_loss)) == ([], [], 2)
+
+
+@pytest.mark.parametrize("loss", [softmax_cross_entropy, own_cross_entropy])
+@pytest.mark.parametrize("form", ["classes", "rows"])
+def test_a_lost_network_is_never_right(form, loss):
+    x, y = blobs()
+    targets = y if form == "classes" else np.eye(3)[y]
+    stack = Stack((6, 5, 3), "tanh", output_activation="linear", key=Key(9))
+    stack.weights[0][:] = np.nan
+    history = fit(stack, x, targets, loss=loss, epochs=1, validation=(x[:9], targets[:9]))
+    expected = [] if form == "rows" and loss is own_cross_entropy else [0.0]
+    assert history.accuracy == history.validation_accuracy == expected
+
+
+@pytest.mark.parametrize(("answer", "epochs"), [(True, 3), (1, 6), (np.True_, 6), (None, 6), ("stop", 6)], ids=repr)
+def test_a_callback_ends_the_training(answer, epochs):
+    x, y = blobs()
+    stack = Stack((6, 5, 3), "tanh", key=Key(9))
+    history = fit(stack, x, y, epochs=6, validation=(x, y), callback=lambda epoch, _: answer if epoch == 2 else False)
+    assert len(history.loss) == len(history.validation_loss) == epochs
+    other = Stack((6, 5, 3), "tanh", key=Key(9))
+    fit(other, x, y, epochs=epochs)
+    assert digest(stack) == digest(other)
+
+
+def test_a_callback_that_ends_the_training_may_not_replace_arrays():
+    x, y = blobs()
+    stack = Stack((6, 5, 3), "tanh", key=Key(9))
+
+    def replace(epoch, history):
+        stack.weights[0] = stack.weights[0].copy()
+        return True
+
+    with pytest.raises(ValueError, match="expected the stack's arrays to stay"):
+        fit(stack, x, y, callback=replace)
+
+
+def test_arrays_that_cannot_be_updated_in_place_are_replaced():
+    x, y = blobs()
+    stack, other = (Stack((6, 5, 3), "tanh", key=Key(9)) for _ in range(2))
+    given = stack.weights[0] = np.asfortranarray(stack.weights[0])
+    before, kept = given.copy(), stack.weights[1]
+    fit(stack, x, y, epochs=1)
+    fit(other, x, y, epochs=1)
+    assert stack.weights[1] is kept
+    assert stack.weights[0] is not given
+    np.testing.assert_array_equal(given, before)
+    assert digest(stack) == digest(other)
+
+
 def test_fit_is_deterministic_for_a_key_and_any_threads(each_isa):
     x, y = blobs()
 
@@ -330,7 +414,12 @@ def test_equal_neurons_stay_equal_to_the_bit(each_isa):
         ({"x": np.full((120, 6), np.nan)}, ValueError, "training x: expected no NaN, got 720"),
         ({"x": np.ones((120, 6), complex)}, TypeError, "training x: expected an array of real numbers, got dtype complex128"),
         ({"y": np.zeros(7, int)}, ValueError, r"training y: expected 120 targets, got shape \(7,\)"),
-        ({"y": np.full(120, 3)}, ValueError, r"targets: expected classes in \[0, 3\)"),
+        ({"y": np.full(120, 3)}, ValueError, r"training y: expected classes in \[0, 3\), got \[3, 3\]"),
+        ({"y": np.ones((120, 3))}, ValueError, "training y: expected probabilities"),
+        ({"y": np.ones(120)}, TypeError, "training y: expected class numbers of an int dtype, got float64"),
+        ({"y": np.ones((120, 2))}, ValueError, r"training y: expected shape \(120,\) or \(120, 3\), got \(120, 2\)"),
+        ({"loss": mean_squared_error}, ValueError, r"training y: expected shape \(120, 3\), got \(120,\)"),
+        ({"validation": (np.ones((7, 6)), np.arange(7))}, ValueError, r"validation y: expected classes in .*, got \[0, 6\]"),
         ({"epochs": 0}, ValueError, "epochs: expected an int >= 1, got 0"),
         ({"epochs": 1.5}, TypeError, "epochs: expected an int >= 1, got float 1.5"),
         ({"batch_size": 0}, ValueError, "batch_size: expected an int >= 1, got 0"),

@@ -83,52 +83,55 @@ def _outputs(outputs: Any) -> Array:
     return found if found.dtype.kind == "f" else found.astype(np.float64)
 
 
-def _real_targets(targets: Any) -> Array:
-    found = np.require(real_array("targets", targets), np.float64, ("C", "A"))
-    no_nan("targets", found)
+def _real_targets(targets: Any, what: str) -> Array:
+    found = np.require(real_array(what, targets), np.float64, ("C", "A"))
+    no_nan(what, found)
     return found
 
 
-def _like_outputs(targets: Any, shape: tuple[int, ...]) -> Array:
-    found = _real_targets(targets)
+def _like_outputs(targets: Any, shape: tuple[int, ...], what: str = "targets") -> Array:
+    found = _real_targets(targets, what)
     if found.shape != shape:
-        raise ValueError(f"targets: expected shape {shape}, got {found.shape}")
+        raise ValueError(f"{what}: expected shape {shape}, got {found.shape}")
     return found
 
 
-def _class_targets(targets: Any, shape: tuple[int, ...]) -> Array:
-    found = real_array("targets", targets)
+def _class_targets(targets: Any, shape: tuple[int, ...], what: str = "targets") -> Array:
+    found = real_array(what, targets)
     if found.ndim == 1 and len(found) == shape[0]:
         if found.dtype.kind not in "iu":
-            raise TypeError(f"targets: expected class numbers of an int dtype, got {found.dtype}")
+            raise TypeError(f"{what}: expected class numbers of an int dtype, got {found.dtype}")
         if found.size and not (found.min() >= 0 and found.max() < shape[1]):
             raise ValueError(
-                f"targets: expected classes in [0, {shape[1]}), got [{found.min()}, {found.max()}]"
+                f"{what}: expected classes in [0, {shape[1]}), got [{found.min()}, {found.max()}]"
             )
         return np.require(found, np.int64, ("C", "A"))
     if found.shape == shape:
-        found = _real_targets(found)
+        found = _real_targets(found, what)
         sums = found.sum(axis=1)
         if found.size and (found.min() < 0 or np.abs(sums - 1).max() > 1e-3):
             raise ValueError(
-                "targets: expected probabilities, none negative and of sum 1 in each row; "
+                f"{what}: expected probabilities, none negative and of sum 1 in each row; "
                 f"got a least one of {found.min()} and sums in [{sums.min()}, {sums.max()}]"
             )
         return found
-    raise ValueError(f"targets: expected shape ({shape[0]},) or {shape}, got {found.shape}")
+    raise ValueError(f"{what}: expected shape ({shape[0]},) or {shape}, got {found.shape}")
 
 
 # ---- without checks: for a training loop, which has made them ----------------------------------
 
 
 def prepared(
-    loss: Loss, targets: Array, shape: tuple[int, int]
+    loss: Loss, targets: Array, shape: tuple[int, int], what: str = "targets"
 ) -> tuple[Callable[[Array, Array, Array], Kernel], Array] | None:
-    """What makes a built-in loss's kernel, and the targets as it takes them, checked for outputs of a shape; None for others."""
+    """What makes a built-in loss's kernel, and the targets as it takes them, checked for outputs of a shape; None for others.
+
+    Errors in the targets call them `what`.
+    """
     if loss is mean_squared_error:
-        return squared_error_kernel, _like_outputs(targets, shape)
+        return squared_error_kernel, _like_outputs(targets, shape, what)
     if loss is softmax_cross_entropy:
-        return cross_entropy_kernel, _class_targets(targets, shape)
+        return cross_entropy_kernel, _class_targets(targets, shape, what)
     return None
 
 

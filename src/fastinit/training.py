@@ -36,10 +36,17 @@ class History:
     loss : list of float
         Mean over the epoch's batches, before each update.
     accuracy : list of float
-        Share of the training samples classified rightly, before each update; empty where the targets
-        are no classes.
+        Share of the training samples whose largest output, the first of equal ones, is that of their class, before each
+        update. A sample with a NaN output counts as wrong. Empty where the training targets name no classes.
     validation_loss, validation_accuracy : list of float
-        On the held-out data after the epoch; empty without any.
+        The same on the held-out data after the epoch; empty without any, and the accuracy where their own targets name no
+        classes.
+
+    Notes
+    -----
+    Targets name classes as class numbers, or, for `softmax_cross_entropy`, as rows of probabilities: the class is that of
+    the largest, the first of equal ones. Training and validation data may have either form. A stack of one output has no
+    classes.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -48,8 +55,8 @@ class History:
     validation_accuracy: list[float] = field(default_factory=list)
 
 
-def _check_data(what: str, stack: Stack, x: Any, y: Any, loss: Loss) -> tuple[Array, Array]:
-    """Samples and targets that the stack and the loss take, or an error before anything changes."""
+def _check_data(what: str, stack: Stack, x: Any, y: Any, loss: Loss) -> tuple[Array, Array, Array | None]:
+    """Samples and targets that the stack and the loss take, and the targets' classes, or an error before anything changes."""
     samples, targets = real_array(f"{what} x", x), real_array(f"{what} y", y)
     if samples.ndim != 2 or samples.shape[1] != stack.widths[0]:
         raise ValueError(
@@ -62,10 +69,19 @@ def _check_data(what: str, stack: Stack, x: Any, y: Any, loss: Loss) -> tuple[Ar
     no_nan(f"{what} x", samples)
     no_nan(f"{what} y", targets)
     shape = (len(targets), stack.widths[-1])
-    if prepared(loss, targets, shape) is None:
+    if prepared(loss, targets, shape, f"{what} y") is None:
         _evaluated(loss, np.zeros(shape, dtype=stack.dtype), targets)
     with np.errstate(over="ignore"):  # as for a batch of the stack's
-        return np.ascontiguousarray(samples, dtype=stack.dtype), targets
+        return np.ascontiguousarray(samples, dtype=stack.dtype), targets, _classes(loss, targets, stack.widths[-1])
+
+
+def _classes(loss: Loss, targets: Array, outputs: int) -> Array | None:
+    """The class of each sample, where the targets name one; see `History`."""
+    if outputs < 2:
+        return None
+    if targets.ndim == 1:
+        return targets if targets.dtype.kind in "iu" else None
+    return targets.argmax(axis=1) if loss is softmax_cross_entropy else None
 
 
 def _evaluated(loss: Loss, outputs: Array, targets: Array) -> tuple[float, Array]:
@@ -102,8 +118,9 @@ def _check_roles(stack: Any, loss: Any, optimizer: Any, callback: Any) -> None:
                 raise ValueError(f"stack.{what}[{i}]: expected a writable array, got one that cannot be updated")
 
 
-def _accuracy(outputs: Array, targets: Array) -> float:
-    return float((outputs.argmax(axis=1) == targets).mean())
+def _right(outputs: Array, classes: Array) -> int:
+    """How many samples have their first largest output at their class; one with a NaN has none."""
+    return int(((outputs.argmax(axis=1) == classes) & ~np.isnan(outputs).any(axis=1)).sum())
 
 
 def fit(
@@ -117,13 +134,15 @@ def fit(
     batch_size: int | None = 32,
     key: Key | None = None,
     validation: tuple[Any, Any] | None = None,
-    callback: Callable[[int, History], None] | None = None,
+    callback: Callable[[int, History], object] | None = None,
 ) -> History:
     """Train a stack, in place.
 
     Parameters
     ----------
     stack : Stack
+        Arrays in its `weights` and `biases` that the engine cannot update in place, being of another dtype or order, are
+        replaced by copies.
     x : array_like of shape (samples, n_0)
     y : array_like
         Targets that `loss` takes: class numbers of shape (samples,), or rows.
@@ -142,7 +161,7 @@ def fit(
     validation : pair of arrays, optional
         Held-out ``(x, y)``.
     callback : function, optional
-        ``callback(epoch, history)`` after every epoch.
+        ``callback(epoch, history)`` after every epoch. If it returns True itself (not 1, say), training ends there.
 
     Returns
     -------
@@ -158,7 +177,7 @@ def fit(
     A network that diverges is not an error: its loss becomes inf or NaN in the history.
     """
     _check_roles(stack, loss, optimizer, callback)
-    samples, targets = _check_data("training", stack, x, y, loss)
+    samples, targets, classes = _check_data("training", stack, x, y, loss)
     held_out = None
     if validation is not None:
         if not isinstance(validation, (tuple, list)) or len(validation) != 2:
@@ -180,9 +199,9 @@ def fit(
     size = min(size, len(samples))
     order = np.arange(len(samples), dtype=np.int64)
     steps = {
-        rows: _Step(stack, rows, samples, targets, order, loss, update) for rows in {size, len(samples) % size} if rows
-    }
-    classes = targets.ndim == 1 and targets.dtype.kind in "iu"
+        rows: _Step(stack, rows, samples, targets, classes, order, loss, update)
+        for rows in {size, len(samples) % size} if rows
+    }  # fmt: skip
 
     history = History()
     for epoch in range(epochs):
@@ -196,18 +215,20 @@ def fit(
                 total_loss += value * rows
                 right += correct
             history.loss.append(total_loss / len(samples))
-            if classes:
+            if classes is not None:
                 history.accuracy.append(right / len(samples))
             if held_out is not None:
-                outputs = stack.forward(held_out[0])
-                history.validation_loss.append(_evaluated(loss, outputs, held_out[1])[0])
-                if classes:
-                    history.validation_accuracy.append(_accuracy(outputs, held_out[1]))
-        if callback is not None:
-            callback(epoch, history)
+                x_held, y_held, classes_held = held_out
+                outputs = stack.forward(x_held)
+                history.validation_loss.append(_evaluated(loss, outputs, y_held)[0])
+                if classes_held is not None:
+                    history.validation_accuracy.append(_right(outputs, classes_held) / len(outputs))
+        done = callback is not None and callback(epoch, history) is True
         now = [*stack.weights, *stack.biases]
         if len(now) != len(parameters) or not all(a is b for a, b in zip(parameters, now, strict=True)):
             raise ValueError("loss, optimizer, callback: expected the stack's arrays to stay; assign into them")
+        if done:
+            break
     return history
 
 
@@ -227,11 +248,11 @@ class _Step:
     """Forward pass, cost, gradients and update for batches of one size, in memory of its own."""
 
     def __init__(
-        self, stack: Stack, rows: int, samples: Array, targets: Array, order: Array, loss: Loss,
+        self, stack: Stack, rows: int, samples: Array, targets: Array, classes: Array | None, order: Array, loss: Loss,
         update: Callable[[list[Array]], None],
     ) -> None:  # fmt: skip
         self.recorder = recorder = Recorder(stack, rows)
-        self.order, self.targets, self.loss, self.update, self.rows = order, targets, loss, update, rows
+        self.order, self.targets, self.classes, self.loss, self.update, self.rows = order, targets, classes, loss, update, rows
         gradients = [*recorder.weight_gradients, *recorder.bias_gradients]
         self.gradients: Any = _core.Held(gradients) if isinstance(update, _core.Descent) else gradients
         self.kernel = None
@@ -253,9 +274,9 @@ class _Step:
             dy, lost = None, value != value
         else:
             # By the user's function, on arrays that it may keep.
-            outputs, wanted = self.recorder.output.copy(), self.targets[self.order[start : start + self.rows]]
-            value, dy = _evaluated(self.loss, outputs, wanted)
-            right = int((outputs.argmax(axis=1) == wanted).sum()) if wanted.ndim == 1 and wanted.dtype.kind in "iu" else 0
+            outputs, picks = self.recorder.output.copy(), self.order[start : start + self.rows]
+            right = 0 if self.classes is None else _right(outputs, self.classes[picks])
+            value, dy = _evaluated(self.loss, outputs, self.targets[picks])
             lost = bool(np.isnan(dy).any())
         # A diverged network has NaN gradients: the parameters stay, the loop goes on and the history says so.
         if not lost:
