@@ -4,6 +4,7 @@ Statistical bounds are five standard errors at fixed seeds: false alarm 6e-7 eac
 """
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from fastinit import (
     truncated_normal,
     uniform,
 )
+from fastinit.dtypes import rounded
 from fastinit.initializers import LogUniform
 
 SHAPE = (300, 200)
@@ -207,3 +209,76 @@ def test_many_arrays_of_every_dtype():
 def test_names_of_dtypes():
     with pytest.raises(ValueError, match=r"dtype: expected one of float32, .*float8_e5m2.*, got 'int8'"):
         normal(3, key=Key(0), dtype="int8")
+
+
+def test_rounding_to_bfloat16_is_that_of_ml_dtypes():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    # Every sign, exponent and kept fraction with what decides the rounding below it: ties, their neighbours, nothing.
+    bits = (np.arange(1 << 16, dtype=np.uint32) << 16)[:, None] | np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
+    values = np.concatenate([bits.ravel(), uniform(10**5, 0, 2**32, key=Key(0), dtype="float64").astype(np.uint32)])
+    values = values.view(np.float32)
+    before = values.view(np.uint32).copy()
+    with np.errstate(invalid="ignore"):
+        expected = values.astype(ml_dtypes.bfloat16).view(np.uint16)
+    np.testing.assert_array_equal(rounded(values, "bfloat16"), expected)
+    np.testing.assert_array_equal(values.view(np.uint32), before)
+    for number in (1.0, -np.inf, np.nan, 3.4e38, 1e300):
+        with np.errstate(over="ignore"):
+            assert rounded(np.array(number), "bfloat16") == np.float32(number).astype(ml_dtypes.bfloat16).view(np.uint16)
+
+
+@pytest.mark.parametrize(
+    "initializer",
+    [*DRAWN, Orthogonal(), Constant(0.3), Sparse(3, std=0.5), Identity(0.1), Times("orthogonal", 0.3), LogUniform(), get("zeros"),
+     PerGate(["he_normal", "ones"]), get(lambda shape, dtype: np.full(shape, 0.1))],
+    ids=repr,
+)  # fmt: skip
+def test_the_bits_of_bfloat16_need_no_other_package(initializer, monkeypatch):
+    pytest.importorskip("ml_dtypes")
+    expected = initializer(SHAPE, "bfloat16", key=Key(1)).view(np.uint16)
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    whole, part, one = np.empty(SHAPE, np.uint16), np.empty((5, 200), np.uint16), np.empty(SHAPE, np.uint16)
+    assert initializer(SHAPE, "bfloat16", key=Key(1), out=whole) is whole
+    initializer.shard(SHAPE, np.s_[5:10], dtype="bfloat16", key=Key(1), out=part)
+    fill_many([(one, initializer, Key(1))])
+    np.testing.assert_array_equal(whole, expected)
+    np.testing.assert_array_equal(part, expected[5:10])
+    np.testing.assert_array_equal(one, expected)
+
+
+def test_what_needs_ml_dtypes_says_what_helps(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(ImportError, match=r"dtype bfloat16: expected the package ml_dtypes .* pass a uint16 array as out="):
+        Constant(1.0)((2, 2), "bfloat16")
+    message = r"dtype float8_e4m3fn: expected the package ml_dtypes \(.*\), which is not installed$"
+    for out in (None, np.empty((2, 2), np.uint8)):
+        for initializer in (Constant(1.0), HeNormal()):
+            with pytest.raises(ImportError, match=message):
+                initializer((2, 2), "float8_e4m3fn", out=out)
+    with pytest.raises(ValueError, match="the largest bfloat16"):
+        Constant(3.4e38)((3,), "bfloat16", out=np.empty(3, np.uint16))
+
+    def needs_more(shape, dtype):
+        raise ImportError("more is needed")
+
+    with pytest.raises(ImportError, match=r"jobs\[1\]: more is needed"):
+        fill_many([(np.empty(3), "zeros", None), (np.empty(3), needs_more, None)])
+
+
+def test_memory_that_is_not_there():
+    for initializer, dtype in ((RandomNormal(), "float64"), (Constant(1.0), "float32")):
+        message = rf"shape: expected \d{{19}} bytes of memory for shape \({2**58},\) in {dtype}, got none"
+        with pytest.raises(MemoryError, match=message):
+            initializer(2**58, dtype)
+
+
+@pytest.mark.parametrize(("dtype", "unit"), [("float32", 4), ("float64", 8), ("float16", 2), ("bfloat16", 2), ("complex64", 4)])
+def test_misaligned_memory_is_refused(dtype, unit):
+    size = 6 * 2 * unit if dtype.startswith("complex") else 6 * unit
+    message = rf"out: expected memory whose address is a multiple of {unit}, the size of a .*, got 0x"
+    for initializer in (HeNormal(), Identity()):
+        memory = bytearray(b"\7" * (size + unit))
+        with pytest.raises(ValueError, match=message):
+            initializer((2, 3), dtype, out=memoryview(memory)[1 : size + 1])
+        assert set(memory) == {7}
+        initializer((2, 3), dtype, out=memoryview(memory)[unit:])

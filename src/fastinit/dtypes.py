@@ -51,9 +51,10 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     try:
         import ml_dtypes
     except ImportError:
+        # Of the roundings, that to float8 is left to ml_dtypes.
+        hint = "; without it pass a uint16 array as out= to get the bits of bfloat16" if name == "bfloat16" else ""
         raise ImportError(
-            f"dtype {name}: expected the package ml_dtypes (pip install 'fastinit[bf16]'), which is not "
-            f"installed; without it pass a {_BITS[name]} array as out= to get the bits of bfloat16"
+            f"dtype {name}: expected the package ml_dtypes (pip install 'fastinit[bf16]'), which is not installed{hint}"
         ) from None
     if not hasattr(ml_dtypes, name):
         raise ImportError(f"dtype {name}: expected a version of ml_dtypes that has it, got {ml_dtypes.__version__}")
@@ -134,7 +135,10 @@ def new_array(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     kind = numpy_dtype(dtype)
     size = math.prod(shape) * kind.itemsize
     step = _LINE if size < 16 * _HUGE_PAGE else _HUGE_PAGE
-    memory = np.empty(size + step, dtype=np.uint8)
+    try:
+        memory = np.empty(size + step, dtype=np.uint8)
+    except MemoryError:  # NumPy's speaks of uint8
+        raise MemoryError(f"shape: expected {size} bytes of memory for shape {shape} in {dtype}, got none") from None
     start = -memory.ctypes.data % step
     return memory[start : start + size].view(kind).reshape(shape)
 
@@ -143,7 +147,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
     """Check that `out` can hold an array of `shape` and `dtype`, and return its memory.
 
     `out` is an array of that dtype and shape, or any other writable C-contiguous buffer of as
-    many bytes. bfloat16 may come as uint16, float8 as uint8.
+    many bytes, aligned to an element, or to a part of a complex one. bfloat16 may come as uint16, float8 as uint8.
     """
     if type(out) is np.ndarray and out.shape == shape and out.dtype == _HELD[dtype] and out.flags.carray:
         return out
@@ -182,6 +186,12 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
             raise ValueError(
                 f"out: expected {size} bytes for shape {shape} in {dtype}, got {view.nbytes}"
             )
+        unit = part_of(dtype) or dtype
+        address = np.frombuffer(view, np.uint8).ctypes.data if size else 0
+        if address % _ITEMSIZE[unit]:
+            raise ValueError(
+                f"out: expected memory whose address is a multiple of {_ITEMSIZE[unit]}, the size of a {unit}, got {address:#x}"
+            )
     return out
 
 
@@ -191,14 +201,37 @@ def raw_view(array: NDArray[Any]) -> Any:
     return array if bits is None else array.view(bits)
 
 
+def _bfloat16_bits(values: NDArray[Any]) -> NDArray[Any]:
+    """float32 numbers rounded to their upper 16 bits, to nearest and ties to even, by integers alone; `values` is used up."""
+    bits = values.view(np.uint32)
+    nan = np.isnan(values)
+    bits[nan] = bits[nan] & 0x80000000 | 0x7FC00000  # or the rounding might make it an infinity
+    nudge = bits >> 16
+    nudge &= 1
+    nudge += 0x7FFF
+    bits += nudge
+    bits >>= 16
+    return bits.astype(np.uint16)
+
+
 def rounded(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """`values` in `dtype`. 16-bit and float8 dtypes are the roundings of float32 values, float8 within its finite range."""
+    """`values` in `dtype`, or the bits of bfloat16, which NumPy does not have.
+
+    16-bit and float8 dtypes are the roundings of float32 values, float8 within its finite range.
+    """
     with np.errstate(over="ignore"):
         if dtype in _BITS or dtype == "float16":
             values = values.astype(np.float32)
+        if dtype == "bfloat16":
+            return _bfloat16_bits(values)
         if dtype in LARGEST_FLOAT8:
             values = np.clip(values, -LARGEST_FLOAT8[dtype], LARGEST_FLOAT8[dtype])
         return np.asarray(values.astype(numpy_dtype(dtype)))
+
+
+def _stays_finite(number: float, dtype: str) -> bool:
+    found = rounded(np.array(number), dtype)
+    return bool(found & 0x7F80 != 0x7F80 if dtype == "bfloat16" else np.isfinite(found))
 
 
 def check_range(values: NDArray[Any], dtype: str, what: str, *, saturating: bool = False) -> None:
@@ -214,7 +247,7 @@ def check_range(values: NDArray[Any], dtype: str, what: str, *, saturating: bool
             if abs(number) <= LARGEST[dtype]:
                 continue
             cut_off = dtype in LARGEST_FLOAT8
-            if (cut_off and not saturating) or not np.isfinite(rounded(np.array(number), dtype)):
+            if (cut_off and not saturating) or not _stays_finite(number, dtype):
                 raise ValueError(
                     f"{what}: expected values of magnitude {LARGEST[dtype]} at most, the largest {dtype}, got {number}"
                 )

@@ -81,8 +81,8 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
                 drawn.append(fill)
             else:  # complex and float8 are made of what the kernels draw
                 made.append((initializer(out.shape, dtype, key=key), dtype, out))
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
+        except (TypeError, ValueError, ImportError) as error:
+            kind = next(kind for kind in (TypeError, ValueError, ImportError) if isinstance(error, kind))
             raise kind(f"jobs[{number}]: {error}") from error
     _check_apart(spans)
     fill_all(drawn)
