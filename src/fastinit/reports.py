@@ -46,10 +46,12 @@ class LayerReport:
     gradient : Moments
         Of the loss's gradient with respect to z.
     saturated : float
-        Share in [0, 1] of the elements on a flat part of the activation, where the derivative is below
-        5.91 % of its largest value: \\|tanh\\| > 0.97. 0 for activations that have no flat part, and for ReLU.
+        Share in [0, 1] of the elements on a flat part of the activation, where the derivative's magnitude is below 5.91 % of
+        its largest value (tanh, sigmoid, hard_tanh, softplus, softsign; \\|tanh\\| > 0.97), or of the slope on the linear side:
+        1 (ELU, GELU, SiLU, Mish) or 1.0507 (SELU). GELU, SiLU and Mish are flat about their minimum, too, which counts.
+        0 for activations that have no flat part, and for ReLU.
     dead : float
-        Share of the units whose derivative is exactly 0 for every sample of the batch.
+        Share of the units whose derivative is exactly 0 for every sample of the batch; one that is NaN counts as 0 here.
     """
 
     pre_activation: Moments
