@@ -53,12 +53,12 @@ DRAWN = [
     (GlorotUniform(), math.sqrt(2 / 700), math.sqrt(3)),
     (HeNormal(), math.sqrt(2 / 400), math.inf),
     (HeUniform(), math.sqrt(2 / 400), math.sqrt(3)),
-    (HeNormal(0.2), math.sqrt(2 / 1.04 / 400), math.inf),
+    (HeNormal(negative_slope=0.2), math.sqrt(2 / 1.04 / 400), math.inf),
     (HeUniform(negative_slope=1.0), math.sqrt(1 / 400), math.sqrt(3)),
     (LeCunNormal(), math.sqrt(1 / 400), math.inf),
     (SeluNormal(), math.sqrt(1 / 400), math.inf),
     (TorchLinear(), math.sqrt(1 / 1200), math.sqrt(3)),
-    (GlorotNormal(2.0), 2 * math.sqrt(2 / 700), math.inf),
+    (GlorotNormal(gain=2.0), 2 * math.sqrt(2 / 700), math.inf),
     (HeNormal(mode="fan_out"), math.sqrt(2 / 300), math.inf),
     (HeNormal(fans=FanRule(layout="oi")), math.sqrt(2 / 300), math.inf),
     (LeCunUniform(fans=(64, 3)), math.sqrt(1 / 64), math.sqrt(3)),
@@ -74,8 +74,13 @@ OTHERS = [
     Identity(gain=0.5),
     Orthogonal(),
     Orthogonal(gain=1.5, seed=3),
-    HeNormal(0.1, seed=2**64 - 1),
+    HeNormal(negative_slope=0.1, seed=2**64 - 1),
 ]
+
+KERAS_RULES = [
+    GlorotNormal, GlorotUniform, HeNormal, HeUniform, LeCunNormal, LeCunUniform, fastinit.initializers.KaimingNormal,
+    fastinit.initializers.KaimingUniform, fastinit.initializers.XavierNormal, fastinit.initializers.XavierUniform,
+]  # fmt: skip
 
 ALL = [case[0] for case in DRAWN] + OTHERS
 by_repr = {"ids": repr}
@@ -144,9 +149,9 @@ def test_get():
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: HeNormal("relu"), TypeError, "negative_slope: expected a real number, got str"),
-        (lambda: HeNormal(math.inf), ValueError, "negative_slope: expected a finite number"),
-        (lambda: HeNormal(True), TypeError, "got bool"),
+        (lambda: HeNormal(negative_slope="relu"), TypeError, "negative_slope: expected a real number, got str"),
+        (lambda: HeNormal(negative_slope=math.inf), ValueError, "negative_slope: expected a finite number"),
+        (lambda: HeNormal(negative_slope=True), TypeError, "got bool"),
         (lambda: VarianceScaling(0.0), ValueError, "scale: expected a number > 0"),
         (lambda: VarianceScaling(mode="fan"), ValueError, "mode: expected one of fan_in"),
         (lambda: VarianceScaling(mode=["fan_in"]), ValueError, "mode: expected one of"),
@@ -161,6 +166,8 @@ def test_get():
         (lambda: Zeros(seed=-1), ValueError, r"seed: expected an int in \[0, 2\*\*64\)"),
         (lambda: Zeros(seed=1.5), TypeError, "seed: expected an int"),
         (lambda: Zeros(3), TypeError, "positional"),
+        # Keras' classes of these names begin with the seed
+        *((lambda kind=kind: kind(7), TypeError, "positional") for kind in KERAS_RULES),
     ],
 )
 def test_options_are_refused_at_construction(make, error, words):

@@ -137,7 +137,7 @@ class _Glorot(Scaled):
         As in `Scaled`.
     """
 
-    gain: float = 1.0
+    gain: float = dataclasses.field(default=1.0, kw_only=True)  # Keras' classes of these names begin with the seed
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -171,8 +171,8 @@ class _He(Scaled):
         As in `Scaled`.
     """
 
-    negative_slope: float = 0.0
-    mode: str = "fan_in"
+    negative_slope: float = dataclasses.field(default=0.0, kw_only=True)  # as `gain` above
+    mode: str = dataclasses.field(default="fan_in", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
