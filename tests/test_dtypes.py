@@ -231,7 +231,7 @@ def test_rounding_to_bfloat16_is_that_of_ml_dtypes():
     "initializer",
     [*DRAWN, Orthogonal(), Constant(0.3), Sparse(3, std=0.5), Identity(0.1), Times("orthogonal", 0.3), LogUniform(), get("zeros"),
      PerGate(["he_normal", "ones"]), get(lambda shape, dtype: np.full(shape, 0.1))],
-    ids=repr,
+    ids=lambda initializer: type(initializer).__name__,
 )  # fmt: skip
 def test_the_bits_of_bfloat16_need_no_other_package(initializer, monkeypatch):
     pytest.importorskip("ml_dtypes")
