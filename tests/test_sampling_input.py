@@ -157,7 +157,7 @@ BAD_OUT = [
     (lambda: bytearray(47), ValueError, r"out: expected 48 bytes for shape \(3, 4\) in float32, got 47"),
     (lambda: bytearray(96), ValueError, r"out: expected 48 bytes for shape \(3, 4\) in float32, got 96"),
     (lambda: memoryview(bytearray(96))[::2], ValueError, "out: expected a C-contiguous buffer, got a strided"),
-    (lambda: memoryview(bytearray(49))[1:], ValueError, r"out: expected memory whose address is a multiple of 4, the size of a float32"),
+    (lambda: memoryview(bytearray(49))[1:], ValueError, r"out: expected memory whose address is a multiple of 4, "),
     (lambda: memoryview(bytearray(48)).cast("i"), ValueError, "out: expected a buffer of bytes or of float32, got"),
     (lambda: [0.0] * 12, TypeError, "out: expected an array or a writable buffer, got list"),
     (lambda: 3, TypeError, "out: expected an array or a writable buffer, got int"),
