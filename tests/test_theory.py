@@ -285,3 +285,18 @@ def test_means_of_a_sine_are_its_closed_forms_or_refused(q):
     assert theory.chi_1("sin", q, 2.0) == pytest.approx(1 + math.exp(-2 * q), rel=1e-11)
     with pytest.raises(ValueError, match=r"q: expected at most 1000 for sin.* got 1000\.5"):
         theory.variance_map("sin", 1000.5, 2.0)
+
+
+def test_a_falling_correlation_map_has_a_depth_scale_too():
+    slope = theory.correlation_slope("gelu", -1.0, 9.0, 1.0)
+    assert slope < 0
+    assert theory.length_scale("gelu", -1.0, 9.0, 1.0) == pytest.approx(-1 / math.log(-slope))
+
+
+def test_values_have_the_shape_of_the_input():
+    for f in (theory.function("tanh"), theory.slope("tanh")):
+        for shape in ((), (1,), (0,), (2, 3)):
+            assert f(np.full(shape, 0.5)).shape == shape
+        assert f(0.5).shape == ()
+        assert f(np.ones((4, 6))[:, ::2].T).shape == (3, 4)
+    assert float(theory.function("tanh")(0.5)) == pytest.approx(math.tanh(0.5))

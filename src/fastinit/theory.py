@@ -260,8 +260,8 @@ def fixed_correlation(
 
 
 def length_scale(activation: str, c: float, q: float, weight_variance: float) -> float:
-    """xi_c = -1 / ln(slope of the correlation map at c*): layers over which correlations approach c* by e."""
-    rate = correlation_slope(activation, c, q, weight_variance)
+    """xi_c = -1 / ln|slope of the correlation map at c*|: layers over which correlations approach c* by e."""
+    rate = abs(correlation_slope(activation, c, q, weight_variance))
     if rate == 0:
         return 0.0
     return math.inf if rate >= 1 - 1e-12 else -1 / math.log(rate)
