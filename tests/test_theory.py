@@ -117,9 +117,42 @@ def test_critical_line_of_tanh(bias, weight, q):
     assert theory.length_scale("tanh", 1.0, star, found) == math.inf
 
 
-def test_no_critical_point_is_an_error():
-    with pytest.raises(ValueError, match=r"bias_variance: expected one with a critical point for relu, got 0.1"):
-        theory.critical_pair("relu", 0.1)
+@pytest.mark.parametrize(
+    ("activation", "bias"),
+    [("relu", 0.1), ("relu", 0), ("linear", 0.1), ("leaky_relu", 1), ("softplus", 0), ("softplus", 0.1), ("sin", 1000)],
+)
+def test_no_critical_point_is_an_error(activation, bias):
+    with pytest.raises(ValueError, match=rf"bias_variance: expected one with a critical point for {activation}, got {bias}"):
+        theory.critical_pair(activation, bias)
+
+
+@pytest.mark.parametrize("bias", [1e-6, 0.1, 1.0, 998.0])
+def test_critical_line_of_sin(bias):
+    """sigma_w^2 = 2 / (1 + e^-2q), so that q = tanh q + sigma_b^2."""
+    weight, q = theory.critical_pair("sin", bias)
+    assert q == pytest.approx(math.tanh(q) + bias, rel=1e-11)
+    assert weight == pytest.approx(2 / (1 + math.exp(-2 * q)), rel=1e-11)
+
+
+@pytest.mark.parametrize("bias", [6e8, 1e12, 1e30, 1e300])
+def test_the_critical_line_has_no_end(bias):
+    """Of steps E phi'^2 -> I / sqrt(2 pi q), so q = sigma_b^2 + sqrt(2 pi q) / I, less a constant."""
+    for activation, integral in (("tanh", 4 / 3), ("hard_tanh", 2.0)):
+        weight, q = theory.critical_pair(activation, bias)
+        assert q == pytest.approx(bias + math.sqrt(2 * math.pi * bias) / integral, rel=1e-8)
+        assert weight == pytest.approx(math.sqrt(2 * math.pi * q) / integral, rel=1e-8)
+
+
+def test_the_critical_line_begins_at_0():
+    for activation, weight in (("tanh", 1), ("hard_tanh", 1), ("sin", 1), ("elu", 1), ("softsign", 1), ("gelu", 4)):
+        found, q = theory.critical_pair(activation, 0)
+        assert q == 0
+        assert found == pytest.approx(weight, rel=CLOSED)
+    # near it E phi^2 / E phi'^2 = q - 4/3 q^3 + ... for tanh
+    for bias in (1e-12, 1e-16, 1e-20):
+        weight, q = theory.critical_pair("tanh", bias)
+        assert q == pytest.approx((0.75 * bias) ** (1 / 3), rel=1e-3)
+        assert weight == pytest.approx(1 + 2 * q, abs=1e-3 * q)
 
 
 def test_correlation_map_of_relu():
@@ -285,6 +318,78 @@ def test_means_of_a_sine_are_its_closed_forms_or_refused(q):
     assert theory.chi_1("sin", q, 2.0) == pytest.approx(1 + math.exp(-2 * q), rel=1e-11)
     with pytest.raises(ValueError, match=r"q: expected at most 1000 for sin.* got 1000\.5"):
         theory.variance_map("sin", 1000.5, 2.0)
+
+
+@pytest.mark.parametrize("excess", [1e-12, 1e-9, 1e-8, 1e-7])
+def test_fixed_points_just_above_the_weights_where_the_signal_dies(excess):
+    # 1 + excess = q / E tanh^2 = 1 + 2 q + ...; the excess itself is rounded
+    weight = 1 + excess
+    for start in (1.0, 1e-300, 1e300):
+        assert theory.fixed_point("tanh", weight, start=start) == pytest.approx((weight - 1) / 2, rel=1e-6 + 1e-15 / excess)
+
+
+def iterated(activation, weight, bias, q):
+    """The fixed point layer by layer, by a trapezoidal sum instead of Gauss' rules; infinite where there is none."""
+    z = np.linspace(-10, 10, 2001)
+    w = np.exp(-z * z / 2) / np.exp(-z * z / 2).sum()
+    phi = theory.function(activation)
+    for _ in range(4000):
+        new = weight * float(w @ phi(math.sqrt(q) * z) ** 2) + bias
+        if abs(new - q) <= 1e-13 * q or not 1e-9 < new < 1e9:
+            return new if 1e-9 < new < 1e9 else 0.0 if new < 1 else math.inf
+        q = new
+    raise AssertionError("no end in 4000 layers")
+
+
+@pytest.mark.parametrize(
+    ("activation", "weight", "bias"),
+    [("tanh", 2, 0), ("tanh", 0.5, 0.1), ("sin", 3, 0.2), ("sigmoid", 9, 0), ("silu", 2.2, 0.05), ("gelu", 2.2, 0.05),
+     ("gelu", 2.2, 0.083), ("gelu", 2.2, 0.084), ("gelu", 1.5, 1), ("mish", 2.1, 0.01), ("softplus", 1.8, 0.3)],
+)  # fmt: skip
+@pytest.mark.parametrize("start", [1e-6, 0.3, 0.7, 3.0, 1e6])
+def test_fixed_points_are_where_the_iteration_ends(activation, weight, bias, start):
+    end = iterated(activation, weight, bias, start)
+    if end == math.inf:
+        with pytest.raises(ValueError, match="expected one with a finite fixed point"):
+            theory.fixed_point(activation, weight, bias, start)
+    else:
+        assert theory.fixed_point(activation, weight, bias, start) == pytest.approx(end, rel=1e-9)
+
+
+def test_two_fixed_points_within_a_stride_are_not_passed():
+    """GELU's map touches the diagonal at a bias variance near 0.0833343504; below it there are two fixed points."""
+    for start in (1e-3, 0.15, 0.37, 0.5):
+        assert theory.fixed_point("gelu", 2.2, 0.08333435, start) == pytest.approx(0.55017, abs=6e-5)
+        with pytest.raises(ValueError, match="expected one with a finite fixed point"):
+            theory.fixed_point("gelu", 2.2, 0.0833344, start)
+
+
+@pytest.mark.parametrize("start", [0.0, 1e-300, 1e-16, 1.0, 1e155, 1e300, 1.7e308])
+def test_any_start_will_do(start):
+    for weight, q in ((2.0, 0.617964769768545), (1.05, 0.0254974400915361)):
+        assert theory.fixed_point("tanh", weight, start=start) == pytest.approx(q if start else 0, rel=CLOSED)
+    assert theory.fixed_point("selu", 1.0, start=start) == pytest.approx(1 if start else 0, rel=CLOSED)
+    q = theory.fixed_point("sin", 3.0, start=start)
+    assert q == pytest.approx(1.5 * -math.expm1(-2 * q), rel=CLOSED)
+    assert (q > 1) == (start > 0)
+    assert theory.fixed_point("relu", 0.5, start=start) == 0
+    assert theory.fixed_point("gelu", 0.5, start=start) == 0
+    assert theory.fixed_point("hard_tanh", 1.0, start=start) == 0
+    assert theory.fixed_point("tanh", 0.5, 1e-300, start) == pytest.approx(2e-300, rel=1e-10)
+    if start:
+        with pytest.raises(ValueError, match="expected one with a finite fixed point"):
+            theory.fixed_point("relu", 3.0, start=start)
+
+
+def test_large_fixed_points():
+    assert theory.fixed_point("relu", 1.0, 1e12) == 2e12
+    assert theory.fixed_point("sin", 3000.0) == pytest.approx(1500, rel=CLOSED)
+    # E tanh^2 = 1 - 2 / sqrt(2 pi q) + ...
+    for weight in (2e12, 1e100, 1e308):
+        expected = weight * (1 - 2 / math.sqrt(2 * math.pi * weight))
+        assert theory.fixed_point("tanh", weight) == pytest.approx(expected, rel=1e-11)
+    with pytest.raises(ValueError, match="expected one with a finite fixed point"):
+        theory.fixed_point("gelu", 1e308)
 
 
 def test_a_falling_correlation_map_has_a_depth_scale_too():

@@ -39,6 +39,10 @@ _FAR = 13.0  # standard deviations: the density is 1e-37 there
 _VANISHING = 1e-200
 _NARROW = 400.0  # the variance up to which pieces of one standard deviation are right for a tanh to rounding errors
 _MOST_WAVES = 1e3  # the variance of what goes into a sine: errors of 2e-12 here, of 2e-9 at one and a half times as much
+_DOUBT = 2e-15  # ln(map(q) / q) to a few rounding errors: what is smaller has no sign
+_STRIDE = 0.5  # in ln q: what a normal of variance q sees of an activation changes over 1 and more
+_HIGHEST = 709.7  # ln of the largest variance
+_FEATURES = 90.0  # |ln q| beyond which means are powers of q to rounding errors: bends are 1e19 times as wide, or as narrow
 
 
 @functools.cache
@@ -68,6 +72,11 @@ def _nodes_of(activation: str, q: float) -> tuple[Array, Array]:
     if kinks is None or q <= 0:
         return _nodes(decades=decades)
     return _nodes(tuple(k / math.sqrt(q) for k in kinks), decades)
+
+
+def _homogeneous(activation: str) -> bool:
+    """Whether phi(k z) = k phi(z) for k > 0, so that the variance map is a straight line."""
+    return activation.partition("(")[0] in ("linear", "relu", "leaky_relu")
 
 
 def _check(what: str, value: Any, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> None:
@@ -131,46 +140,111 @@ def chi_1(activation: str, q: float, weight_variance: float) -> float:
     return weight_variance * _mean(activation, lambda z: phi_slope(z) ** 2, max(q, _VANISHING))
 
 
+def _log_growth(activation: str, q: float, weight_variance: float, bias_variance: float) -> float:
+    """ln(variance_map(q) / q), q > 0, where the map itself would overflow or vanish, too."""
+    if activation == "sin":
+        square = -math.expm1(-2 * q) / 2 / q  # its closed form, for there is no quadrature beyond _MOST_WAVES
+    else:
+        phi, root = function(activation), math.sqrt(q)
+        square = _mean(activation, lambda z: (phi(z) / root) ** 2, q)
+    ratio = weight_variance * square + bias_variance / q
+    return math.log(ratio) if ratio > 0 else -math.inf
+
+
 def fixed_point(
     activation: str, weight_variance: float, bias_variance: float = 0.0, start: float = 1.0
 ) -> float:
-    """q* with variance_map(q*) = q*, by iteration with Steffensen's acceleration; 0 where the signal dies.
+    """q* with variance_map(q*) = q*, at which the iteration from `start` ends; 0 where the signal dies.
+
+    The map grows with q for every activation, so the iteration never turns nor passes a fixed point: it ends at the first one
+    above `start`, or below, as the first layer says. Where q changes by less than rounding errors, it is a fixed point.
 
     Raises
     ------
     ValueError
-        If the iteration leaves every bound, or still grows after 4,000 layers: there is no finite fixed point.
+        If the iteration leaves every bound: there is no finite fixed point.
     """
 
     _check("weight_variance", weight_variance)
     _check("bias_variance", bias_variance)
     _check("start", start)
-
-    def step(q: float) -> float:
-        return _variance_map(activation, max(q, 0.0), weight_variance, bias_variance)
-
     endless = ValueError(
         f"weight_variance: expected one with a finite fixed point for {activation}, got {weight_variance}"
     )
-    q = start
-    for _ in range(2000):
-        a = step(q)
-        b = step(a)
-        if not math.isfinite(b) or b > 1e12:
+    if _homogeneous(activation):
+        rate = weight_variance * float(np.mean(function(activation)([-1.0, 1.0]) ** 2))  # of the map, a straight line
+        if bias_variance == 0 and (start == 0 or abs(rate - 1) <= _DOUBT):
+            return float(start)
+        if rate >= 1 or not math.isfinite(bias_variance / (1 - rate)):
             raise endless
-        bend = b - 2 * a + q
-        jump = q - (a - q) ** 2 / bend if bend else b
-        apart = abs(b - a) > abs(a - q)  # moving away: a jump would land on what repels
-        new = jump if jump >= 0 and math.isfinite(jump) and not apart else b
-        done = abs(new - q) <= 1e-15 * max(1.0, q)
-        q = new
-        if done:
-            break
-    else:
-        if step(q) > q * (1 + 1e-12):  # by so little a layer that it got nowhere
-            raise endless
-    # Towards 0 the iteration stops at some tiny number. From half a true fixed point the signal would grow.
-    return 0.0 if q < 1e-6 and step(q / 2) < q / 2 * (1 - 1e-12) else q
+        return bias_variance / (1 - rate)
+
+    def excess(log_q: float) -> float:
+        return _log_growth(activation, math.exp(log_q), weight_variance, bias_variance)
+
+    least = _variance_map(activation, 0.0, weight_variance, bias_variance)  # no layer gives less
+    if least == math.inf:
+        raise endless
+    if start == least == 0:
+        return 0.0
+    lowest = least or math.exp(-_FEATURES)
+    q = max(float(start), lowest)
+    growth, low, x = _log_growth(activation, q, weight_variance, bias_variance), math.log(lowest), math.log(q)
+    if abs(growth) <= _DOUBT:
+        # The signal dies, if by less than a rounding error a layer, where a smaller one does not grow either; else q* is here.
+        if least > 0 or q > 1 or abs(excess(x - _STRIDE)) > _DOUBT or _crossing(excess, x, low) is not None:
+            return q
+        return 0.0
+    if growth < 0:
+        found = _crossing(excess, x, low)
+        return least if found is None else math.exp(found)
+    found = _crossing(excess, x, _HIGHEST) if x < _HIGHEST else None
+    if found is None:
+        raise endless
+    return math.exp(found)
+
+
+def _crossing(excess: Callable[[float], float], x: float, end: float) -> float | None:
+    """The first point from x towards `end`, upwards or downwards in ln q, where `excess` falls through 0 as q grows."""
+    way = math.copysign(1.0, end - x)
+    before, value = math.inf, way * excess(x)  # positive until the crossing
+    older = clear = x
+    while way * (end - x) > 0:
+        # A layer never passes a fixed point; a stride may pass two at once, but leaves a dip to be looked into. Far from 1 there
+        # are no two: ln of a sum of falling powers of q.
+        stride = min(max(_STRIDE, value, abs(x) - _FEATURES), 300.0, way * (end - x))
+        new = end if stride == way * (end - x) else x + way * stride
+        new_value = way * excess(new)
+        if new_value < -_DOUBT:
+            return _root(excess, min(clear, new), max(clear, new))
+        if _DOUBT < value < min(before, new_value):
+            found = _in_dip(excess, older, x, new)
+            if found is not None:
+                return found
+        older, before, x, value = x, value, new, new_value
+        if value > _DOUBT:
+            clear = x
+    return None
+
+
+def _in_dip(excess: Callable[[float], float], first: float, middle: float, last: float) -> float | None:
+    """Where |excess|, smaller at `middle` than at both ends, first gets to 0, if it does: by halves towards the smallest."""
+    way = math.copysign(1.0, last - first)
+    least = way * excess(middle)
+    for _ in range(30):
+        sides = (first + middle) / 2, (middle + last) / 2
+        values = [way * excess(x) for x in sides]
+        if values[0] < least:
+            last, middle, least = middle, sides[0], values[0]
+        elif values[1] < least:
+            first, middle, least = middle, sides[1], values[1]
+        else:
+            first, last = sides
+        if least < -_DOUBT:
+            return _root(excess, min(first, middle), max(first, middle))
+        if least <= _DOUBT:
+            return middle
+    return None
 
 
 def stability(activation: str, q: float, weight_variance: float) -> float:
@@ -268,7 +342,7 @@ def length_scale(activation: str, c: float, q: float, weight_variance: float) ->
 
 
 def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
-    """(sigma_w^2, q*) on the critical line chi_1 = 1 for a given sigma_b^2, of an activation that saturates.
+    """(sigma_w^2, q*) on the critical line chi_1 = 1 for a given sigma_b^2, of an activation whose slopes fall off or wave.
 
     On that line sigma_w^2 = 1 / E phi'(sqrt(q) z)^2, so q alone is unknown.
     """
@@ -280,20 +354,24 @@ def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
 
     def excess(log_q: float) -> float:
         q = math.exp(log_q)
-        return variance_map(activation, q, weight_variance(q), bias_variance) - q
+        return _log_growth(activation, q, weight_variance(q), bias_variance)
 
-    low, high = math.log(bias_variance) if bias_variance > 0 else -40.0, 20.0
-    if not excess(low) > 0 > excess(high):
-        raise ValueError(
-            f"bias_variance: expected one with a critical point for {activation}, got {bias_variance}"
-        )
-    q = math.exp(_root(excess, low, high))
-    return weight_variance(q), q
+    low = math.log(bias_variance) if bias_variance > 0 else -40.0  # no layer gives less
+    high = math.log(_MOST_WAVES) if activation == "sin" else _HIGHEST
+    if not _homogeneous(activation):
+        if bias_variance == 0 and float(function(activation)(0.0)) == 0:
+            return weight_variance(0.0), 0.0
+        log_q = _crossing(excess, low, high) if low < high else None
+        if log_q is not None:
+            return weight_variance(math.exp(log_q)), math.exp(log_q)
+    raise ValueError(f"bias_variance: expected one with a critical point for {activation}, got {bias_variance}")
 
 
 def _root(f: Callable[[float], float], low: float, high: float) -> float:
     """Where f, positive at `low` and negative at `high`, crosses 0: bisection sped up by secants (Illinois)."""
     at_low, at_high = f(low), f(high)
+    if at_low <= 0 or at_high >= 0:  # to rounding errors an end is the place
+        return low if at_low <= 0 else high
     side = 0
     for _ in range(200):
         middle = (low * at_high - high * at_low) / (at_high - at_low)
