@@ -392,6 +392,35 @@ def test_large_fixed_points():
         theory.fixed_point("gelu", 1e308)
 
 
+@pytest.mark.parametrize(("bias", "factor"), [(0.001, 1e-9), (0.01, 1e-7), (0.05, 1e-5), (0.05, 1e-3)])
+def test_fixed_correlations_just_below_1(bias, factor):
+    """By half sums and half differences of the two pre-activations, which are independent, and trapezoidal sums."""
+    weight = theory.critical_pair("tanh", bias)[0] * (1 + factor)
+    q = theory.fixed_point("tanh", weight, bias)
+    x, y = np.linspace(-9, 9, 601), np.linspace(-9, 9, 61)
+    wx, wy = (np.exp(-v * v / 2) / np.exp(-v * v / 2).sum() for v in (x, y))
+
+    def grows(apart):
+        s, d = math.sqrt(q * (1 - apart / 2)) * x[:, None], math.sqrt(q * apart / 2) * y
+        difference = np.sinh(2 * d) / (np.cosh(s + d) * np.cosh(s - d))  # of tanh, without cancellation
+        return weight * float(wx @ (difference**2 / 2 @ wy)) / q > apart
+
+    low, high = -30.0, 0.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if grows(math.exp(middle)) else (low, middle)
+    apart = 1 - theory.fixed_correlation("tanh", q, weight, bias)
+    assert apart == pytest.approx(math.exp(low), rel=1e-6 + 1e-12 / factor)
+
+
+def test_fixed_correlations_want_a_fixed_point():
+    for activation, weight in (("relu", 2.5), ("leaky_relu(0.01)", 2.1), ("tanh", 1.0)):
+        with pytest.raises(ValueError, match=r"q: expected a fixed point of the variance map for .*, got 1\.0, which a layer"):
+            theory.fixed_correlation(activation, 1.0, weight)
+    assert theory.fixed_correlation("relu", 1.0, 2.0) == 1
+    assert theory.fixed_correlation("tanh", theory.fixed_point("tanh", 3.0), 3.0) == pytest.approx(0, abs=1e-12)
+
+
 def test_a_falling_correlation_map_has_a_depth_scale_too():
     slope = theory.correlation_slope("gelu", -1.0, 9.0, 1.0)
     assert slope < 0

@@ -43,6 +43,7 @@ _DOUBT = 2e-15  # ln(map(q) / q) to a few rounding errors: what is smaller has n
 _STRIDE = 0.5  # in ln q: what a normal of variance q sees of an activation changes over 1 and more
 _HIGHEST = 709.7  # ln of the largest variance
 _FEATURES = 90.0  # |ln q| beyond which means are powers of q to rounding errors: bends are 1e19 times as wide, or as narrow
+_STILL = 1e-6  # by how much of itself a layer may change a variance that is to be a fixed point
 
 
 @functools.cache
@@ -258,18 +259,28 @@ def stability(activation: str, q: float, weight_variance: float) -> float:
     return weight_variance * _mean(activation, lambda z: z * phi(z) * phi_slope(z), q) / q
 
 
-def _two_means(f: Callable[[Any], Array], activation: str, c: float, q: float) -> float:
-    """E f(u) f(v) for normal u, v of variance q and correlation c: v = c u + sqrt(1 - c^2) y, y independent."""
+def _product(a: Array, b: Array) -> Array:
+    return a * b
+
+
+def _half_squared_difference(a: Array, b: Array) -> Array:
+    return (a - b) ** 2 / 2
+
+
+def _two_means(
+    f: Callable[[Any], Array], activation: str, c: float, q: float, of: Callable[[Array, Array], Array] = _product
+) -> float:
+    """E of(f(u), f(v)) for normal u, v of variance q and correlation c: v = c u + sqrt(1 - c^2) y, y independent."""
     z, w = _nodes_of(activation, q)
     root = math.sqrt(q)
-    other = math.sqrt(max(0.0, 1 - c * c))
+    other = math.sqrt((1 - c) * (1 + c))
     # E over the second, independent normal, for every node of the first.
     fz = f(root * z)
     if other == 0:
-        return float(w @ (fz * f(root * c * z)))
+        return float(w @ of(fz, f(root * c * z)))
     if activation in _SMOOTH and q <= _NARROW:
         y, v = _nodes_between(())
-        return float(w @ (fz * (f(root * (c * z[:, None] + other * y)) @ v)))
+        return float(w @ (of(fz[:, None], f(root * (c * z[:, None] + other * y))) @ v))
     # A kink of f, or its bend under a wide normal, stands, for the second, at another place for every node of the first: cut
     # there too, and about it in pieces that double.
     kinks = np.array(_KINKS.get(activation.partition("(")[0], (0.0,))) / root
@@ -278,8 +289,8 @@ def _two_means(f: Callable[[Any], Array], activation: str, c: float, q: float) -
     inner = np.empty_like(z)
     for i, x in enumerate(z):
         y, v = _nodes_between(((kinks - c * x) / other)[:, None] + about)
-        inner[i] = v @ f(root * (c * x + other * y))
-    return float(w @ (fz * inner))
+        inner[i] = v @ of(fz[i], f(root * (c * x + other * y)))
+    return float(w @ inner)
 
 
 def _nodes_between(cuts: Any) -> tuple[Array, Array]:
@@ -317,20 +328,32 @@ def fixed_correlation(
     activation: str, q: float, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
     """c*, the correlation that two different inputs end at: 1 in the ordered phase (chi_1 <= 1), below it in the
-    chaotic one."""
+    chaotic one. q must be a fixed point of the variance map: a layer may change it by a millionth of itself."""
     _check("q", q, above=True)
-    _check("bias_variance", bias_variance)
+    after = variance_map(activation, q, weight_variance, bias_variance)
+    if abs(after - q) > _STILL * q:
+        raise ValueError(
+            f"q: expected a fixed point of the variance map for {activation}, weight_variance {weight_variance} and "
+            f"bias_variance {bias_variance}, to {_STILL:g} of itself, got {q}, which a layer makes {after}"
+        )
     if chi_1(activation, q, weight_variance) <= 1 + 1e-12:
         return 1.0
+    if correlation_map(activation, 0.0, q, weight_variance, bias_variance) <= 0:
+        return 0.0
+    phi = function(activation)
 
-    def excess(c: float) -> float:
-        return correlation_map(activation, c, q, weight_variance, bias_variance) - c
+    def excess(apart: float) -> float:
+        """How 1 - c grows in a layer, less 1: a mean of squared differences, for near c = 1 a difference of means is noise."""
+        c = 1 - apart
+        return weight_variance / q * _two_means(phi, activation, c, q, _half_squared_difference) / (1 - c) - 1
 
     # In the chaotic phase the map leaves c = 1 downwards and crosses the diagonal once.
-    low, high = 0.0, 1 - 1e-6
-    if excess(low) <= 0:
-        return 0.0
-    return _root(excess, low, high)
+    apart = 1.0
+    while apart > 1e-15:
+        apart /= 10
+        if excess(apart) > 0:
+            return 1 - _root(excess, apart, 10 * apart)
+    return 1.0
 
 
 def length_scale(activation: str, c: float, q: float, weight_variance: float) -> float:
