@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _core
+
 __all__ = [
     "LARGEST", "LARGEST_FLOAT8", "check_out", "check_range", "check_shape", "new_array", "numpy_dtype", "part_of",
     "raw_view", "resolve", "rounded", "store", "working",
@@ -139,8 +141,7 @@ def new_array(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         memory = np.empty(size + step, dtype=np.uint8)
     except MemoryError:  # NumPy's speaks of uint8
         raise MemoryError(f"shape: expected {size} bytes of memory for shape {shape} in {dtype}, got none") from None
-    start = -memory.ctypes.data % step
-    return memory[start : start + size].view(kind).reshape(shape)
+    return np.ndarray(shape, kind, memory, -_core.span(memory)[0] % step)
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:

@@ -68,8 +68,9 @@ def check_widths(widths: Any) -> tuple[int, ...]:
 
 def in_order(what: str, array: NDArray[Any], dtype: str, *, nan: bool = False) -> NDArray[Any]:
     """`array` aligned, in C order and `dtype`, refused if a number is NaN unless allowed."""
-    with np.errstate(over="ignore"):  # float64 to float32 may give inf, which the statistics show
-        array = np.ascontiguousarray(array, dtype=dtype)
+    if array.dtype != dtype or not array.flags.c_contiguous:
+        with np.errstate(over="ignore"):  # float64 to float32 may give inf, which the statistics show
+            array = np.ascontiguousarray(array, dtype=dtype)
     if not array.flags.aligned:  # a view into packed bytes
         array = array.copy()
     if not nan:
