@@ -15,14 +15,14 @@
 #define FI_STACK (1024 * 1024)
 
 #if FI_HAS_THREADS && defined(__linux__) && defined(__GLIBC__)
-#define FI_HAS_AFFINITY 1
+#define FI_GLIBC 1
 #include <sched.h>
 typedef struct {
     cpu_set_t all, others; /* the CPUs of the calling thread, and those but the one that it runs on */
     int known;
 } fi_cpus;
 #else
-#define FI_HAS_AFFINITY 0
+#define FI_GLIBC 0
 typedef int fi_cpus;
 #endif
 
@@ -88,7 +88,7 @@ typedef pthread_t fi_thread;
 
 /* After an idle while Linux may put a new thread on its maker's own CPU and leave it there for longer than the work
  * takes. So it starts on any other, and is free to move from then on. */
-#if FI_HAS_AFFINITY
+#if FI_GLIBC
 static void look_at_cpus(fi_cpus *cpus) {
     const int here = sched_getcpu();
     cpus->known = here >= 0 && here < CPU_SETSIZE && sched_getaffinity(0, sizeof cpus->all, &cpus->all) == 0;
@@ -132,7 +132,7 @@ static int thread_start(fi_thread *thread, fi_task *task) {
         pthread_attr_setstacksize(&attributes, FI_STACK);
         start_elsewhere(&attributes, task->cpus);
         started = pthread_create(thread, &attributes, entry, task) == 0;
-        if (!started && FI_HAS_AFFINITY) { /* a sandbox may forbid to choose CPUs, or they have just changed */
+        if (!started && FI_GLIBC) { /* a sandbox may forbid to choose CPUs, or they have just changed */
             start_anywhere(&attributes, task->cpus);
             started = pthread_create(thread, &attributes, entry, task) == 0;
         }
@@ -144,7 +144,7 @@ static int thread_start(fi_thread *thread, fi_task *task) {
 static void fi_yield(void) { sched_yield(); }
 /* The others are about to finish, and to be woken on an idle CPU takes 30 us. */
 static void thread_join(fi_thread thread) {
-#if FI_HAS_AFFINITY
+#if FI_GLIBC
     for (unsigned looks = 0; looks < FI_LOOKS + FI_YIELDS; looks++) {
         if (pthread_tryjoin_np(thread, NULL) == 0) return;
         if (looks < FI_LOOKS) FI_PAUSE();

@@ -135,3 +135,13 @@ def test_files_have_one_idea_each() -> None:
                 continue
             lines = len(path.read_text(encoding="utf-8").splitlines())
             assert lines <= 600, f"{path.name}: {lines} lines"
+
+
+@pytest.mark.parametrize("name", ["Batches", "CrossEntropy", "Descent", "Held", "SquaredError", "StackParameters", "StackRun"])
+def test_nothing_of_the_binding_exists_unfinished(name) -> None:
+    """Without its arguments an object would hold no memory to work in."""
+    kind = getattr(fastinit._core, name)
+    with pytest.raises(TypeError):
+        kind.__new__(kind)
+    with pytest.raises(TypeError, match="parameters"):
+        fastinit._core.StackRun(None, 1, None, None, None, None, None, 1, False, fastinit._core.FORWARD, [])

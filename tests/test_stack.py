@@ -64,6 +64,8 @@ def test_output_activation_and_repr():
     stack = Stack((3, 4, 2), "tanh", output_activation="linear", key=Key(0))
     assert stack.activations == ("tanh", "linear")
     assert repr(stack) == f"Stack((3, 4, 2), 'tanh', output_activation='linear', dtype='float32', key={Key(0)!r})"
+    one = Stack((3, 2), "tanh", output_activation="linear", key=Key(0))
+    assert repr(one).startswith("Stack((3, 2), 'tanh', output_activation='linear', ")
     block = Stack((3, 3), "tanh", residual=1, alpha=0.5, virtual=True, key=Key(0))
     assert repr(block) == f"Stack((3, 3), 'tanh', dtype='float32', key={Key(0)!r}, residual=1, alpha=0.5, virtual=True)"
     assert repr(Stack((1,) * 10, "relu", key=Key(0))).startswith("Stack(<9 layers>, 'relu'")

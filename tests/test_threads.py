@@ -6,6 +6,9 @@ since those of the sizes here release the lock.
 """
 
 import itertools
+import os
+import platform
+import shutil
 import subprocess
 import sys
 import threading
@@ -141,3 +144,19 @@ def test_fills_while_limits_and_instruction_sets_change():
     finally:
         _core.set_isa(isa)
         set_num_threads(limit)
+
+
+@pytest.mark.skipif(not (shutil.which("cc") and platform.libc_ver()[0] == "glibc"), reason="for glibc, with a C compiler")
+@pytest.mark.parametrize("kilobytes", [200, 235, 800])
+def test_threads_beside_a_library_with_much_thread_local_memory(kilobytes, tmp_path):
+    """glibc takes it out of a thread's stack."""
+    source, library = tmp_path / "local.c", tmp_path / "local.so"
+    local = f'__thread char local[{kilobytes} * 1024] __attribute__((tls_model("initial-exec")))'
+    source.write_text(f"static {local};\nchar *f(void) {{ return local; }}\n")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", str(source), "-o", str(library)], check=True)
+    code = (
+        "import fastinit, numpy as np; from fastinit import Key, Stack; fastinit.set_num_threads(2); "
+        "fastinit.get('orthogonal')((600, 600), key=Key(0)); fastinit.normal(1 << 21, key=Key(0)); "
+        "Stack((256,) * 4, 'tanh', key=Key(0)).propagate(np.ones((256, 256)), gradients=True)"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "LD_PRELOAD": str(library)}, check=True)

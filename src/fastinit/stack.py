@@ -188,7 +188,7 @@ class Stack:
     def __repr__(self) -> str:
         widths = self.widths if len(self.widths) <= 8 else f"<{self.depth} layers>"
         options = {"dtype": self.dtype, "key": self.key}
-        if self.activations and self.activations[-1] != self.activations[0]:
+        if self.activations and self.activations[-1] != self._activation:
             options = {"output_activation": self.activations[-1], **options}
         if self._skips:
             options |= {"residual": self._residual, "alpha": self._alpha}
