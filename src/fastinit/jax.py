@@ -14,12 +14,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .frameworks import import_failure
+
 try:
     import jax as _jax
 except ImportError as error:
-    raise ImportError(
-        "fastinit.jax: expected JAX (pip install 'fastinit[jax]'), which is not installed"
-    ) from error
+    raise import_failure(__name__, "JAX", "jax", error) from error
 
 import jax.numpy as jnp
 import numpy as np

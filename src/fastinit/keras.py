@@ -14,12 +14,15 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from .frameworks import import_failure, keras_backend_advice
+
 try:
     import keras as _keras
-except ImportError as error:
-    raise ImportError(
-        "fastinit.keras: expected Keras 3 (pip install 'fastinit[keras]'), which is not installed"
-    ) from error
+except (ImportError, ValueError) as error:  # a backend that is not installed, or that Keras does not know
+    raise import_failure(__name__, "Keras", "keras", error, keras_backend_advice()) from error
+
+if tuple(int(part) for part in _keras.__version__.split(".")[:2]) < (3, 8):
+    raise ImportError(f"fastinit.keras: expected Keras 3.8 or newer, got Keras {_keras.__version__}")
 
 import numpy as np
 from keras import initializers as _theirs

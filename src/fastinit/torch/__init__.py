@@ -8,12 +8,12 @@ modules too. docs/dialects.md lists where the two differ.
 
 from __future__ import annotations
 
+from ..frameworks import import_failure as _import_failure
+
 try:
     import torch as _torch  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        "fastinit.torch: expected PyTorch (pip install 'fastinit[torch]'), which is not installed"
-    ) from error
+except (ImportError, OSError) as error:  # OSError: a shared library of PyTorch's that does not load
+    raise _import_failure(__name__, "PyTorch", "torch", error) from error
 
 from ._fixed import constant_, dirac_, eye_, ones_, zeros_
 from ._gains import calculate_correct_fan as _calculate_correct_fan  # noqa: F401
