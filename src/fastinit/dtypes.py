@@ -220,6 +220,7 @@ def rounded(values: NDArray[Any], dtype: str) -> NDArray[Any]:
 
     16-bit and float8 dtypes are the roundings of float32 values, float8 within its finite range.
     """
+    values = np.asarray(values)  # arithmetic of arrays without axes gives NumPy's scalars, which cannot be written to
     with np.errstate(over="ignore"):
         if dtype in _BITS or dtype == "float16":
             values = values.astype(np.float32)

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from .dtypes import check_out, store, working
+from .dtypes import check_out, store
 from .initializers import get
-from .initializers.drawn import Drawn
 from .sampling import Job, fill_all, job
 
 __all__ = ["fill_many"]
@@ -69,14 +68,12 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
             dtype = "bfloat16" if out.dtype == np.uint16 else initializer._dtype(out.dtype)
             memory = check_out(out, out.shape, dtype)
             spans.append((*_core.span(memory), number))
-            if not isinstance(initializer, Drawn):
-                values = initializer._values(out.shape, working(dtype), initializer._key(key))
-                initializer._check(values, dtype)
-                made.append((values, dtype, out))
+            law = initializer.law(out.shape)
+            if law is None:
+                made.append((initializer._checked_values(out.shape, dtype, key), dtype, out))
             elif dtype in _core.DTYPES:
-                law, parameters = initializer._law(out.shape)
-                fill = job(memory, law, parameters, initializer._key(key), dtype)
-                if law != "normal":  # which has numbers in every dtype
+                fill = job(memory, *law, initializer._key(key), dtype)
+                if law.name != "normal":  # which has numbers in every dtype
                     _core.fill(_NOTHING, *fill[1:6])
                 drawn.append(fill)
             else:  # complex and float8 are made of what the kernels draw

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,39 @@ from .dtypes import (
 from .keys import Key
 from .threads import get_num_threads
 
-__all__ = ["normal", "truncated_normal", "uniform"]
+__all__ = ["Law", "normal", "truncated_normal", "uniform"]
 
 _LAW = {name: code for code, name in enumerate(_core.LAWS)}
 _DTYPE = {name: code for code, name in enumerate(_core.DTYPES)}
 _NARROW = {"float16", *LARGEST_FLOAT8}
 _ROOT_HALF = 0.7071067811865476
+
+
+class Law(NamedTuple):
+    """What the elements of a tensor are drawn from, each independently of all others.
+
+    Attributes
+    ----------
+    name : {"uniform", "normal", "truncated_normal"}
+    parameters : tuple of float
+        ``(low, high)`` of a uniform law, the half-open interval; ``(mean, std)`` of a normal one; ``(mean, std, lower,
+        upper)`` of a truncated one, whose std is that before truncation and whose bounds are in standard deviations.
+    """
+
+    name: str
+    parameters: tuple[float, ...]
+
+    def times(self, factor: float) -> Law:
+        """The law of `factor` times an element."""
+        if self.name == "uniform":
+            low, high = sorted(factor * bound for bound in self.parameters)
+            return Law("uniform", (low, high)) if low < high else Law("normal", (low, 0.0))
+        mean, std, *bounds = self.parameters
+        if factor == 0:
+            return Law("normal", (0.0, 0.0))
+        if factor < 0:
+            bounds = [-bound for bound in reversed(bounds)]
+        return Law(self.name, (factor * mean, abs(factor) * std, *bounds))
 
 
 def _number(value: Any, what: str, dtype: str, *, infinite: bool = False) -> float:

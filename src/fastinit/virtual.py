@@ -8,8 +8,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from . import _core
-from .dtypes import check_shape
-from .initializers.drawn import Drawn
 from .keys import Key
 from .sampling import check_law
 
@@ -22,19 +20,18 @@ class DrawnWeights(Sequence[NDArray[Any]]):
     def __init__(
         self, initializer: Any, key: Key, shapes: list[tuple[int, int]], dtype: str
     ) -> None:
-        if not isinstance(initializer, Drawn):
-            raise ValueError(
-                "weights: expected an initializer that draws its elements independently, for a virtual "
-                f"stack, got {initializer!r}"
-            )
         self._initializer, self._key, self._shapes, self._dtype = initializer, key, shapes, dtype
         self.laws: list[tuple[int, tuple[float, ...], int, int]] = []
         for i, shape in enumerate(shapes):
-            check_shape(shape)
-            law, parameters = initializer._law(shape)
+            law = initializer.law(shape)
+            if law is None:
+                raise ValueError(
+                    "weights: expected an initializer that draws its elements independently, for a virtual "
+                    f"stack, got {initializer!r}"
+                )
             of_layer = initializer._key(key / f"{i}.weight")
-            checked = check_law(law, parameters, dtype)
-            self.laws.append((_core.LAWS.index(law), checked, of_layer.seed, of_layer.stream))
+            checked = check_law(law.name, law.parameters, dtype)
+            self.laws.append((_core.LAWS.index(law.name), checked, of_layer.seed, of_layer.stream))
 
     def __len__(self) -> int:
         return len(self._shapes)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..checks import real_number, whole_number
 from ..dtypes import check_range, check_shape, part_of, resolve, store, working
 from ..keys import Key, check_word
-from ..sampling import check_key, resolve_index
+from ..sampling import Law, check_key, draw, fill_piece, resolve_index
 
 __all__ = ["Initializer", "choice", "finite", "positive", "whole"]
 
@@ -96,7 +96,7 @@ class Initializer:
 
     def _dtype(self, dtype: Any) -> str:
         name = resolve(dtype)
-        if part_of(name) and not self._complex:
+        if not self._complex and part_of(name):
             raise ValueError(f"dtype: expected a real one for {type(self).__name__}, got {name}")
         return name
 
@@ -105,6 +105,23 @@ class Initializer:
             return check_key(key)
         return Key.from_entropy() if self.seed is None else _root(self.seed)
 
+    def law(self, shape: Any) -> Law | None:
+        """The law that the elements of a tensor of `shape` are drawn from, each independently of the others, or None.
+
+        Calls, shards, `fill_many` and virtual stacks draw from this law. There is none where the elements are fixed, depend on
+        one another as those of an orthogonal matrix do, or are functions of what is drawn.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the shape has no meaning here.
+        """
+        return self._law(check_shape(shape))
+
+    def _law(self, shape: tuple[int, ...]) -> Law | None:
+        """The same of a checked shape. An initializer that returns None has `_values`."""
+        return None
+
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
         """The tensor in `dtype`, float32 or float64, or in anything wider; it is rounded once after that."""
         raise TypeError(f"{type(self).__name__}: expected a subclass that makes values")
@@ -112,6 +129,12 @@ class Initializer:
     def _check(self, values: NDArray[Any], dtype: str) -> None:
         """Refuse values that the rounding to `dtype` would make infinite."""
         check_range(values, dtype, type(self).__name__, saturating=True)
+
+    def _checked_values(self, shape: tuple[int, ...], dtype: str, key: Key | None) -> NDArray[Any]:
+        """The tensor of an initializer without a law, before it is rounded to `dtype`."""
+        values = self._values(shape, working(dtype), self._key(key))
+        self._check(values, dtype)
+        return values
 
     def __call__(
         self, shape: Any, dtype: Any = "float32", *, key: Key | None = None, out: Any = None
@@ -137,9 +160,10 @@ class Initializer:
             dtype; nothing has been written then.
         """
         name, sizes = self._dtype(dtype), check_shape(shape)
-        values = self._values(sizes, working(name), self._key(key))
-        self._check(values, name)
-        return store(values, name, out)
+        law = self._law(sizes)
+        if law is not None:
+            return draw(*law, sizes, self._key(key), name, out)
+        return store(self._checked_values(sizes, name, key), name, out)
 
     def shard(
         self,
@@ -169,15 +193,16 @@ class Initializer:
             As in a call.
         """
         name, sizes = self._dtype(dtype), check_shape(shape)
+        law = self._law(sizes)
+        if law is not None:
+            return fill_piece(*law, sizes, index, self._key(key), name, out)
         picks = tuple(
             (slice(start, None if start + step * count < 0 else start + step * count, step) if count else slice(0, 0))
             if stays
             else start
             for start, step, count, stays in resolve_index(sizes, index)
         )
-        whole_tensor = self._values(sizes, working(name), self._key(key))
-        self._check(whole_tensor, name)
-        return store(np.asarray(whole_tensor[picks], order="C"), name, out)
+        return store(np.asarray(self._checked_values(sizes, name, key)[picks], order="C"), name, out)
 
     def get_config(self) -> dict[str, Any]:
         """The options as a dict of values that JSON has; `from_config` takes it back."""

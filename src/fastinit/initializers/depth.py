@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..sampling import Law
 from .base import positive, whole
 from .drawn import Drawn
 
@@ -18,8 +19,8 @@ class _Normal(Drawn):
     def _std(self) -> float:
         raise NotImplementedError
 
-    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
-        return "normal", (0.0, self._std())
+    def _law(self, shape: tuple[int, ...]) -> Law:
+        return Law("normal", (0.0, self._std()))
 
 
 @dataclass(frozen=True, repr=False)

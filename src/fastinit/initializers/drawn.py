@@ -8,8 +8,7 @@ from typing import Any
 from .._core import normal_tail
 from ..dtypes import check_shape
 from ..elementary import exp
-from ..keys import Key
-from ..sampling import draw, fill_piece
+from ..sampling import Law
 from .base import Initializer
 
 __all__ = ["Drawn", "truncated_moments"]
@@ -22,31 +21,8 @@ class Drawn(Initializer):
 
     _complex = True
 
-    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
-        """The name of the law and its parameters, see `fastinit.sampling.check_law`."""
+    def _law(self, shape: tuple[int, ...]) -> Law:
         raise NotImplementedError
-
-    def __call__(
-        self, shape: Any, dtype: Any = "float32", *, key: Key | None = None, out: Any = None
-    ) -> Any:
-        sizes = check_shape(shape)
-        law, parameters = self._law(sizes)
-        return draw(law, parameters, sizes, self._key(key), dtype, out)
-
-    def shard(
-        self,
-        shape: Any,
-        index: Any,
-        *,
-        key: Key | None = None,
-        dtype: Any = "float32",
-        out: Any = None,
-    ) -> Any:
-        sizes = check_shape(shape)
-        law, parameters = self._law(sizes)
-        return fill_piece(law, parameters, sizes, index, self._key(key), dtype, out)
-
-    shard.__doc__ = Initializer.shard.__doc__
 
     def _mean(self, shape: Any) -> float:
         law, parameters = self._law(check_shape(shape))

@@ -45,7 +45,9 @@ class Mapped(Initializer):
     ) -> Any:
         name, sizes = self._dtype(dtype), check_shape(shape)
         u = fill_piece("uniform", (0.0, 1.0), sizes, index, self._key(key), "float64", None)
-        return store(self._of(u), name, out)
+        values = self._of(u)
+        self._check(values, name)
+        return store(values, name, out)
 
     shard.__doc__ = Initializer.shard.__doc__
 

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from ..dtypes import check_shape
 from ..keys import Key
-from ..sampling import draw, fill_piece
+from ..sampling import Law
 from .base import Initializer, finite
-from .drawn import Drawn
 
 __all__ = ["Nested", "PerGate", "Times"]
 
@@ -76,39 +75,9 @@ class Times(Nested):
         if isinstance(self.initializer, tuple):
             raise TypeError(f"initializer: expected one initializer, got {len(self.initializer)}")
 
-    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
-        """The scaled law of an initializer that has one."""
-        law, parameters = self.initializer._law(shape)
-        if self.factor == 0:
-            return "normal", (0.0, 0.0)
-        if law == "uniform":
-            return law, tuple(sorted(self.factor * bound for bound in parameters))
-        mean, std, *cut = parameters
-        if self.factor < 0:
-            cut = [-bound for bound in reversed(cut)]
-        return law, (self.factor * mean, abs(self.factor) * std, *cut)
-
-    def __call__(
-        self, shape: Any, dtype: Any = "float32", *, key: Key | None = None, out: Any = None
-    ) -> Any:
-        if not isinstance(self.initializer, Drawn):
-            return super().__call__(shape, dtype, key=key, out=out)
-        sizes = check_shape(shape)
-        return draw(*self._law(sizes), sizes, self._key(key), dtype, out)
-
-    def shard(
-        self,
-        shape: Any,
-        index: Any,
-        *,
-        key: Key | None = None,
-        dtype: Any = "float32",
-        out: Any = None,
-    ) -> Any:
-        if not isinstance(self.initializer, Drawn):
-            return super().shard(shape, index, key=key, dtype=dtype, out=out)
-        sizes = check_shape(shape)
-        return fill_piece(*self._law(sizes), sizes, index, self._key(key), dtype, out)
+    def _law(self, shape: tuple[int, ...]) -> Law | None:
+        law: Law | None = self.initializer._law(shape)
+        return law if law is None else law.times(self.factor)
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
         values: NDArray[Any] = self.initializer(shape, dtype, key=key)

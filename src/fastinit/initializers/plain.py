@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from ..sampling import check_law
+from ..sampling import Law, check_law
 from .base import finite
 from .drawn import Drawn, truncated_moments
 
@@ -30,8 +30,8 @@ class RandomUniform(Drawn):
         finite(self, "low", "high")
         check_law("uniform", (self.low, self.high), "float64")
 
-    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
-        return "uniform", (self.low, self.high)
+    def _law(self, shape: tuple[int, ...]) -> Law:
+        return Law("uniform", (self.low, self.high))
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,8 +52,8 @@ class RandomNormal(Drawn):
         finite(self, "mean", "std")
         check_law("normal", (self.mean, self.std), "float64")
 
-    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
-        return "normal", (self.mean, self.std)
+    def _law(self, shape: tuple[int, ...]) -> Law:
+        return Law("normal", (self.mean, self.std))
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,13 +106,13 @@ class TruncatedNormal(Drawn):
             raise ValueError(f"low, high: expected low < high, got {self.low} and {self.high}")
         _reachable("low, high", (self.low - self.mean) / self.std, (self.high - self.mean) / self.std)
 
-    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
+    def _law(self, shape: tuple[int, ...]) -> Law:
         lower, upper, std = self.lower, self.upper, self.std
         if self.low is not None and self.high is not None:
             lower, upper = (self.low - self.mean) / std, (self.high - self.mean) / std
         elif self.corrected:
             std /= math.sqrt(truncated_moments(lower, upper)[1])
-        return "truncated_normal", (self.mean, std, lower, upper)
+        return Law("truncated_normal", (self.mean, std, lower, upper))
 
 
 def _reachable(what: str, lower: float, upper: float) -> None:

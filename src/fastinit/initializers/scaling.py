@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..fans import FanRule, Fans, as_fans, compute_fans
+from ..sampling import Law
 from .base import choice, finite, positive
 from .drawn import Drawn
 
@@ -31,15 +32,15 @@ _MODES: dict[str, Callable[[float, float], float]] = {
 _DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")
 
 
-def law_of_variance(variance: float, distribution: str) -> tuple[str, tuple[float, ...]]:
+def law_of_variance(variance: float, distribution: str) -> Law:
     """The law of mean 0, that variance, and a distribution's form."""
     std = math.sqrt(variance)
     if distribution == "uniform":
         limit = math.sqrt(3 * variance)
-        return ("uniform", (-limit, limit)) if limit else ("normal", (0.0, 0.0))
+        return Law("uniform", (-limit, limit)) if limit else Law("normal", (0.0, 0.0))
     if distribution == "normal":
-        return "normal", (0.0, std)
-    return "truncated_normal", (0.0, std / _STD_WITHIN_2, -2.0, 2.0)
+        return Law("normal", (0.0, std))
+    return Law("truncated_normal", (0.0, std / _STD_WITHIN_2, -2.0, 2.0))
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,7 +85,7 @@ class Scaled(Drawn):
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
         raise NotImplementedError
 
-    def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
+    def _law(self, shape: tuple[int, ...]) -> Law:
         fan_in, fan_out = shape if self.fans is None and len(shape) == 2 else compute_fans(shape, self.fans)
         # An empty tensor has any variance.
         return law_of_variance(self._variance_of(fan_in or 1, fan_out or 1), self._distribution)
