@@ -117,3 +117,15 @@ def test_memory_grows_with_the_piece_alone(picks):
     finally:
         tracemalloc.stop()
     assert abs(sizes[0] - sizes[1]) < 2_000
+
+
+@pytest.mark.parametrize(
+    ("counts", "strides", "law"),
+    [([], [], 1), ([4], [], 1), ([2] * 65, [1] * 65, 1), ([2**62, 4, 4], [1, 1, 1], 1), ([4], [1], 4), ([4], [1], -1)],
+)
+def test_the_binding_itself_refuses_blocks_that_no_output_holds(counts, strides, law):
+    """A product of counts in 64 bits wraps around, and more axes than a block has would be written beyond it."""
+    out = np.zeros(4, "float32")
+    with pytest.raises(ValueError, match="expected"):
+        _core.fill_block(out, law, 0, (0.0, 1.0), 0, 0, 0, counts, strides)
+    assert not out.any()

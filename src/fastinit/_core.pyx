@@ -10,6 +10,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
 
+import math
 import os
 
 
@@ -43,6 +44,7 @@ cdef extern from "fastinit.h" nogil:
         unsigned dimensions
         uint64_t counts[64]
         int64_t strides[64]
+    int FI_MAX_DIMENSIONS
     int FI_STREAM_VERSION
     const char *fi_compiler()
     fi_status fi_isa_select(const char *name)
@@ -157,6 +159,8 @@ cdef int plan_open(fi_plan *plan, int law, int dtype, tuple parameters, uint64_t
                    uint64_t stream, unsigned plane) except -1:
     cdef fi_dist dist
     cdef fi_key key
+    if not (0 <= law < len(LAWS) and 0 <= dtype < len(DTYPES) and plane < 255):  # a plane and its next one have 8 bits
+        raise ValueError(f"expected numbers of a law, a dtype and a plane, got {law}, {dtype} and {plane}")
     memset(&dist, 0, sizeof(dist))
     dist.law = <fi_law>law
     dist.plane = plane
@@ -201,17 +205,22 @@ def fill_block(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_
     cdef Output output
     cdef fi_plan plan
     cdef fi_block block
-    cdef uint64_t elements = 1
+    elements = math.prod(counts)  # Python's, as a product in 64 bits may wrap around
+    if not 0 < len(counts) <= FI_MAX_DIMENSIONS or len(counts) != len(strides):
+        raise ValueError(
+            f"counts, strides: expected one of each for 1 to {FI_MAX_DIMENSIONS} axes, got {len(counts)} and {len(strides)}"
+        )
     block.first = first
     block.dimensions = <unsigned>len(counts)
     for k in range(block.dimensions):
         block.counts[k] = counts[k]
         block.strides[k] = strides[k]
-        elements *= block.counts[k]
     plan_open(&plan, law, dtype, parameters, seed, stream, plane)
     output_open(&output, out, dtype)
-    if output.count != elements:
+    if output.count != elements or elements == 0:
         PyBuffer_Release(&output.view)
+        if elements == 0 and output.count == 0:
+            return
         raise ValueError(f"out: expected {elements} elements, got {output.count}")
     if output.view.len < RELEASE_GIL_FROM:
         fi_fill_block(&plan, output.data, &block, threads)
