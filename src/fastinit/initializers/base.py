@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..checks import real_number, whole_number
 from ..dtypes import check_range, check_shape, part_of, resolve, store, working
+from ..fans import FanRule
 from ..keys import Key, check_word
 from ..sampling import Law, check_key, draw, fill_piece, resolve_index
 
@@ -48,6 +50,12 @@ def choice(owner: Any, name: str, choices: Any) -> None:
     value = getattr(owner, name)
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+
+
+def _is_tensor(*values: Any) -> bool:
+    """Whether one of the values is a PyTorch tensor: nobody has one who has not imported torch."""
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    return tensor is not None and any(isinstance(value, tensor) for value in values)
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,21 @@ class Initializer:
         """The same of a checked shape. An initializer that returns None has `_values`."""
         return None
 
+    def _outputs_first(self) -> Initializer:
+        """This initializer for shapes ``(out, in, *field)``, PyTorch's order; explicit fans are kept."""
+        changes: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "layout":
+                changes["layout"] = "oi"
+            elif field.name == "fans" and value is None:
+                changes["fans"] = FanRule(layout="oi")
+            elif isinstance(value, Initializer):
+                changes[field.name] = value._outputs_first()
+            elif isinstance(value, tuple) and any(isinstance(one, Initializer) for one in value):
+                changes[field.name] = tuple(one._outputs_first() for one in value)
+        return dataclasses.replace(self, **changes) if changes else self
+
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
         """The tensor in `dtype`, float32 or float64, or in anything wider; it is rounded once after that."""
         raise TypeError(f"{type(self).__name__}: expected a subclass that makes values")
@@ -139,19 +162,24 @@ class Initializer:
     def __call__(
         self, shape: Any, dtype: Any = "float32", *, key: Key | None = None, out: Any = None
     ) -> Any:
-        """A tensor of `shape`.
+        """A tensor of `shape`, inputs before outputs: ``(in, out)``, or ``(*field, in, out)`` of a convolution.
+
+        A PyTorch tensor in the place of the shape, or as `out`, is filled in place in PyTorch's order, ``(out, in, *field)``.
 
         Parameters
         ----------
-        shape : tuple of int
+        shape : tuple of int or torch.Tensor
+            A tensor or parameter is filled and returned, with the values that `fastinit.torch` gives it where it has the
+            law: of any strided layout and device, its own dtype, under no_grad. Explicit `fans` are kept, `layout` is
+            "oi". Without key and seed the next seed of PyTorch's default generator is taken.
         dtype : str or dtype, default "float32"
             float32, float64, float16, bfloat16 or one of ml_dtypes' float8; 16-bit and float8 values are the roundings of
             float32 ones. Independent laws, matrices and fixed tensors also have complex64 and complex128, where the
             variance is E|z - E z|^2.
         key : Key, optional
             Overrides the seed.
-        out : writable C-contiguous buffer, optional
-            Filled and returned instead of a new array.
+        out : writable C-contiguous buffer or torch.Tensor, optional
+            Of that shape and dtype; filled and returned instead of a new array.
 
         Raises
         ------
@@ -159,6 +187,10 @@ class Initializer:
             If the shape has no meaning here, an argument is of the wrong kind, or a value is beyond the range of the
             dtype; nothing has been written then.
         """
+        if (out is not None or type(shape) is not tuple) and _is_tensor(shape, out):
+            from ..torch._initializers import fill_with  # which imports torch
+
+            return fill_with(self, shape, dtype, key, out)
         name, sizes = self._dtype(dtype), check_shape(shape)
         law = self._law(sizes)
         if law is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,44 +107,49 @@ class PerGate(Nested):
     ----------
     initializer : sequence of anything `fastinit.get` takes
         One for each block.
-    axis : int, default -1
+    axis : int, optional
+        By default that of the outputs: the last one of a shape, the first of a PyTorch tensor.
     """
 
     initializer: Any
-    axis: int = -1
+    axis: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.initializer, tuple) or not self.initializer:
             raise TypeError(f"initializer: expected a sequence of initializers, got {self.initializer!r}")
-        if isinstance(self.axis, bool) or not isinstance(self.axis, (int, np.integer)):
-            raise TypeError(f"axis: expected an int, got {self.axis!r}")
+        if self.axis is not None and (isinstance(self.axis, bool) or not isinstance(self.axis, (int, np.integer))):
+            raise TypeError(f"axis: expected an int or None, got {self.axis!r}")
 
-    def _block(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if not -len(shape) <= self.axis < len(shape):
-            raise ValueError(f"axis: expected one of shape {shape}, got {self.axis}")
+    def _outputs_first(self) -> Initializer:
+        blocks = tuple(one._outputs_first() for one in self.initializer)
+        return dataclasses.replace(self, initializer=blocks, axis=0 if self.axis is None else self.axis)
+
+    def _block(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+        """The shape of one block, and the axis that they lie along."""
+        axis = -1 if self.axis is None else self.axis
+        if not -len(shape) <= axis < len(shape):
+            raise ValueError(f"axis: expected one of shape {shape}, got {axis}")
         block, gates = list(shape), len(self.initializer)
-        if shape[self.axis] % gates:
-            raise ValueError(f"shape: expected a multiple of {gates} along axis {self.axis}, got {shape}")
-        block[self.axis] //= gates
-        return tuple(block)
+        if shape[axis] % gates:
+            raise ValueError(f"shape: expected a multiple of {gates} along axis {axis}, got {shape}")
+        block[axis] //= gates
+        return tuple(block), axis
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
-        block = self._block(shape)
-        return np.concatenate(
-            [one(block, dtype, key=key / i) for i, one in enumerate(self.initializer)], self.axis
-        )
+        block, axis = self._block(shape)
+        return np.concatenate([one(block, dtype, key=key / i) for i, one in enumerate(self.initializer)], axis)
 
     def _mean(self, shape: Any) -> float:
-        block = self._block(check_shape(shape))
+        block, _ = self._block(check_shape(shape))
         return float(np.mean([one._mean(block) for one in self.initializer]))
 
     def variance(self, shape: Any) -> float:
-        block = self._block(check_shape(shape))
+        block, _ = self._block(check_shape(shape))
         squares = [one.variance(block) + one._mean(block) ** 2 for one in self.initializer]
         return float(np.mean(squares)) - self._mean(shape) ** 2
 
     def bounds(self, shape: Any) -> tuple[float, float]:
-        block = self._block(check_shape(shape))
+        block, _ = self._block(check_shape(shape))
         lows, highs = zip(*(one.bounds(block) for one in self.initializer), strict=True)
         return min(lows), max(highs)

@@ -30,6 +30,9 @@ _MODES: dict[str, Callable[[float, float], float]] = {
     "fan_geo_avg": lambda fan_in, fan_out: math.sqrt(fan_in * fan_out),
 }
 _DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")
+# What every class of this form says after its first lines: the other way round nothing fails, and the law is another.
+_ORIENTATION = """A shape is ``(in, out)`` or ``(*field, in, out)`` where `fans` does not say otherwise; a PyTorch tensor in its
+place is ``(out, in, *field)``, as PyTorch has it."""
 
 
 def law_of_variance(variance: float, distribution: str) -> Law:
@@ -61,14 +64,16 @@ class Scaled(Drawn):
     def __init_subclass__(cls, distribution: str = "", **keywords: Any) -> None:
         """``class Name(Form, distribution=...)`` draws a form's variance from that distribution, with the form's options."""
         super().__init_subclass__(**keywords)
-        if not distribution:
-            return
-        cls._distribution = distribution
-        # The options are documented once, in the form.
         own, form = inspect.cleandoc(cls.__doc__ or ""), inspect.cleandoc(cls.__mro__[1].__doc__ or "")
         heading = "\n\nParameters\n"
-        if heading not in own:
-            cls.__doc__ = own + heading + form.partition(heading)[2]
+        if distribution:
+            cls._distribution = distribution
+            # The options are documented once, in the form.
+            own += "" if heading in own else heading + form.partition(heading)[2]
+        if not cls.__name__.startswith("_"):
+            first, gap, rest = own.partition("\n\n")
+            own = f"{first}\n\n{_ORIENTATION}{gap}{rest}"
+        cls.__doc__ = own
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -35,12 +35,15 @@ class STFT(Fixed):
         Divides w by its Euclidean norm, or by its sum.
     periodic : bool, default False
         Of the window: of period `frame`, not symmetric about its middle.
+    layout : {"io", "oi"}, default "io"
+        Shapes ``(frame, 1, bins)`` or ``(bins, 1, frame)``.
     """
 
     side: str = "real"
     window: str | None = "hann"
     scaling: str | None = "density"
     periodic: bool = False
+    layout: str = "io"
 
     _complex: ClassVar[bool] = False  # one of the two parts
 
@@ -53,6 +56,7 @@ class STFT(Fixed):
             choice(self, "scaling", ("density", "spectrum"))
         if not isinstance(self.periodic, bool):
             raise TypeError(f"periodic: expected a bool, got {self.periodic!r}")
+        choice(self, "layout", ("io", "oi"))
 
     def _window(self, frame: int) -> NDArray[Any]:
         if self.window is None or frame == 1:
@@ -72,8 +76,9 @@ class STFT(Fixed):
 
     def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
         if len(shape) != 3 or shape[1] != 1:
-            raise ValueError(f"shape: expected (frame, 1, bins), got {shape}")
-        frame, _, bins = shape
+            expected = "(frame, 1, bins)" if self.layout == "io" else "(bins, 1, frame)"
+            raise ValueError(f"shape: expected {expected}, got {shape}")
+        frame, _, bins = shape if self.layout == "io" else shape[::-1]
         if 0 in shape:
             return np.zeros(shape)
         if bins < 2:
@@ -81,4 +86,5 @@ class STFT(Fixed):
         turns = np.multiply.outer(np.arange(frame), np.arange(bins))
         size = 2 * (bins - 1)
         wave = cosine_of_turns(turns, size) if self.side == "real" else -sine_of_turns(turns, size)
-        return (self._window(frame)[:, None] * wave)[:, None, :]
+        kernel = (self._window(frame)[:, None] * wave)[:, None, :]
+        return kernel if self.layout == "io" else kernel.T

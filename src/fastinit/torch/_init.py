@@ -16,7 +16,7 @@ from ..initializers.structured import chosen
 from ..keys import Key
 from ._fixed import constant_, dirac_, eye_, ones_, zeros_
 from ._gains import calculate_correct_fan, calculate_fan_in_and_fan_out, calculate_gain
-from ._memory import drawn_key, fill, in_place, shard_of, write
+from ._memory import drawn_key, fill, in_place, names_of, shard_of, write
 
 __all__ = [
     "calculate_gain", "constant", "constant_", "dirac", "dirac_", "eye", "eye_", "kaiming_normal",
@@ -367,7 +367,7 @@ def orthogonal_(
             initializer(matrix, dtype, key=key, out=whole.reshape(matrix))
             out[...] = whole[index]
 
-    return write(tensor, make, generator, key, "orthogonal_", or_complex=True)
+    return write(tensor, make, generator, key, "orthogonal_", names=names_of(True))
 
 
 @in_place

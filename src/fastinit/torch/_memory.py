@@ -20,7 +20,7 @@ from ..keys import Key
 from ..sampling import check_key, check_law, fill_piece
 from ..threads import get_num_threads
 
-__all__ = ["drawn_key", "fill", "in_place", "shard_of", "write"]
+__all__ = ["drawn_key", "fill", "in_place", "names_of", "refuse_unwritable", "shard_of", "write"]
 
 _NAMES = {
     torch.float32: "float32",
@@ -32,6 +32,11 @@ _COMPLEX = {torch.complex64: "complex64", torch.complex128: "complex128"}
 _PARTS = {torch.complex64: "float32", torch.complex128: "float64", torch.complex32: "float16"}
 _IMAGINARY_PLANE = 2
 _FILLS = frozenset(("constant_", "ones_", "zeros_"))  # PyTorch's own, for whatever layout it has them
+
+
+def names_of(complex_too: bool) -> dict[torch.dtype, str]:
+    """fastinit's names of the dtypes that have laws."""
+    return _NAMES | _COMPLEX if complex_too else _NAMES
 
 
 class _Scratch(threading.local):
@@ -51,7 +56,7 @@ assert _scratch.word.device.type == "cpu"
 Make = Callable[[tuple[int, ...], str, Key, Any, Any], Any]
 
 
-def _refuse_unwritable(tensor: Any, what: str) -> None:
+def refuse_unwritable(tensor: Any, what: str) -> None:
     """Refuse what has no memory to write to, where PyTorch would return as if it had written."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{what}: expected a torch.Tensor, got {type(tensor).__name__}")
@@ -76,7 +81,7 @@ def in_place(function: Callable[..., Any]) -> Callable[..., Any]:
     def checked(tensor: Any, *args: Any, **options: Any) -> Any:
         if isinstance(tensor, torch.Tensor) and has_torch_function_unary(tensor):
             return handle_torch_function(checked, (tensor,), tensor, *args, **options)
-        _refuse_unwritable(tensor, function.__name__)
+        refuse_unwritable(tensor, function.__name__)
         return function(tensor, *args, **options)
 
     return checked
@@ -101,11 +106,13 @@ def drawn_key(generator: torch.Generator | None, key: Key | None) -> Key:
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """The memory of a contiguous CPU tensor as an array, without a copy; bfloat16 as its bits."""
+    """The memory of a contiguous CPU tensor as an array, without a copy; bfloat16 and float8 as their bits."""
     if tensor.requires_grad:
         tensor = tensor.detach()
     if tensor.dtype is torch.bfloat16:
         tensor = tensor.view(torch.uint16)
+    elif tensor.itemsize == 1:
+        tensor = tensor.view(torch.uint8)
     array: np.ndarray[Any, Any] = tensor.numpy()
     return array
 
@@ -139,10 +146,9 @@ def write(
     key: Key | None,
     what: str,
     *,
-    or_complex: bool = False,
+    names: dict[torch.dtype, str] = _NAMES,
 ) -> Any:
     """Let `make` fill the tensor, and return it; an empty tensor takes nothing from the generator."""
-    names = _NAMES | _COMPLEX if or_complex else _NAMES
     name = names.get(tensor.dtype)
     if name is None:
         known = ", ".join(sorted(names.values()))

@@ -1,0 +1,60 @@
+"""Any initializer of fastinit into a tensor of PyTorch, whose axes are ``(out, in, *field)``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..dtypes import check_shape, resolve
+from ..initializers import Initializer
+from ..initializers.fixed import Fixed
+from ..keys import Key
+from ._memory import names_of, refuse_unwritable, write
+
+__all__ = ["fill_with"]
+
+_FLOAT8 = {
+    dtype: name
+    for name in ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
+    if (dtype := getattr(torch, name, None)) is not None
+}
+
+
+def _target(shape: Any, dtype: Any, out: Any, names: dict[torch.dtype, str]) -> torch.Tensor:
+    """The tensor that a call means, checked against whatever else the call says of it."""
+    if isinstance(shape, torch.Tensor):
+        if out is not None:
+            raise TypeError("out: expected None beside a tensor in the place of the shape, got both")
+        if dtype == "float32":  # the default says nothing: the tensor has its own
+            return shape
+    elif tuple(out.shape) != (sizes := check_shape(shape)):
+        raise ValueError(f"out: expected shape {sizes}, got {tuple(out.shape)}")
+    tensor: torch.Tensor = out if out is not None else shape
+    wanted = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else resolve(dtype)
+    if tensor.dtype in names and names[tensor.dtype] != wanted:
+        raise ValueError(f"dtype: expected {names[tensor.dtype]}, that of the tensor, got {wanted}")
+    return tensor
+
+
+def fill_with(initializer: Initializer, shape: Any, dtype: Any, key: Key | None, out: Any) -> torch.Tensor:
+    """Fill the tensor `shape` or `out`, and return it.
+
+    A DTensor gets its piece of the whole tensor. The errors are those of the functions of `fastinit.torch` and of the
+    initializer; nothing has been written then.
+    """
+    names = names_of(initializer._complex) | _FLOAT8
+    what = type(initializer).__name__
+    tensor = _target(shape, dtype, out, names)
+    refuse_unwritable(tensor, what)
+    drawn = initializer._outputs_first()
+    if key is None and (initializer.seed is not None or isinstance(initializer, Fixed)):
+        key = drawn._key(None)
+
+    def make(sizes: tuple[int, ...], dtype: str, key: Key, index: Any, array: Any) -> None:
+        if index is None:
+            drawn(sizes, dtype, key=key, out=array)
+        else:
+            drawn.shard(sizes, index, dtype=dtype, key=key, out=array)
+
+    return write(tensor, make, None, key, what, names=names)
