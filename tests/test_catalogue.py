@@ -431,6 +431,18 @@ def test_widths():
 
 def test_critical_weights_have_their_biases():
     assert CriticalNormal("tanh", 0.09).biases == RandomNormal(0.0, 0.3)
+    assert CriticalNormal("relu", 0).biases == RandomNormal(0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("activation", "bias", "same"),
+    [("relu", 0, HeNormal()), ("leaky_relu(0.5)", 0.0, HeNormal(negative_slope=0.5)), ("linear", 0, LeCunNormal()),
+     ("tanh", 0, LeCunNormal())],
+)  # fmt: skip
+def test_critical_weights_without_biases(activation, bias, same):
+    one = CriticalNormal(activation, bias)
+    assert one.variance(WIDE) == pytest.approx(same.variance(WIDE), rel=1e-9)
+    np.testing.assert_allclose(one((64, 5), "float64", key=Key(1)), same((64, 5), "float64", key=Key(1)), rtol=1e-9)
 
 
 def test_gates_have_their_own_fans_and_keys():
@@ -446,8 +458,12 @@ def test_gates_have_their_own_fans_and_keys():
     [
         (lambda: GainNormal("tanh", "activation"), ValueError, "reaches a mean square of 1"),
         (lambda: GainNormal("nothing"), ValueError, "activation: expected one of"),
-        (lambda: CriticalNormal(bias_variance=0.0), ValueError, "bias_variance: expected a number > 0"),
+        (lambda: CriticalNormal(bias_variance=-1e-9), ValueError, "bias_variance: expected a finite number >= 0.0, got -1e-09"),
         (lambda: CriticalNormal("relu"), ValueError, "expected one with a critical point"),
+        (lambda: CriticalNormal("gelu"), ValueError, "bias_variance: expected at least 0.172923 for gelu, .*, got 0.05"),
+        (lambda: CriticalNormal("gelu_tanh", 0.17), ValueError, "bias_variance: expected at least 0.172896 for gelu_tanh"),
+        (lambda: CriticalNormal("silu"), ValueError, "bias_variance: expected at least 0.555144 for silu, .*, got 0.05"),
+        (lambda: CriticalNormal("mish", 0), ValueError, "bias_variance: expected at least 0.094522 for mish, .*, got 0"),
         (lambda: CriticalNormal(3), TypeError, "activation: expected a str"),
         (lambda: GainNormal(keep="all"), ValueError, "keep: expected one of preactivation"),
         (lambda: ResidualNormal(0), ValueError, "layers: expected an int >= 1"),

@@ -2,6 +2,7 @@
 """The theory's numbers against closed forms and independently computed values."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_critical_line_of_tanh(bias, weight, q):
 
 @pytest.mark.parametrize(
     ("activation", "bias"),
-    [("relu", 0.1), ("relu", 0), ("linear", 0.1), ("leaky_relu", 1), ("softplus", 0), ("softplus", 0.1), ("sin", 1000)],
+    [("relu", 0.1), ("relu", 5e-324), ("linear", 0.1), ("leaky_relu", 1), ("softplus", 0), ("softplus", 0.1), ("sin", 1000)],
 )
 def test_no_critical_point_is_an_error(activation, bias):
     with pytest.raises(ValueError, match=rf"bias_variance: expected one with a critical point for {activation}, got {bias}"):
@@ -144,15 +145,105 @@ def test_the_critical_line_has_no_end(bias):
 
 
 def test_the_critical_line_begins_at_0():
-    for activation, weight in (("tanh", 1), ("hard_tanh", 1), ("sin", 1), ("elu", 1), ("softsign", 1), ("gelu", 4)):
+    selu = 2 / (1.0507009873554805**2 * (1 + 1.6732632423543772**2))  # of the slopes of its two sides
+    for activation, weight in (("tanh", 1), ("hard_tanh", 1), ("sin", 1), ("elu", 1), ("softsign", 1), ("selu", selu)):
         found, q = theory.critical_pair(activation, 0)
         assert q == 0
         assert found == pytest.approx(weight, rel=CLOSED)
     # near it E phi^2 / E phi'^2 = q - 4/3 q^3 + ... for tanh
     for bias in (1e-12, 1e-16, 1e-20):
         weight, q = theory.critical_pair("tanh", bias)
-        assert q == pytest.approx((0.75 * bias) ** (1 / 3), rel=1e-3)
+        rounding = 1e-15 * q / bias  # of a layer's growth, whose excess over 1 is bias / q
+        assert q == pytest.approx((0.75 * bias) ** (1 / 3), rel=1e-3 + rounding)
         assert weight == pytest.approx(1 + 2 * q, abs=1e-3 * q)
+
+
+def test_without_biases_any_variance_of_a_homogeneous_activation_is_critical():
+    assert theory.critical_pair("relu", 0) == (2.0, 1.0)
+    assert theory.critical_pair("linear", 0.0) == (1.0, 1.0)
+    assert theory.critical_pair("leaky_relu(0.5)", 0) == (1.6, 1.0)
+    for activation in ("relu", "leaky_relu", "linear"):
+        weight, q = theory.critical_pair(activation, 0)
+        assert theory.chi_1(activation, q, weight) == pytest.approx(1, abs=CLOSED)
+        for start in (q, 1e-9, 1e9):
+            assert theory.fixed_point(activation, weight, start=start) == pytest.approx(start, rel=CLOSED)
+
+
+# The bias variance from which on the critical point attracts, where the slope of the variance map at q* is 1.
+LEAST = {"gelu": 0.1729223907, "gelu_tanh": 0.1728951983, "silu": 0.5551431707, "mish": 0.0945217874}
+CRITICAL = [name for name in _core.ACTIVATIONS if name not in ("linear", "relu", "leaky_relu", "softplus")]
+
+
+@pytest.mark.parametrize("activation", LEAST)
+@pytest.mark.parametrize("share", [0.0, 1e-30, 1e-6, 0.05, 0.5, 0.999999])
+def test_critical_points_that_repel_are_refused_with_the_least_bias_variance(activation, share):
+    bias = share * LEAST[activation]
+    words = f"bias_variance: expected at least 0.* for {activation}, .* repels.*, got {bias}"
+    with pytest.raises(ValueError, match=words) as refused:
+        theory.critical_pair(activation, bias)
+    named = float(re.search(r"at least (\S+) for", str(refused.value))[1])
+    assert LEAST[activation] < named < LEAST[activation] + 1.1e-6
+    weight, q = theory.critical_pair(activation, named)
+    assert theory.stability(activation, q, weight) < 1
+    with pytest.raises(ValueError, match="expected at least"):
+        theory.critical_pair(activation, named - 1e-6)
+
+
+@pytest.mark.parametrize("activation", CRITICAL)
+@pytest.mark.parametrize("bias", [0, 1e-30, 1e-12, 1e-6, 1e-3, 0.05, 0.1, 0.2, 0.6, 1.0, 3.0, 100.0])
+def test_variances_come_to_every_critical_point(activation, bias):
+    """A start a little off is nearer after a few layers."""
+    if bias < LEAST.get(activation, 0):
+        return
+    weight, star = theory.critical_pair(activation, bias)
+    assert theory.chi_1(activation, star, weight) == pytest.approx(1, abs=1e-11)
+    assert theory.variance_map(activation, star, weight, bias) == pytest.approx(star, rel=1e-9, abs=1e-300)
+    if star == 0:
+        assert 0 < theory.variance_map(activation, 0.1, weight, bias) < 0.1
+        return
+    assert theory.stability(activation, star, weight) < 1 + 1e-12
+    for start in (0.98 * star, 1.02 * star):
+        q = start
+        for _ in range(20):
+            q = theory.variance_map(activation, q, weight, bias)
+        assert abs(q - star) < abs(start - star) * (1 + 1e-9)
+
+
+def softplus(z):
+    return np.logaddexp(0, z)
+
+
+FORMULAS = {
+    "gelu": lambda z: z * (1 + np.vectorize(math.erf)(z / math.sqrt(2))) / 2,
+    "gelu_tanh": lambda z: z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))) / 2,
+    "silu": lambda z: z / (1 + np.exp(-z)),
+    "mish": lambda z: z * np.tanh(softplus(z)),
+}
+
+
+@pytest.mark.parametrize("activation", FORMULAS)
+def test_the_least_bias_variance_by_other_arithmetic(activation):
+    """Gauss-Hermite quadrature of NumPy's formulas, and differences of five points for the slopes."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(240)
+    phi = FORMULAS[activation]
+
+    def difference(f, x, h):
+        return (f(x - 2 * h) - 8 * f(x - h) + 8 * f(x + h) - f(x + 2 * h)) / (12 * h)
+
+    def mean(values):
+        return weights @ values / math.sqrt(2 * math.pi)
+
+    def square(q):
+        return mean(phi(math.sqrt(q) * nodes) ** 2)
+
+    def square_of_slope(q):
+        return mean(difference(phi, math.sqrt(q) * nodes, 2e-3) ** 2)
+
+    low, high = 0.5, 30.0  # q*: the map's slope there falls from above 1 to below it
+    for _ in range(50):
+        q = (low + high) / 2
+        low, high = (q, high) if difference(square, q, 0.02) > square_of_slope(q) else (low, q)
+    assert q - square(q) / square_of_slope(q) == pytest.approx(LEAST[activation], abs=2e-8)
 
 
 def test_correlation_map_of_relu():

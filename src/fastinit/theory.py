@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _core
 from .activations import evaluate, parse
 from .checks import real_number
 
@@ -66,18 +67,29 @@ def _nodes(kinks: tuple[float, ...] = (0.0,), decades: int = 4) -> tuple[Array, 
 
 
 def _nodes_of(activation: str, q: float) -> tuple[Array, Array]:
-    if activation == "sin" and q > _MOST_WAVES:
+    if _name(activation) == "sin" and q > _MOST_WAVES:
         raise ValueError(f"q: expected at most {_MOST_WAVES:g} for sin, whose waves lie too close beyond, got {q}")
-    kinks = _KINKS.get(activation.partition("(")[0])
+    kinks = _KINKS.get(_name(activation))
     decades = max(4, math.ceil(math.log10(q) / 2)) if q > 1 else 4  # where a steep tanh bends
     if kinks is None or q <= 0:
         return _nodes(decades=decades)
     return _nodes(tuple(k / math.sqrt(q) for k in kinks), decades)
 
 
+def _name(activation: str) -> str:
+    """The name of an activation without its parameter; an unknown one is refused."""
+    name: str = _core.ACTIVATIONS[parse("activation", activation)[0]]
+    return name
+
+
 def _homogeneous(activation: str) -> bool:
     """Whether phi(k z) = k phi(z) for k > 0, so that the variance map is a straight line."""
-    return activation.partition("(")[0] in ("linear", "relu", "leaky_relu")
+    return _name(activation) in ("linear", "relu", "leaky_relu")
+
+
+def _square_of_homogeneous(activation: str) -> float:
+    """E phi(sqrt(q) z)^2 / q and E phi'^2 of a homogeneous activation: one number, whatever q."""
+    return float(np.mean(function(activation)([-1.0, 1.0]) ** 2))
 
 
 def _check(what: str, value: Any, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> None:
@@ -143,7 +155,7 @@ def chi_1(activation: str, q: float, weight_variance: float) -> float:
 
 def _log_growth(activation: str, q: float, weight_variance: float, bias_variance: float) -> float:
     """ln(variance_map(q) / q), q > 0, where the map itself would overflow or vanish, too."""
-    if activation == "sin":
+    if _name(activation) == "sin":
         square = -math.expm1(-2 * q) / 2 / q  # its closed form, for there is no quadrature beyond _MOST_WAVES
     else:
         phi, root = function(activation), math.sqrt(q)
@@ -173,7 +185,7 @@ def fixed_point(
         f"weight_variance: expected one with a finite fixed point for {activation}, got {weight_variance}"
     )
     if _homogeneous(activation):
-        rate = weight_variance * float(np.mean(function(activation)([-1.0, 1.0]) ** 2))  # of the map, a straight line
+        rate = weight_variance * _square_of_homogeneous(activation)
         if bias_variance == 0 and (start == 0 or abs(rate - 1) <= _DOUBT):
             return float(start)
         if rate >= 1 or not math.isfinite(bias_variance / (1 - rate)):
@@ -278,12 +290,12 @@ def _two_means(
     fz = f(root * z)
     if other == 0:
         return float(w @ of(fz, f(root * c * z)))
-    if activation in _SMOOTH and q <= _NARROW:
+    if _name(activation) in _SMOOTH and q <= _NARROW:
         y, v = _nodes_between(())
         return float(w @ (of(fz[:, None], f(root * (c * z[:, None] + other * y))) @ v))
     # A kink of f, or its bend under a wide normal, stands, for the second, at another place for every node of the first: cut
     # there too, and about it in pieces that double.
-    kinks = np.array(_KINKS.get(activation.partition("(")[0], (0.0,))) / root
+    kinks = np.array(_KINKS.get(_name(activation), (0.0,))) / root
     doubling = np.geomspace(0.3 / root, 4.0, 3 * math.ceil(math.log10(root)) + 4) if q > _NARROW else np.empty(0)
     about = np.concatenate([-doubling, [0.0], doubling])
     inner = np.empty_like(z)
@@ -364,10 +376,50 @@ def length_scale(activation: str, c: float, q: float, weight_variance: float) ->
     return math.inf if rate >= 1 - 1e-12 else -1 / math.log(rate)
 
 
-def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
-    """(sigma_w^2, q*) on the critical line chi_1 = 1 for a given sigma_b^2, of an activation whose slopes fall off or wave.
+@functools.lru_cache(maxsize=64)
+def _least_attracting(activation: str) -> float:
+    """The bias variance from which on the critical point attracts: 0 where all do.
 
-    On that line sigma_w^2 = 1 / E phi'(sqrt(q) z)^2, so q alone is unknown.
+    Along the critical line the variance map's slope at q* begins at 1, for q* = 0. Of tanh and its like it falls from there. Of
+    GELU, SiLU and Mish it rises first and falls below 1 once, while sigma_b^2 grows with q* throughout.
+    """
+
+    def slope_above_1(log_q: float) -> float:
+        q = math.exp(log_q)
+        return stability(activation, q, 1 / chi_1(activation, q, 1.0)) - 1
+
+    begin = -20.0  # ln q: the slope differs from 1 by some 1e-9 there, a million rounding errors
+    if slope_above_1(begin) <= 0:
+        return 0.0
+    log_q = _crossing(slope_above_1, begin, _HIGHEST)
+    if log_q is None:
+        return math.inf
+    q = math.exp(log_q)
+    return q - _variance_map(activation, q, 1 / chi_1(activation, q, 1.0), 0.0)
+
+
+def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
+    """(sigma_w^2, q*) on the critical line chi_1 = 1 for a given sigma_b^2: gradients neither vanish nor explode.
+
+    On that line sigma_w^2 = 1 / E phi'(sqrt(q) z)^2, so q alone is unknown. Without biases it is 0 for tanh and its like, and given
+    as 1 for ReLU, leaky ReLU and the linear activation, of which any q is a fixed point.
+
+    Parameters
+    ----------
+    activation : str
+    bias_variance : float
+        sigma_b^2 >= 0.
+
+    Raises
+    ------
+    ValueError
+        If there is no critical point: ReLU and its like have none with biases, softplus has none at all. Also where q* repels, so
+        that variances leave it layer by layer: GELU, SiLU and Mish are critical only with a bias variance that the message names.
+
+    Examples
+    --------
+    >>> critical_pair("relu", 0)
+    (2.0, 1.0)
     """
 
     _check("bias_variance", bias_variance)
@@ -379,15 +431,26 @@ def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
         q = math.exp(log_q)
         return _log_growth(activation, q, weight_variance(q), bias_variance)
 
-    low = math.log(bias_variance) if bias_variance > 0 else -40.0  # no layer gives less
-    high = math.log(_MOST_WAVES) if activation == "sin" else _HIGHEST
-    if not _homogeneous(activation):
-        if bias_variance == 0 and float(function(activation)(0.0)) == 0:
-            return weight_variance(0.0), 0.0
+    endless = ValueError(f"bias_variance: expected one with a critical point for {activation}, got {bias_variance}")
+    if _homogeneous(activation):
+        if bias_variance > 0:
+            raise endless
+        return 1 / _square_of_homogeneous(activation), 1.0
+    q = 0.0
+    if bias_variance > 0 or float(function(activation)(0.0)) != 0:
+        low = math.log(bias_variance) if bias_variance > 0 else -40.0  # no layer gives less
+        high = math.log(_MOST_WAVES) if _name(activation) == "sin" else _HIGHEST
         log_q = _crossing(excess, low, high) if low < high else None
-        if log_q is not None:
-            return weight_variance(math.exp(log_q)), math.exp(log_q)
-    raise ValueError(f"bias_variance: expected one with a critical point for {activation}, got {bias_variance}")
+        if log_q is None:
+            raise endless
+        q = math.exp(log_q)
+    least = _least_attracting(activation)
+    if bias_variance < least:
+        shown = math.ceil(least * 1e6) / 1e6
+        raise ValueError(
+            f"bias_variance: expected at least {shown} for {activation}, whose critical point repels below, got {bias_variance}"
+        )
+    return weight_variance(q), q
 
 
 def _root(f: Callable[[float], float], low: float, high: float) -> float:
