@@ -401,8 +401,8 @@ def _least_attracting(activation: str) -> float:
 def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
     """(sigma_w^2, q*) on the critical line chi_1 = 1 for a given sigma_b^2: gradients neither vanish nor explode.
 
-    On that line sigma_w^2 = 1 / E phi'(sqrt(q) z)^2, so q alone is unknown. Without biases it is 0 for tanh and its like, and given
-    as 1 for ReLU, leaky ReLU and the linear activation, of which any q is a fixed point.
+    On that line sigma_w^2 = 1 / E phi'(sqrt(q) z)^2, so q alone is unknown. Without biases it is 0 for tanh and its like, and
+    given as 1 for ReLU, leaky ReLU and the linear activation, of which any q is a fixed point.
 
     Parameters
     ----------
