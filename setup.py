@@ -1,5 +1,6 @@
 """Build of the one extension module; everything else stands in pyproject.toml."""
 
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -12,11 +13,19 @@ HERE = Path(__file__).parent
 
 # One list for every file and every machine: instruction sets are switched on by target regions
 # inside csrc/isa_*.c, never by flags, and the CPU of the build host is never looked at.
-# The last two undo whatever the user's CFLAGS say: contracted multiply-adds would give other bits.
+# The last three undo whatever the user's CFLAGS say: contracted multiply-adds would give other bits. -fno-fast-math comes
+# first of them, as it also brings errno back.
 GCC_FLAGS = [
-    "-O3", "-std=c11", "-fno-math-errno", "-fvisibility=hidden", "-fstack-protector-strong",
-    "-pthread", "-fno-fast-math", "-ffp-contract=off",
+    "-O3", "-std=c11", "-fvisibility=hidden", "-fstack-protector-strong", "-pthread",
+    "-fno-fast-math", "-fno-math-errno", "-ffp-contract=off",
 ]  # fmt: skip
+# A compiler that links with -Ofast, -ffast-math or -funsafe-math-optimizations adds crtfastmath.o, whose constructor switches
+# subnormal numbers off in the whole process that loads the library. Each of the three is undone by one of these, which come
+# last: after CC, CFLAGS and LDFLAGS, and after what a response file (@file) among them holds.
+GCC_LINK_FLAGS = ["-pthread", "-O3", "-fno-fast-math", "-fno-unsafe-math-optimizations"]
+# What no later option undoes: other files that change a process's arithmetic when they are loaded (crtprec*.o, and
+# crtfastmath.o asked for by name), double constants read as float, and x87 arithmetic.
+REFUSED = re.compile(r"-mpc(32|64|80)|-mdaz-ftz|-fsingle-precision-constant|-mfpmath=.*(387|both).*")
 MSVC_FLAGS = ["/O2", "/std:c11", "/fp:precise", "/W3"]
 
 # The limited API gives one wheel for every CPython from 3.11 on; free-threaded builds have none.
@@ -30,7 +39,11 @@ class BuildExt(build_ext):
         for extension in self.extensions:
             extension.extra_compile_args = list(MSVC_FLAGS if msvc else GCC_FLAGS)
             if not msvc:
-                extension.extra_link_args = ["-pthread"]
+                extension.extra_link_args = list(GCC_LINK_FLAGS)
+        for name in ("compiler_so", "linker_so"):
+            command = getattr(self.compiler, name, None)  # MSVC has none
+            if command:
+                setattr(self.compiler, name, [word for word in command if not REFUSED.fullmatch(word)])
         super().build_extensions()
 
 
