@@ -290,12 +290,68 @@ def test_workers_are_gone_after_the_call():
     assert status_of_child(check) == 0
 
 
+def run_with(code, **environment):
+    """Another process, with these variables and none of the others that say how many threads there may be."""
+    inherited = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, errors="surrogateescape")
+
+
+LIMITS = [
+    ({"OMP_NUM_THREADS": "3"}, 3),
+    ({"OMP_NUM_THREADS": " 3 , 2"}, 3),
+    ({"OMP_NUM_THREADS": "9" * 5000}, 256),
+    ({"OMP_NUM_THREADS": "0" * 5000 + "7"}, 7),
+    ({"FASTINIT_NUM_THREADS": "9" * 5000}, 256),
+    ({"FASTINIT_NUM_THREADS": "2", "OMP_NUM_THREADS": "3"}, 2),
+    ({"FASTINIT_NUM_THREADS": "", "OMP_NUM_THREADS": "3"}, 3),
+]
+
+
+@pytest.mark.parametrize(("variables", "limit"), LIMITS, ids=lambda x: repr(x)[:40])
+def test_threads_of_the_environment(variables, limit):
+    run = run_with("import fastinit; print(fastinit.get_num_threads())", **variables)
+    assert run.stderr == ""
+    assert run.stdout.strip() == str(limit)
+
+
+@pytest.mark.parametrize("text", ["nonsense", "-1", "0", "1.5", "0x10", "1" * 5000 + "x", "\u0663", "\udcff", ",3"], ids=ascii)
+def test_nonsense_in_the_environment(text):
+    """In another library's variable it is passed over, in our own it is refused, with what was expected, in a line."""
+    print_limit = "import fastinit; print(fastinit.get_num_threads())"
+    if os.name == "nt" and not text.isascii():
+        pytest.skip("text that this system's environment has no way to hold")
+    assert run_with(print_limit, OMP_NUM_THREADS=text).stdout == run_with(print_limit).stdout != ""
+    run = run_with(print_limit, FASTINIT_NUM_THREADS=text)
+    assert run.returncode == 1
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("ValueError: FASTINIT_NUM_THREADS: expected an int >= 1, got ")
+    assert len(last) < 120
+
+
+def test_an_environment_that_says_nothing_of_cpus():
+    """A sandbox may forbid to ask for them, and a container's limit be unreadable."""
+    code = (
+        "import builtins, os\n"
+        "def refuse(*args): raise PermissionError('sandbox')\n"
+        "os.sched_getaffinity = refuse\n"
+        "import fastinit; print(fastinit.get_num_threads() >= 1)"
+    )
+    assert run_with(code).stdout.strip() == "True"
+
+
 def test_an_instruction_set_that_does_not_exist():
     run = subprocess.run(
         [sys.executable, "-c", "import fastinit"], env={**os.environ, "FASTINIT_ISA": "AVX2"}, capture_output=True, text=True
     )
     assert run.returncode != 0
     assert "FASTINIT_ISA: instruction set: expected one of" in run.stderr
+
+
+@pytest.mark.parametrize("name", ["\ud800", "scalar\0", "SCALAR", "ä" * 3])
+def test_a_name_that_is_no_instruction_set(name, restored_isa):
+    with pytest.raises(ValueError, match=r"instruction set: expected one of .*scalar.*; got unknown"):
+        _core.set_isa(name)
 
 
 @pytest.mark.parametrize("name", [*_core.available_isas(), ""])

@@ -7,6 +7,7 @@ were the seed drawn anew) and a Kolmogorov-Smirnov distance at level 1e-6.
 import json
 import math
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -321,6 +322,43 @@ def test_fixed_tensors_state_their_moments(initializer):
     assert np.array_equal(values, initializer(SHAPE, "float64"))
     assert initializer.variance(SHAPE) == pytest.approx(values.var(), rel=1e-12)
     assert initializer.bounds(SHAPE) == (values.min(), values.max())
+
+
+def test_moments_of_a_large_fixed_tensor_take_no_memory():
+    """By what the tensor is made of: one of this shape would take half a gigabyte."""
+    n, field = 8192, (3, 3, 1024, 1024)
+    row = np.arange(n, dtype="float64")
+    diagonal = 4 * (1 / n - 1 / n**2)
+    bilinear = np.outer([0.5, 1, 0.5], [0.5, 1, 0.5])
+    mean, square = bilinear.sum() / (9 * 1024), (bilinear**2).sum() / (9 * 1024)
+    cases = [
+        (Zeros(), (n, n), 0.0, (0.0, 0.0)),
+        (Ones(), (n, n), 0.0, (1.0, 1.0)),
+        (Constant(0.25), (n, n), 0.0, (0.25, 0.25)),
+        (Constant(row), (n, n), (n * n - 1) / 12, (0.0, n - 1.0)),
+        (Identity(2.0), (n, n), diagonal, (0.0, 2.0)),
+        (Identity(-2.0), (2, n, n), diagonal, (-2.0, 0.0)),
+        (fastinit.Times("identity", 2.0), (n, n), diagonal, (0.0, 2.0)),
+        (fastinit.PerGate(["zeros", "ones"]), (n, n), 0.25, (0.0, 1.0)),
+        (fastinit.Dirac(groups=2), field, 1 / 9216 - 1 / 9216**2, (0.0, 1.0)),
+        (fastinit.Bilinear(), field, square - mean**2, (0.0, 1.0)),
+    ]
+    tracemalloc.start()
+    try:
+        for initializer, shape, variance, bounds in cases:
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            assert initializer.variance(shape) == pytest.approx(variance, rel=1e-12), initializer
+            assert initializer.bounds(shape) == bounds, initializer
+            assert tracemalloc.get_traced_memory()[1] - before < 1 << 20, initializer
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("initializer", "shape"), [(Identity(), (0, 3, 3)), (fastinit.Dirac(), (3, 0, 2)), (Zeros(), (0,))])
+def test_nothing_has_no_moments(initializer, shape):
+    assert math.isnan(initializer.variance(shape))
+    assert np.isnan(initializer.bounds(shape)).all()
 
 
 def test_identity():

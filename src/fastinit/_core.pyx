@@ -114,7 +114,9 @@ def set_isa(name):
     """
     if not isinstance(name, str):
         raise TypeError(f"instruction set: expected a str, got {type(name).__name__}")
-    cdef fi_status status = fi_isa_select(name.encode())
+    # What no name holds, a NUL that would end it among it, is unknown too.
+    cdef bytes known = name.encode("ascii", "replace").replace(b"\0", b"?")
+    cdef fi_status status = fi_isa_select(known)
     if status == FI_ERR_ISA_UNKNOWN:
         raise ValueError(
             f"instruction set: expected one of {', '.join(available_isas())}; got unknown {name!r}"

@@ -236,13 +236,17 @@ def _stays_finite(number: float, dtype: str) -> bool:
     return bool(found & 0x7F80 != 0x7F80 if dtype == "bfloat16" else np.isfinite(found))
 
 
+def once(values: NDArray[Any]) -> NDArray[Any]:
+    """The numbers of an axis that repeats them, as one of a broadcast array does, once; every other axis whole."""
+    return values[tuple(slice(None) if step else slice(1) for step in values.strides)]
+
+
 def check_range(values: NDArray[Any], dtype: str, what: str, *, saturating: bool = False) -> None:
     """Refuse `values` that `dtype` would make infinite.
 
     A finite one beyond the range of a float8 dtype, which none makes infinite here, is refused unless `saturating`.
     """
-    # Of an axis that repeats its values, once.
-    values = values[tuple(slice(None) if step else slice(1) for step in values.strides)]
+    values = once(values)
     for part in (values.real, values.imag) if values.dtype.kind == "c" else (values,):
         for extreme in (part.min(), part.max()) if part.size else ():
             number = float(extreme)

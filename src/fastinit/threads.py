@@ -30,8 +30,23 @@ def _cgroup_quota() -> float:
         with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
             quota, period = file.read().split()
         return math.inf if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
+    except (OSError, ValueError, ZeroDivisionError):
         return math.inf
+
+
+def _allowed_cpus() -> int:
+    """CPUs that this process may run on; a sandbox may not say which."""
+    with contextlib.suppress(OSError, AttributeError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _whole(text: str) -> int:
+    """A positive whole number, at most the largest of use; 0 for what is none. Python reads no more than 4300 digits."""
+    if not (text.isascii() and text.isdecimal()):
+        return 0
+    digits = text.lstrip("0")
+    return min(int(digits[:10] or "0"), _MAXIMUM)
 
 
 def _default() -> int:
@@ -39,17 +54,14 @@ def _default() -> int:
         text = os.environ.get(name, "").strip()
         if text:
             # OMP_NUM_THREADS may be a list, one entry for each level of nesting.
-            first = text.split(",")[0].strip()
-            if not first.isdecimal() or int(first) < 1:
-                if name == "OMP_NUM_THREADS":
-                    continue  # another library's variable: its faults are not ours to report
-                raise ValueError(f"{name}: expected an int >= 1, got {text!r}")
-            return min(int(first), _MAXIMUM)
-    if hasattr(os, "sched_getaffinity"):
-        cpus = len(os.sched_getaffinity(0))
-    else:
-        cpus = os.cpu_count() or 1
-    return max(1, min(cpus, math.ceil(min(_cgroup_quota(), _MAXIMUM)), _MAXIMUM))
+            number = _whole(text.split(",")[0].strip())
+            if number:
+                return number
+            if name == "FASTINIT_NUM_THREADS":
+                shown = text if len(text) <= 40 else f"{text[:40]}..."
+                raise ValueError(f"{name}: expected an int >= 1, got {shown!r}")
+            # OMP_NUM_THREADS is another library's: its faults are not ours to report.
+    return max(1, min(_allowed_cpus(), math.ceil(min(_cgroup_quota(), _MAXIMUM)), _MAXIMUM))
 
 
 _process_limit = _default()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from ..dtypes import check_shape
 from ..keys import Key
 from .base import Initializer, choice, finite, whole
-from .fixed import Fixed
+from .fixed import Fixed, few_among_zeros
 from .nested import Nested
 
 __all__ = ["Bilinear", "Dirac", "Icnr"]
@@ -35,7 +36,8 @@ class _ChannelToChannel(Fixed):
     def _taps(self, field: tuple[int, ...]) -> NDArray[Any]:
         raise NotImplementedError
 
-    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+    def _channels(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, int]:
+        """The field, input channels and output channels."""
         if len(shape) < 3:
             raise ValueError(f"shape: expected at least three axes, those of a convolution, got {shape}")
         if self.layout == "io":
@@ -44,9 +46,20 @@ class _ChannelToChannel(Fixed):
             field, inputs, outputs = shape[2:], shape[1], shape[0]
         if outputs % self.groups:
             raise ValueError(f"groups: expected a divisor of the {outputs} output channels, got {self.groups}")
-        channels = np.tile(np.eye(inputs, outputs // self.groups), (1, self.groups))
+        return field, inputs, outputs
+
+    def _numbers(self, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        field, inputs, outputs = self._channels(shape)
+        if 0 in shape:
+            return np.empty(0), None
+        pairs = self.groups * min(inputs, outputs // self.groups)
+        return few_among_zeros(self.gain * self._taps(field).ravel(), pairs, math.prod(shape))
+
+    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        field, inputs, outputs = self._channels(shape)
         if 0 in shape:
             return np.zeros(shape)
+        channels = np.tile(np.eye(inputs, outputs // self.groups), (1, self.groups))
         taps = self.gain * self._taps(field)
         if self.layout == "io":
             return np.multiply.outer(taps, channels)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dtypes import check_range, check_shape
+from ..dtypes import check_range, check_shape, once
 from ..keys import Key
 from .base import Initializer, finite
 
-__all__ = ["Constant", "Fixed", "Identity", "Ones", "Zeros"]
+__all__ = ["Constant", "Fixed", "Identity", "Ones", "Zeros", "few_among_zeros"]
 
 
 class Fixed(Initializer):
@@ -30,17 +30,30 @@ class Fixed(Initializer):
     def _check(self, values: NDArray[Any], dtype: str) -> None:
         check_range(values, dtype, type(self).__name__)
 
+    def _numbers(self, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Numbers of the tensor and how often it has each, or None for equally often: what is nearly all zeros is not made."""
+        return once(self._tensor(shape)), None
+
     def _mean(self, shape: Any) -> float:
-        values = self._tensor(check_shape(shape))
-        return float(np.mean(values)) if values.size else math.nan
+        values, counts = self._numbers(check_shape(shape))
+        return float(np.average(values, weights=counts)) if values.size else math.nan
 
     def variance(self, shape: Any) -> float:
-        values = self._tensor(check_shape(shape))
-        return float(np.var(values)) if values.size else math.nan
+        values, counts = self._numbers(check_shape(shape))
+        if not values.size:
+            return math.nan
+        return float(np.average((values - np.average(values, weights=counts)) ** 2, weights=counts))
 
     def bounds(self, shape: Any) -> tuple[float, float]:
-        values = self._tensor(check_shape(shape))
+        values, _ = self._numbers(check_shape(shape))
         return (float(values.min()), float(values.max())) if values.size else (math.nan, math.nan)
+
+
+def few_among_zeros(values: NDArray[Any], copies: int, size: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Numbers and counts of a tensor of `size` elements that holds each of some values so many times, and 0 elsewhere."""
+    numbers = np.append(values, 0.0)
+    counts = np.append(np.full(values.size, float(copies)), float(size - copies * values.size))
+    return numbers[counts > 0], counts[counts > 0]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -142,7 +155,17 @@ class Identity(Fixed):
         super().__post_init__()
         finite(self, "gain")
 
-    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+    def _checked(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) < 2:
             raise ValueError(f"shape: expected at least two axes for an identity matrix, got {shape}")
+        return shape
+
+    def _numbers(self, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        rows, columns = self._checked(shape)[-2:]
+        if 0 in shape:
+            return np.empty(0), None
+        return few_among_zeros(np.array([self.gain]), min(rows, columns), rows * columns)
+
+    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        self._checked(shape)
         return np.broadcast_to(self.gain * np.eye(shape[-2], shape[-1]), shape)
