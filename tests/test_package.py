@@ -52,6 +52,7 @@ LAYERS = (
     {"recorder"},
     {"training"},
     {"study"},
+    {"outputs", "terminal"},
     {"cli"},
     {"__main__"},
 )

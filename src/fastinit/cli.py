@@ -7,15 +7,14 @@ import contextlib
 import importlib.util
 import json
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 from .config import show_config
+from .outputs import Target, TargetError, decide
+from .terminal import Output, Stopped, hold_descriptors, say, status_of, stoppable
 
 if TYPE_CHECKING:
     from .study import Result, Settings
@@ -46,8 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         "study",
         help="train real networks and measure every claim",
         description="Train real networks on handwritten digits, measure what a text on weight initialisation "
-        "claims, print a table and write an HTML report. Exit status: 0 if every claim was measured and "
-        "is as stated, 1 if one is not, 2 on a wrong use.",
+        "claims, write an HTML report and print a table. Exit status: 0 if every claim was measured and "
+        "lies inside the predicted range, 1 if one does not or something could not be written, 2 on a wrong use, 128 + N if "
+        "signal N stopped it.",
     )
     study.add_argument(
         "--html", metavar="FILE", default="fastinit-study.html", help="report to write (default: %(default)s)"
@@ -62,29 +62,27 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    try:
-        options = _parser().parse_args(argv)
-    except SystemExit as stop:  # argparse has printed what it has to say
-        return int(stop.code or 0)
-    try:
-        if options.command == "config":
-            show_config()
-            status = 0
-        else:
-            status = _study(options)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("fastinit: interrupted; nothing was written", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader, a pager or head, has left: nothing is to be said, not even at the interpreter's own last flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return status
+    hold_descriptors()
+    output = Output(sys.stdout)
+    with contextlib.redirect_stdout(output), stoppable():
+        try:
+            status = _run(_parser().parse_args(argv))
+        except SystemExit as stop:  # argparse has printed what it has to say
+            status = int(stop.code or 0)
+        except (KeyboardInterrupt, Stopped) as stop:
+            status = status_of(stop)
+    return status if output.finish() else status or 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "config":
+        show_config()
+        return 0
+    return _study(options)
 
 
 def _refuse(message: str) -> int:
-    print(f"fastinit: {message}", file=sys.stderr)
+    say(message)
     return 2
 
 
@@ -93,46 +91,67 @@ def _study(options: argparse.Namespace) -> int:
     if missing:
         names = ", ".join("scikit-learn" if name == "sklearn" else name for name in missing)
         return _refuse(f"the study needs {names}: pip install 'fastinit[report]'")
-    html_path = None if options.no_html else Path(options.html)
-    json_path = None if options.json is None else Path(options.json)
-    if html_path is not None and json_path is not None and html_path.absolute() == json_path.absolute():
-        return _refuse(f"--html and --json: expected two files, got {html_path} for both")
-    for path in (html_path, json_path):
-        fault = None if path is None else _unwritable(path)
-        if fault:
-            return _refuse(fault)  # before minutes of work, not after
+    # All that could fail for want of something is looked for before the work, not after it.
+    try:
+        targets = decide({"--json": options.json, "--html": None if options.no_html else options.html})
+    except TargetError as fault:
+        return _refuse(str(fault))
 
     from .study import Settings
+    from .study.pictures import import_matplotlib
     from .study.report_html import html
     from .study.report_text import plain, rich_table, summary
 
-    settings = Settings(seed=options.seed, quick=options.quick)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a pipe in an old code page has no σ
-    terminal = sys.stdout.isatty() and not options.plain and os.environ.get("TERM") != "dumb"
-    results = _run_rich(settings) if terminal else _run_plain(settings)
-    # The table first: what a failing write costs is the file, not the measurements.
-    if terminal:
-        from rich.console import Console
+    if "--html" in targets:
+        try:
+            import_matplotlib()
+        except Exception as error:  # whatever it stumbles over
+            return _refuse(f"--html: matplotlib cannot be imported: {type(error).__name__}: {error}")
 
-        console = Console()
-        console.print(rich_table(results))
-        console.print(summary(results))
-    else:
-        print(plain(results))
-    status = 0 if all(result.matches for result in results) else 1
+    settings = Settings(seed=options.seed, quick=options.quick)
+    terminal = sys.stdout.isatty() and not options.plain and os.environ.get("TERM") != "dumb"
+    written: list[str] = []
     try:
-        if html_path is not None:
-            _write(html_path, html(results, settings))
-        if json_path is not None:
-            _write(json_path, json.dumps(_as_json(results, settings), indent=2, allow_nan=False) + "\n")
+        results = _run_rich(settings) if terminal else _run_plain(settings)
+        status = 0 if all(result.matches for result in results) else 1
+        texts = {
+            "--json": lambda: json.dumps(_as_json(results, settings), indent=2, allow_nan=False) + "\n",
+            "--html": lambda: html(results, settings),
+        }
+        # The files first: a terminal that is gone, or full, or stopped costs the table, not the reports.
+        for option, target in targets.items():
+            trouble = _trouble_of_writing(target, texts[option])
+            if trouble:
+                say(trouble)
+                status = 1
+            else:
+                written.append(target.shown)
+        if terminal:
+            from rich.console import Console
+
+            console = Console()
+            console.print(rich_table(results))
+            console.print(summary(results))
+        else:
+            print(plain(results))
+        for name in written:
+            print(f"written: {name}")
+        return status
+    except (KeyboardInterrupt, Stopped) as stop:
+        return status_of(stop, written)
+
+
+def _trouble_of_writing(target: Target, text: Callable[[], str]) -> str | None:
+    """Make a report and write it; what went wrong, if anything did, for one report must not cost the others."""
+    try:
+        made = text()
+    except Exception as error:
+        return f"{target.shown}: cannot make the report: {type(error).__name__}: {error}"
+    try:
+        target.write(made)
     except OSError as error:
-        print(f"fastinit: {error.filename or 'report'}: cannot write: {error.strerror}", file=sys.stderr)
-        return 1
-    for path in (html_path, json_path):
-        if path is not None:
-            print(f"written: {path}")
-    return status
+        return f"{target.shown}: cannot write: {error.strerror or error}"
+    return None
 
 
 def _run_plain(settings: Settings) -> list[Result]:
@@ -142,6 +161,7 @@ def _run_plain(settings: Settings) -> list[Result]:
 
 
 def _run_rich(settings: Settings) -> list[Result]:
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from . import study
@@ -149,16 +169,20 @@ def _run_rich(settings: Settings) -> list[Result]:
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
-    with Progress(*columns, transient=True) as progress:
-        task = progress.add_task("measuring", total=len(study.CLAIMS))
+    console = Console()
+    try:
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("measuring", total=len(study.CLAIMS))
 
-        def show(claim: Any, result: Any) -> None:
-            if result is None:
-                progress.update(task, description=f"claim {claim.number}")
-            else:
-                progress.advance(task)
+            def show(claim: Any, result: Any) -> None:
+                if result is None:
+                    progress.update(task, description=f"claim {claim.number}")
+                else:
+                    progress.advance(task)
 
-        return study.run(settings, progress=show)
+            return study.run(settings, progress=show)
+    finally:
+        console.show_cursor(True)  # if a signal came between hiding it and the block that shows it again
 
 
 def _finite(value: Any) -> Any:
@@ -187,52 +211,3 @@ def _as_json(results: Sequence[Result], settings: Settings) -> dict[str, Any]:
         "claims": [result.as_dict() for result in results],
     })  # fmt: skip
     return report
-
-
-# ---- files: whole or not at all -----------------------------------------------------------------
-
-
-def _unwritable(path: Path) -> str | None:
-    """Why a file could not be written, None if it can."""
-    if str(path) == "-":
-        return "-: expected a file's path"
-    if path.is_dir():
-        return f"{path}: expected a file, got a directory"
-    if path.exists() and not os.access(path, os.W_OK):
-        return f"{path}: expected a writable file"
-    if path.exists() and not path.is_file():
-        return None  # a device or a pipe
-    folder = path.resolve().parent
-    if not folder.is_dir():
-        return f"{path}: expected an existing directory, got {folder}"
-    try:
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".fastinit-")
-    except OSError as error:
-        return f"{path}: cannot write there: {error.strerror}"
-    os.close(handle)
-    os.unlink(name)
-    return None
-
-
-def _write(path: Path, text: str) -> None:
-    """Text that takes the place of a regular file when it is complete; a device or a pipe is written to."""
-    if path.exists() and not path.is_file():
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-        return
-    path = path.resolve()  # through a symbolic link, which stays
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".fastinit-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        if path.exists():
-            shutil.copymode(path, name)
-        else:
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)  # mkstemp's files are private, a report is not
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import math
-import re
 from collections.abc import Sequence
 from html import escape
 
 from .. import _core
 from .._version import __version__
-from .report_text import outcome, summary
-from .rows import Check, Plot, Result
+from .pictures import picture
+from .report_text import outcome, summary, truth
+from .rows import Check, Result
 from .settings import Settings
 
 __all__ = ["html"]
@@ -49,61 +47,16 @@ details > summary { cursor: pointer; margin: .6rem 0; color: var(--faint); }
 a { color: inherit; }
 """
 
-# Colours that tell lines apart on white and on black, and for the colour-blind.
-_COLOURS = ("#2f7fd0", "#e0702a", "#2fa37c", "#c65a9e", "#9a7b1f", "#7d6ad6")
-_DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
-
-
-def _figure(plot: Plot) -> str:
-    """A plot as inline SVG whose ink is the page's own colour."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    # A fixed salt makes the identifiers, and with them the file, the same on every run.
-    with matplotlib.rc_context({"svg.hashsalt": plot.title, "svg.fonttype": "none", "font.size": 10}):
-        figure = Figure(figsize=(6.0, 3.5), layout="constrained")
-        axes = figure.add_subplot()
-        for (label, x, y), colour, dash in zip(plot.series, _COLOURS, _DASHES, strict=False):
-            points = [
-                (a, b) for a, b in zip(x, y, strict=True) if math.isfinite(b) and (b > 0 or not plot.log_y)
-            ]
-            axes.plot(
-                [p[0] for p in points], [p[1] for p in points], label=label, color=colour, linestyle=dash,
-                marker="o" if len(points) <= 40 else None, markersize=3, linewidth=1.6,
-            )  # fmt: skip
-        if plot.log_y:
-            axes.set_yscale("log")
-        axes.set_xlabel(plot.x_label)
-        axes.set_ylabel(plot.y_label)
-        axes.grid(alpha=0.25)
-        if len(plot.series) > 1:
-            axes.legend(fontsize=9, framealpha=0)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
-    # Links inside one document must be unique among all figures of the page.
-    prefix = "f" + re.sub(r"\W", "", plot.title)
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
-    svg = re.sub(r'(xlink:href="|href=")#([^"]+)"', rf'\1#{prefix}-\2"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
-    svg = re.sub(r"#000000\b", "currentColor", svg)
-    svg = svg.replace("<text ", '<text fill="currentColor" ')
-    # Namespaces need no declaration inside HTML, and would be the page's only addresses.
-    svg = re.sub(r'\s(?:xmlns(?::\w+)?)="[^"]*"', "", svg).replace("xlink:href", "href")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    title = escape(plot.title)
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
-    return f"<figure>{svg}<figcaption>{title}</figcaption></figure>"
+_CSS = {True: "as", False: "not", None: "none"}
 
 
 def _state(result: Result) -> str:
-    css = {True: "as", False: "not", None: "none"}[result.matches]
-    return f'<span class="{css}">{escape(outcome(result))}</span>'
+    return f'<span class="{_CSS[result.matches]}">{escape(outcome(result))}</span>'
 
 
-def _badge(verdict: str) -> str:
-    return f'<span class="badge {verdict.split()[0]}">{escape(verdict)}</span>'
+def _badge(result: Result) -> str:
+    css = result.verdict.split()[0] if result.matches else _CSS[result.matches]
+    return f'<span class="badge {css}">{escape(result.verdict)}</span>'
 
 
 def _check(check: Check) -> str:
@@ -124,10 +77,10 @@ def _section(result: Result) -> str:
         if checks
         else ""
     )
-    plots = "".join(map(_figure, measurement.plots))
+    plots = "".join(map(picture, measurement.plots))
     return (
         f'<section id="claim-{claim.number}"><h2>{claim.number}. {escape(claim.text)}</h2>'
-        f"<p>{_badge(claim.verdict)} {escape(claim.truth)}</p>"
+        f"<p>{_badge(result)} {escape(truth(result))}</p>"
         f"<p><strong>Measured:</strong> {escape(measurement.summary or measurement.skipped)} — {_state(result)}</p>"
         f'<p class="setting">{escape(claim.setting)}</p>{table}'
         f'<div class="plots">{plots}</div></section>'
@@ -138,7 +91,7 @@ def html(results: Sequence[Result], settings: Settings) -> str:
     """The whole page; the same bytes for the same results."""
     rows = "".join(
         f'<tr><td><a href="#claim-{r.claim.number}">{r.claim.number}</a></td><td>{escape(r.claim.text)}</td>'
-        f"<td>{_badge(r.claim.verdict)}</td><td>{_state(r)}</td></tr>"
+        f"<td>{_badge(r)}</td><td>{_state(r)}</td></tr>"
         for r in results
     )
     size = "quick" if settings.quick else "full"
@@ -150,8 +103,7 @@ def html(results: Sequence[Result], settings: Settings) -> str:
         f"<p>{escape(summary(results))}</p>"
         f'<p class="meta">fastinit {__version__}, stream version {_core.STREAM_VERSION}, seed {settings.seed}, {size} study. '
         "Every number was measured on this machine by fastinit’s own kernels (claim 15: by Keras), on the handwritten digits of "
-        "scikit-learn; "
-        "the bits of the networks are the same on every machine.</p>"
+        "scikit-learn; the bits of the networks are the same on every machine.</p>"
         '<div class="scroll"><table class="overview"><thead><tr><th></th><th>The text says</th><th>Verdict</th>'
         f"<th>Measurement</th></tr></thead><tbody>{rows}</tbody></table></div>"
         + "".join(map(_section, results))

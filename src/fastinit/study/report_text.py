@@ -8,28 +8,30 @@ from typing import Any
 
 from .rows import Result
 
-__all__ = ["outcome", "plain", "rich_table", "summary"]
+__all__ = ["outcome", "plain", "rich_table", "summary", "truth"]
 
 _WIDTH = 100
 
 
 def outcome(result: Result) -> str:
-    """In a word, whether the measurement bears out what is stated."""
-    return {True: "as stated", False: "NOT as stated", None: "not measured"}[result.matches]
+    """In a word, whether every number lies where theory and truth put it."""
+    return {True: "inside the predicted range", False: "OUTSIDE the predicted range", None: "not measured"}[result.matches]
 
 
 def summary(results: Sequence[Result]) -> str:
     """One line: how many claims were measured, and how many measurements match."""
     measured = [r for r in results if r.matches is not None]
     matching = sum(bool(r.matches) for r in measured)
-    verdicts = ", ".join(
-        f"{sum(r.claim.verdict == v for r in results)} {v}" for v in ("true", "half true", "false")
-    )
+    verdicts = [(sum(r.verdict == v for r in results), v) for v in ("true", "half true", "false", "not borne out")]
+    told = ", ".join(f"{count} {verdict}" for count, verdict in verdicts if count or verdict != "not borne out")
     skipped = len(results) - len(measured)
     tail = f"; {skipped} not measured" if skipped else ""
-    return (
-        f"{matching} of {len(measured)} measurements are as stated{tail}. Claims: {verdicts}."
-    )
+    return f"{matching} of {len(measured)} measurements lie inside the predicted range{tail}. Claims: {told}."
+
+
+def truth(result: Result) -> str:
+    """What is true of the claim, said as an expectation where it was not measured or came out otherwise."""
+    return result.claim.truth if result.matches else f"Expected: {result.claim.verdict}. {result.claim.truth}"
 
 
 def plain(results: Sequence[Result]) -> str:
@@ -42,7 +44,7 @@ def plain(results: Sequence[Result]) -> str:
         )
         for label, text in (
             ("measured", measurement.summary or measurement.skipped),
-            ("verdict", f"{claim.verdict}. {claim.truth}"),
+            ("verdict", f"{result.verdict}. {truth(result)}"),
             ("result", outcome(result)),
         ):
             lines += textwrap.wrap(
@@ -51,11 +53,12 @@ def plain(results: Sequence[Result]) -> str:
             )  # fmt: skip
         for check in measurement.checks:
             if not check.holds:
-                lines.append(
-                    f"              {check.name}: {check.value:.6g} is outside [{check.low:.6g}, {check.high:.6g}]"
-                )
+                lines += textwrap.wrap(
+                    f"{check.name}: {check.value:.6g} is outside [{check.low:.6g}, {check.high:.6g}]", _WIDTH,
+                    initial_indent=" " * 14, subsequent_indent=" " * 16,
+                )  # fmt: skip
         lines.append("")
-    lines.append(summary(results))
+    lines += textwrap.wrap(summary(results), _WIDTH)
     return "\n".join(lines)
 
 
@@ -82,7 +85,7 @@ def rich_table(results: Sequence[Result]) -> Any:
                     f"\n{check.name}: {check.value:.6g} is outside [{check.low:.6g}, {check.high:.6g}]",
                     style="red",
                 )
-        verdict = Text(claim.verdict, style=f"bold {colour[claim.verdict]}")
-        verdict.append(f". {claim.truth}", style="not bold default")
+        verdict = Text(result.verdict, style=f"bold {colour.get(result.verdict, state)}")
+        verdict.append(f". {truth(result)}", style="not bold default")
         table.add_row(str(claim.number), Text(claim.text), measured, verdict)
     return table

@@ -75,7 +75,7 @@ class Claim:
     measure : function
         ``measure(settings) -> Measurement``.
     verdict : {"true", "half true", "false"}
-        What is true of the claim; the measurement has to bear it out.
+        What is true of the claim, if the measurement bears it out: `Result.verdict` says whether it does.
     truth : str
         What is true, in one sentence.
     """
@@ -104,6 +104,11 @@ class Result:
         checks = self.measurement.checks
         return bool(checks) and all(check.holds for check in checks)
 
+    @property
+    def verdict(self) -> str:
+        """What was found of the claim: its verdict where the measurement bears it out, else why there is none."""
+        return {True: self.claim.verdict, False: "not borne out", None: "not measured"}[self.matches]
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
@@ -115,7 +120,8 @@ class Result:
                 {"name": c.name, "value": float(c.value), "low": float(c.low), "high": float(c.high), "holds": c.holds}
                 for c in self.measurement.checks
             ],
-            "verdict": self.claim.verdict,
+            "verdict": self.verdict,
+            "expected_verdict": self.claim.verdict,
             "truth": self.claim.truth,
             "matches": self.matches,
             "skipped": self.measurement.skipped,

@@ -1,0 +1,170 @@
+"""The files that a command writes: decided before it works, by what their names resolve to, and written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+__all__ = ["Target", "TargetError", "decide"]
+
+
+# A file that a container has mounted, or another user's in a directory where only owners replace, can only be written to.
+_CANNOT_BE_REPLACED = (errno.EBUSY, errno.EPERM, errno.EACCES)
+
+
+class TargetError(ValueError):
+    """A file that cannot be written, or two names of one: what was expected, and what came."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file to write.
+
+    Attributes
+    ----------
+    shown : str
+        Its name as it was given, for messages.
+    path : str
+        The file itself: absolute, behind all symbolic links, which stay.
+    whole : bool
+        Whether it is a regular file, or a new one, which the text replaces when it is complete. A device or a pipe is written to.
+    identity : tuple
+        Equal for two names of one file.
+    """
+
+    shown: str
+    path: str
+    whole: bool
+    identity: tuple[Any, ...]
+
+    def write(self, text: str) -> None:
+        """Write the text as UTF-8; a regular file that was there keeps its mode, and what it held if this fails.
+
+        Raises
+        ------
+        OSError
+        """
+        data = text.encode("utf-8", errors="replace")
+        if not self.whole:
+            with open(self.path, "wb") as file:
+                file.write(data)
+            return
+        with _temporary(os.path.dirname(self.path)) as (descriptor, name):
+            with open(descriptor, "wb") as file:
+                file.write(data)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copymode(self.path, name)
+            try:
+                os.replace(name, self.path)
+            except OSError as error:
+                if error.errno not in _CANNOT_BE_REPLACED:
+                    raise
+                shutil.copyfile(name, self.path)
+
+
+class _temporary:
+    """A new file in a folder, open for writing; it is removed at the end if it still has its name.
+
+    The name is known before the file is made, so that no signal can come between the two and leave the file behind.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.name = os.path.join(folder, f".fastinit-{secrets.token_hex(8)}")
+
+    def __enter__(self) -> tuple[int, str]:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        try:
+            return os.open(self.name, flags, 0o666), self.name
+        except BaseException as error:
+            if not isinstance(error, FileExistsError):
+                self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self.name)
+
+
+def decide(files: Mapping[str, str | None]) -> dict[str, Target]:
+    """The targets of a command's options, all of them writable and no two the same file.
+
+    Parameters
+    ----------
+    files : mapping
+        From an option, such as ``"--json"``, to the path given to it; None where there is none.
+
+    Returns
+    -------
+    dict
+        From each option that has a path to its `Target`.
+
+    Raises
+    ------
+    TargetError
+        If a file could not be written, if two options name one file, by links of either kind too, or if a file is the one that
+        standard output goes to.
+    """
+    targets = {option: _target(option, path) for option, path in files.items() if path is not None}
+    for (one, first), (other, second) in combinations(targets.items(), 2):
+        if first.identity == second.identity:
+            raise TargetError(f"{one} and {other}: expected two files, got {first.shown} and {second.shown}, which are the same")
+    with contextlib.suppress(OSError):
+        output = os.fstat(1)
+        for target in targets.values():
+            if target.whole and target.identity == (output.st_dev, output.st_ino):
+                raise TargetError(f"{target.shown}: expected another file than standard output")
+    return targets
+
+
+def _target(option: str, shown: str) -> Target:
+    if not shown:
+        raise TargetError(f"{option}: expected a file's path, got ''")
+    if shown == "-":
+        raise TargetError(f"{option}: expected a file's path, got -")
+    try:
+        return _resolved(shown)
+    except TargetError:
+        raise
+    except OSError as error:
+        raise TargetError(f"{shown}: cannot write there: {error.strerror}") from None
+    except ValueError as error:  # a null character, or one that the file system's encoding has not
+        raise TargetError(f"{shown!r}: expected a file's path: {error}") from None
+
+
+def _resolved(shown: str) -> Target:
+    found = _status(shown)
+    if found is not None and stat.S_ISDIR(found.st_mode):
+        raise TargetError(f"{shown}: expected a file, got a directory")
+    if os.path.basename(shown) in ("", os.curdir, os.pardir):  # which a normalised path would drop
+        raise TargetError(f"{shown}: expected a file, got a directory's name")
+    if found is not None and not os.access(shown, os.W_OK):
+        raise TargetError(f"{shown}: expected a writable file")
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        return Target(shown, os.path.abspath(shown), False, (found.st_dev, found.st_ino))
+    path = os.path.realpath(shown)
+    folder, name = os.path.split(path)
+    above = _status(folder)
+    if above is None or not stat.S_ISDIR(above.st_mode):
+        raise TargetError(f"{shown}: expected an existing directory, got {folder}")
+    with _temporary(folder) as (descriptor, _):
+        os.close(descriptor)
+    identity = (above.st_dev, above.st_ino, os.path.normcase(name)) if found is None else (found.st_dev, found.st_ino)
+    return Target(shown, path, True, identity)
+
+
+def _status(path: str) -> os.stat_result | None:
+    """What a path leads to; None if nothing is there."""
+    try:
+        return os.stat(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise
