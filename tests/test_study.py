@@ -32,7 +32,8 @@ def test_one_row_for_every_claim_of_the_text() -> None:
         assert claim.verdict in ("true", "half true", "false")
         assert claim.truth.endswith(".")
         assert claim.setting
-    assert [c.number for c in CLAIMS if c.verdict == "half true"] == [1, 2, 6, 8, 10, 12]
+    assert [c.number for c in CLAIMS if c.verdict == "half true"] == [1, 2, 6, 8, 9, 10, 13]
+    assert [c.number for c in CLAIMS if c.verdict == "false"] == [12]
 
 
 def test_every_measurement_is_as_stated(results: list[Result]) -> None:
@@ -53,20 +54,6 @@ def test_another_seed_measures_other_numbers(results: list[Result]) -> None:
     other = run_claim(CLAIMS[6], replace(QUICK, seed=1))
     assert other.matches
     assert other.measurement.checks != results[6].measurement.checks
-
-
-def test_a_wrong_theory_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights 4 % too large are found out by claim 4, those of claim 7 by 10 %."""
-    from fastinit.study import claims_scale
-    from fastinit.study.measure import profile
-
-    for number, error in ((4, 1.04), (7, 1.1)):
-
-        def biased(settings, name, activation, depth, sigma_w, sigma_b=0.0, error=error):
-            return profile(settings, name, activation, depth, error * sigma_w, sigma_b)
-
-        monkeypatch.setattr(claims_scale, "profile", biased)
-        assert run_claim(CLAIMS[number - 1], QUICK).matches is False
 
 
 @pytest.mark.parametrize("kind", ["weights", "biases", "input"])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from .claims_keras import FRAMEWORKS
+from .claims_linear import LINEAR
+from .claims_named import NAMED
 from .claims_rules import RULES
 from .claims_scale import SCALE
 from .claims_symmetry import SYMMETRY
@@ -13,7 +16,7 @@ from .settings import Settings
 __all__ = ["CLAIMS", "Check", "Claim", "Measurement", "Plot", "Result", "Settings", "run", "run_claim"]
 
 CLAIMS: tuple[Claim, ...] = tuple(
-    sorted((*SYMMETRY, *SCALE, *RULES), key=lambda claim: claim.number)
+    sorted((*SYMMETRY, *SCALE, *LINEAR, *RULES, *NAMED, *FRAMEWORKS), key=lambda claim: claim.number)
 )
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..initializers import Initializer, Times, get
 from ..keys import Key
 from ..sampling import uniform
+from ..stack import Stack
 
 __all__ = ["Digits", "Settings", "load_digits"]
 
@@ -57,10 +61,14 @@ class Settings:
     seed : int, default 0
     quick : bool, default False
         Smaller networks and fewer steps; the same claims, with the wider intervals that fewer samples need.
+    weight_variance : float, default 1.0
+        What the variance of every weight is multiplied by. Only at 1 are the weights those that the claims speak of: any other
+        number makes the study wrong on purpose, to see whether its measurements find that out.
     """
 
     seed: int = 0
     quick: bool = False
+    weight_variance: float = 1.0
 
     @property
     def key(self) -> Key:
@@ -69,3 +77,12 @@ class Settings:
     @property
     def digits(self) -> Digits:
         return load_digits(self.seed)
+
+    def weights(self, law: Any) -> Initializer:
+        """The initializer that a claim names, its variance multiplied by `weight_variance`."""
+        initializer: Initializer = get(law)
+        return initializer if self.weight_variance == 1 else Times(initializer, math.sqrt(self.weight_variance))
+
+    def stack(self, widths: Sequence[int], activation: str, *, weights: Any, **options: Any) -> Stack:
+        """A network with weights drawn by a law; the rows of the study make all their networks here."""
+        return Stack(widths, activation, weights=self.weights(weights), **options)
