@@ -26,8 +26,12 @@ typedef enum {
 /* Chooses the kernels of the process: `name`, or the widest available one where name is NULL
  * or empty. On an error the choice stays as it was. Every set gives the same bits, so it may be called while other
  * threads sample: what they began goes on with the old set or the new one. But a workspace of the stack is of the set
- * that measured it: no choice between fi_stack_workspace and the last phase of that run. */
+ * that measured it, which a run may name: without that, no choice between fi_stack_workspace and its last phase. */
 fi_status fi_isa_select(const char *name);
+
+/* The chosen set. What must fit together is taken from one answer: the next may be another's. */
+typedef struct fi_kernels fi_kernels;
+const fi_kernels *fi_active(void);
 
 /* The chosen set's name ("scalar", "avx2", "avx512", "neon"). */
 const char *fi_isa_name(void);
@@ -207,10 +211,11 @@ typedef struct {
     const size_t *pairs;             /* 2 * pairs_count numbers of samples */
     double *cosines;                 /* OUT (depth, 2, pairs_count), or NULL: of the activations, and of the gradients, of
                                         each pair; NaN where one has length 0 */
+    const fi_kernels *kernels;       /* whose run it is, so that another choice meanwhile changes nothing; NULL: those in use */
 } fi_stack_run;
 
 /* Bytes of working memory that a run needs: sizes alone decide, of pointers only whether they are NULL. A forward and
- * a backward phase apart need, and must be given, the same threads, sizes, presence of outputs and instruction set. */
+ * a backward phase apart need, and must be given, the same threads, sizes, presence of outputs and kernels. */
 size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned threads);
 
 /* Runs on at most `threads` threads. Every output element is one sum in index order by fma: the bits depend on
@@ -266,12 +271,11 @@ typedef enum {
 const char *fi_optimizer_name(size_t index);
 size_t fi_optimizer_states(size_t index);
 
-/* One array of parameters, its gradient, and what the optimizer keeps for it: zeros before the first step. */
+/* One array of parameters, and what the optimizer keeps for it: zeros before the first step. */
 typedef struct {
     fi_dtype dtype; /* FI_FLOAT32 or FI_FLOAT64 */
     size_t count;
     void *values;
-    const void *gradient;
     void *first;  /* momentum and Adam; NULL for others */
     void *second; /* Adam */
 } fi_parameter;
@@ -284,8 +288,8 @@ typedef struct {
     double power_1, power_2; /* beta^t after t steps: 1 at first */
 } fi_descent;
 
-/* One step of all parameters. The bits depend on nothing but the numbers. */
-void fi_descend(fi_descent *descent, const fi_parameter *parameters, size_t count);
+/* One step of all parameters, each with a gradient like it. The bits depend on nothing but the numbers. */
+void fi_descend(fi_descent *descent, const fi_parameter *parameters, const void *const *gradients, size_t count);
 
 /* ---- Threads --------------------------------------------------------------------------- */
 

@@ -66,7 +66,7 @@ typedef struct fi_stack_kernels fi_stack_kernels;
 typedef struct fi_haar_kernels fi_haar_kernels;
 typedef struct fi_training_kernels fi_training_kernels;
 
-typedef struct {
+struct fi_kernels {
     const char *name;
     fi_fill_fn fill[FI_LAWS][FI_DTYPES];
     fi_map_fn map[FI_LAWS][2]; /* FI_FLOAT32, FI_FLOAT64 */
@@ -74,7 +74,7 @@ typedef struct {
     const fi_stack_kernels *stack[2]; /* FI_FLOAT32, FI_FLOAT64 */
     const fi_haar_kernels *haar[2];
     const fi_training_kernels *training;
-} fi_kernels;
+};
 
 extern const fi_kernels fi_kernels_scalar;
 #if FI_X86
@@ -90,8 +90,5 @@ uint32_t fi_word(fi_key key, unsigned plane, uint64_t element);
 /* x - n pi in [-pi/2, pi/2] for the nearest whole n, and whether n is odd; x finite, |x| >= 1. */
 double fi_reduce_pi(double x, int *odd);
 uint16_t fi_round16(float x, fi_dtype dtype); /* to nearest even; dtype is one of the 16-bit ones */
-
-/* The table in use. What must fit together is taken from one answer: the next may be another's. */
-const fi_kernels *fi_active(void);
 
 #endif

@@ -19,7 +19,7 @@ static const struct {
 const char *fi_optimizer_name(size_t index) { return traits[index].name; }
 size_t fi_optimizer_states(size_t index) { return traits[index].states; }
 
-void fi_descend(fi_descent *descent, const fi_parameter *parameters, size_t count) {
+void fi_descend(fi_descent *descent, const fi_parameter *parameters, const void *const *gradients, size_t count) {
     const fi_fpenv saved = fi_fpenv_enter();
     fi_rates rates = {.rate = descent->rate, .keep_1 = descent->beta_1};
     if (descent->optimizer == FI_ADAM) {
@@ -37,6 +37,6 @@ void fi_descend(fi_descent *descent, const fi_parameter *parameters, size_t coun
     }
     const fi_training_kernels *kernels = fi_active()->training;
     for (size_t i = 0; i < count; i++)
-        kernels->update[descent->optimizer][parameters[i].dtype](&parameters[i], &rates);
+        kernels->update[descent->optimizer][parameters[i].dtype](&parameters[i], gradients[i], &rates);
     fi_fpenv_leave(saved);
 }

@@ -31,9 +31,9 @@ FI_INLINE void FI_REAL(step_adam)(real *w, const real *g, real *m, real *v, cons
 
 /* The rest of a parameter, less than a vector, goes through copies; an array that an optimizer does not have is not read. */
 #define FI_OPTIMIZER(name, NAME, states)                                                                              \
-    static void FI_REAL(update_##name)(const fi_parameter *parameter, const fi_rates *rates) {                        \
+    static void FI_REAL(update_##name)(const fi_parameter *parameter, const void *gradient, const fi_rates *rates) {  \
         real *w = parameter->values, *m = parameter->first, *v = parameter->second;                                   \
-        const real *g = parameter->gradient;                                                                          \
+        const real *g = gradient;                                                                                     \
         const size_t n = parameter->count, whole = n - n % FI_REAL_LANES, rest = n - whole;                           \
         const vr c[] = {VR(set1)((real)rates->rate),   VR(set1)((real)rates->keep_1), VR(set1)((real)rates->take_1),  \
                         VR(set1)((real)rates->keep_2), VR(set1)((real)rates->take_2), VR(set1)((real)rates->epsilon)}; \

@@ -278,7 +278,7 @@ static void lay_out_numbers(launch *all, arena *a) {
 /* Sizes and partition of a run, and its memory where `workspace` is one; returns how many bytes it takes. */
 static size_t prepare(launch *all, const fi_stack_run *run, fi_dtype dtype, unsigned threads,
                       void *workspace) {
-    *all = (launch){.kernels = fi_active()->stack[dtype],
+    *all = (launch){.kernels = (run->kernels ? run->kernels : fi_active())->stack[dtype],
                     .real_size = dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float)};
     fi_stack_job *job = &all->job;
     job->run = run;

@@ -18,7 +18,7 @@ typedef struct {
     double rate, keep_1, take_1, keep_2, take_2, epsilon;
 } fi_rates;
 
-typedef void (*fi_update_fn)(const fi_parameter *parameter, const fi_rates *rates);
+typedef void (*fi_update_fn)(const fi_parameter *parameter, const void *gradient, const fi_rates *rates);
 
 struct fi_training_kernels {
     /* rows[classes][FI_SOFTMAX_ROWS], in place. */

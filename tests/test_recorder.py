@@ -73,7 +73,7 @@ def test_another_instruction_set_between_passes(each_isa):
         (lambda: Recorder(network(virtual=True), 3), ValueError, "expected stored weights, got a virtual stack"),
         (lambda: Recorder(network(), 3).forward(np.ones((3, 5))), ValueError, r"x: expected shape \(3, 6\)"),
         (lambda: Recorder(network(), 3).forward(np.ones((2, 6))), ValueError, r"x: expected shape \(3, 6\)"),
-        (lambda: Recorder(network(), 3).backward(np.full((3, 3), np.nan)), ValueError, "dy: expected no NaN, got 9"),
+        (lambda: Recorder(network(), 3).forward(np.full((3, 6), np.nan)), ValueError, "x: expected no NaN, got 18"),
         (lambda: Recorder(network(), 3).backward(), RuntimeError, "expected a call of forward"),
         (lambda: Recorder(network(), 3, input_gradient="no"), TypeError, "input_gradient: expected a bool, got str 'no'"),
     ],

@@ -105,6 +105,9 @@ def test_a_stack_can_be_pickled():
         (((3, 2), "tanh"), {"output_activation": "none"}, ValueError, "output_activation: expected one of"),
         (((3, 2), "tanh"), {"dtype": "float16"}, ValueError, "dtype: expected float32 or float64, got float16"),
         (((3, 2), "tanh"), {"dtype": "int8"}, ValueError, "dtype: expected one of"),
+        (((3, 2), "tanh"), {"weights": ["he_normal"]}, TypeError, r"weights\[0\]: expected an array, .* got 'he_normal'; an "),
+        (((3, 2), "tanh"), {"biases": [HeNormal]}, TypeError, r"biases\[0\]: expected an array, one a layer, got <class"),
+        (((3, 2), "tanh"), {"biases": [{"class_name": "Zeros"}]}, TypeError, r"biases\[0\]: expected an array, .* got {"),
         (((3, 2), "tanh"), {"weights": []}, ValueError, "weights: expected 1 arrays, one a layer, got 0"),
         (((3, 2), "tanh"), {"weights": [np.ones((2, 3))]}, ValueError, r"weights\[0\]: expected shape \(3, 2\), got"),
         (((3, 2), "tanh"), {"weights": [np.full((3, 2), np.nan)]}, ValueError, r"weights\[0\]: expected no NaN, got 6"),
@@ -151,7 +154,7 @@ def test_parameters_of_activations_that_do_not_fit(text):
         (np.ma.masked_equal(np.ones((2, 3)), 1), None, TypeError, "x: expected an array without a mask, got a MaskedArray"),
         (np.ones((2, 3)), np.ones((2, 3)), ValueError, r"dy: expected shape \(2, 2\), got \(2, 3\)"),
         (np.ones((2, 3)), np.ones((3, 2)), ValueError, r"dy: expected shape \(2, 2\), got \(3, 2\)"),
-        (np.ones((2, 3)), np.full((2, 2), np.nan), ValueError, "dy: expected no NaN, got 4"),
+        (np.ones((2, 3)), np.ma.masked_equal(np.ones((2, 2)), 1), TypeError, "dy: expected an array without a mask"),
     ],
 )  # fmt: skip
 def test_bad_batches(x, dy, error, message):

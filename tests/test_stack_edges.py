@@ -8,7 +8,7 @@ import pytest
 import stack_reference as reference
 from stack_cases import batch_of, network
 
-from fastinit import Key, Stack, _core, normal
+from fastinit import Key, RandomNormal, Recorder, Stack, _core, mean_squared_error, normal, softmax_cross_entropy
 
 
 def test_depth_zero_is_the_identity():
@@ -140,6 +140,51 @@ def test_infinities_pass_through():
             inner = reference.ACTIVATIONS[activation][0](np.array([1.0, 0.0]))
         expected = [right, left, *inner]
         np.testing.assert_allclose(stack.forward(x)[:, 0], expected, rtol=5e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("virtual", [False, True])
+def test_a_loss_after_an_overflow_goes_back_without_an_exception(dtype, virtual, each_isa):
+    """What every lesson shows: fifty layers of ReLU, drawn too large. The loss's gradient is NaN, and so are all others."""
+    scale = {"float32": 1e3, "float64": 1e9}[dtype]
+    stack = Stack((16,) * 50 + (10,), "relu", weights=RandomNormal(0, scale), virtual=virtual, key=Key(0), dtype=dtype)
+    x = normal((9, 16), key=Key(1), dtype=dtype)
+    shares = np.full((9, 10), 0.1)
+    for loss, targets in ((softmax_cross_entropy, np.arange(9)), (softmax_cross_entropy, shares), (mean_squared_error, shares)):
+        value, dy = loss(stack.forward(x), targets)
+        assert not math.isfinite(value)
+        assert np.isnan(dy).any()
+        found = stack.propagate(x, dy, norms=True, gradients=not virtual, pairs=[(0, 1)])
+        assert 0 < found.overflow < 49
+        assert found.layers[-1].gradient.non_finite > 0
+        assert found.layers[found.overflow - 1].activation.non_finite == 0
+        assert math.isnan(found.weight_gradient_norms[-1])
+        assert "nan" in str(found)
+        if virtual:
+            continue
+        recorder = Recorder(stack, 9, input_gradient=True)
+        recorder.forward(x)
+        recorder.backward(dy)
+        for gradients in (recorder.weight_gradients, stack.backward(x, dy).weights, stack.record(x).backward(dy).weights):
+            for g, wanted in zip(gradients, found.weight_gradients, strict=True):
+                np.testing.assert_array_equal(g, wanted)
+        assert np.isnan(found.weight_gradients[-1]).any()
+
+
+def test_a_nan_in_dy_stays_in_its_own_row(each_isa):
+    stack, key = network((6, 40, 3), "tanh", "float32", name="nan")
+    x, dy = batch_of(stack, key, 11)
+    clean = stack.propagate(x, dy, gradients=True)
+    dy[4, 1] = np.nan
+    found = stack.propagate(x, dy, gradients=True)
+    assert found.overflow is None  # which is of the signal
+    assert found.layers[1].gradient.non_finite == 1
+    assert np.isnan(found.input_gradient[4]).all()
+    others = np.arange(11) != 4
+    np.testing.assert_array_equal(found.input_gradient[others], clean.input_gradient[others])
+    np.testing.assert_array_equal(found.weight_gradients[1][:, [0, 2]], clean.weight_gradients[1][:, [0, 2]])
+    assert np.isnan(found.weight_gradients[1][:, 1]).all()
+    assert np.isnan(found.weight_gradient_norms).all()
 
 
 @pytest.mark.parametrize("activation", _core.ACTIVATIONS)

@@ -44,12 +44,11 @@ class StackParameters:
 @final
 class StackRun:
     workspace: Any
-    recorded: bool
     def __new__(
         cls, parameters: StackParameters, batch: int, x: Any, dy: Any, y: Any, gradients: Any, statistics: Any,
-        threads: int, backward: bool, phases: int, spare: list[Any], norms: Any = ..., pairs: Any = ..., cosines: Any = ...,
+        threads: int, backward: bool, spare: list[Any], norms: Any = ..., pairs: Any = ..., cosines: Any = ...,
     ) -> Self: ...
-    def run(self, phases: int) -> None: ...
+    def run(self, phases: int, dy: Any = ...) -> None: ...
 
 def fma_loop(dtype: int, rounds: int) -> float: ...
 def activate(

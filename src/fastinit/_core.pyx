@@ -7,11 +7,18 @@ from cpython.buffer cimport (
     Py_buffer, PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.pythread cimport (
+    NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock, PyThread_type_lock,
+    WAIT_LOCK,
+)
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
 
 import math
 import os
+import sys
+
+from fastinit.checks import unmasked as _unmasked
 
 
 cdef extern from "fastinit.h" nogil:
@@ -21,6 +28,8 @@ cdef extern from "fastinit.h" nogil:
         FI_ERR_ISA_UNAVAILABLE
         FI_ERR_NO_MASS
         FI_ERR_MEMORY
+    ctypedef struct fi_kernels:
+        pass
     ctypedef enum fi_dtype:
         pass
     ctypedef enum fi_law:
@@ -48,6 +57,7 @@ cdef extern from "fastinit.h" nogil:
     int FI_STREAM_VERSION
     const char *fi_compiler()
     fi_status fi_isa_select(const char *name)
+    const fi_kernels *fi_active()
     const char *fi_isa_name()
     const char *fi_isa_available(size_t index)
     fi_status fi_plan_make(fi_plan *plan, const fi_dist *dist, fi_dtype dtype, fi_key key)
@@ -80,6 +90,9 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 LAWS = ("words", "uniform", "normal", "truncated_normal")
 cdef Py_ssize_t *ITEMSIZE = [4, 8, 2, 2]
 
+# What stands before the format of a buffer that says its order of bytes, of this machine's order.
+cdef char NATIVE_ORDER = b"<"[0] if sys.byteorder == "little" else b">"[0]
+
 # Below this many bytes a call keeps the GIL: giving it up beside a busy thread costs milliseconds.
 cdef Py_ssize_t RELEASE_GIL_FROM = 1 << 20
 
@@ -104,8 +117,8 @@ def isa():
 def set_isa(name):
     """Force an instruction set for the whole process; "" chooses the widest available one.
 
-    For tests and benchmarks: not to be called while a deep stack runs in another thread, or between its
-    forward and its backward pass; what samples meanwhile gives the same bits.
+    For tests and benchmarks. What runs meanwhile in another thread ends with the old set or the new one, and the backward
+    pass of a stack is of its forward pass's set: the bits are the same.
 
     Raises
     ------
@@ -351,6 +364,7 @@ cdef extern from "fastinit.h" nogil:
         size_t pairs_count
         const size_t *pairs
         double *cosines
+        const fi_kernels *kernels
     int FI_FORWARD, FI_BACKWARD
     const char *fi_activation_name(size_t index)
     double fi_activation_value_ulp(size_t index)
@@ -387,6 +401,31 @@ VALUE_ULP = tuple([fi_activation_value_ulp(i) for i in range(len(ACTIVATIONS))])
 SLOPE_EPS = tuple([fi_activation_slope_eps(i) for i in range(len(ACTIVATIONS))])
 
 
+cdef class _Turns:
+    """A lock of an object that a call changes: callers in other threads wait for their turn, without the GIL."""
+
+    cdef PyThread_type_lock lock
+
+    def __cinit__(self):
+        self.lock = PyThread_allocate_lock()
+        if self.lock == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.lock != NULL:
+            PyThread_free_lock(self.lock)
+
+    cdef int take(self) except -1:
+        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        return 0
+
+    cdef int give(self) except -1:
+        PyThread_release_lock(self.lock)
+        return 0
+
+
 cdef class _Buffers:
     """Buffers held open while the C code uses their memory."""
 
@@ -414,7 +453,8 @@ cdef class _Buffers:
         return view.buf
 
     cdef Py_buffer *next(self, array, int flags) except NULL:
-        assert self.opened < self.limit
+        if self.opened >= self.limit:  # as where a list grows while it is walked
+            raise ValueError(f"expected at most {self.limit} arrays, got more")
         cdef Py_buffer *view = &self.views[self.opened]
         PyObject_GetBuffer(array, view, flags)
         self.opened += 1
@@ -422,114 +462,7 @@ cdef class _Buffers:
 
 
 include "_parameters.pxi"
-
-
-@cython.final
-cdef class StackRun:
-    """A pass through a stack, laid out: arrays held open, tables and workspace. Arrays are of one dtype and C-contiguous.
-
-    `gradients` is one block of memory for all gradients: weights, biases and, unless the block ends there, input at the
-    parameters' offsets; `statistics` a float64 array of shape (depth, STATISTICS), `norms` of (depth,), `cosines` of
-    (depth, 2, len(pairs)), `pairs` an array of uintp, each < batch, of shape (len(pairs), 2). Each may be None. The workspace is
-    taken from the list `spare` if one is there that is not far too large; it is an attribute, for the caller to put back.
-    """
-    cdef StackParameters parameters
-    cdef _Buffers arrays, working
-    cdef fi_stack_run all
-    cdef fi_dtype dtype
-    cdef unsigned threads
-    cdef void **tables
-    cdef void *memory
-    cdef const char *isa
-    cdef readonly object workspace
-    cdef readonly bint recorded  # a forward pass that was not gone back through
-
-    def __cinit__(self, StackParameters parameters not None, size_t batch, x, dy, y, gradients, statistics, unsigned threads,
-                  bint backward, int phases, list spare, norms=None, pairs=None, cosines=None):
-        assert norms is None or statistics is not None  # whose extremes say how norms are scaled
-        self.parameters = parameters
-        self.all = parameters.all
-        self.dtype = parameters.dtype
-        self.arrays = _Buffers(8)
-        self.threads = threads
-        cdef fi_stack_run *run = &self.all
-        cdef const size_t *sizes = run.widths
-        cdef size_t depth = run.depth, size = <size_t>ITEMSIZE[<int>self.dtype]
-        run.batch = batch
-        if gradients is not None:
-            stack_gradients(self, gradients)
-        run.x = self.arrays.open(x, batch * sizes[0] * size, False)
-        run.dy = self.arrays.open(dy, batch * sizes[depth] * size, False)
-        run.y = self.arrays.open(y, batch * sizes[depth] * size, True)
-        run.statistics = <fi_layer_statistics *>self.arrays.open(statistics, depth * sizeof(fi_layer_statistics), True)
-        run.norms = <double *>self.arrays.open(norms, depth * sizeof(double), True)
-        if pairs is not None:
-            run.pairs_count = <size_t>len(pairs)
-            run.pairs = <const size_t *>self.arrays.open(pairs, 2 * run.pairs_count * sizeof(size_t), False)
-            run.cosines = <double *>self.arrays.open(cosines, 2 * depth * run.pairs_count * sizeof(double), True)
-        run.backward = backward
-        run.phases = phases
-        stack_workspace(self, spare)
-
-    def __dealloc__(self):
-        PyMem_Free(self.tables)
-
-    def run(self, int phases):
-        """The phases, on what the arrays hold now."""
-        self.all.phases = phases
-        self.recorded = not phases & FI_BACKWARD
-        if self.isa != fi_isa_name():
-            stack_workspace(self, [])
-        if len(self.workspace) < RELEASE_GIL_FROM:
-            fi_stack_propagate(&self.all, self.dtype, self.threads, self.memory)
-        else:
-            with nogil:
-                fi_stack_propagate(&self.all, self.dtype, self.threads, self.memory)
-
-
-cdef int stack_workspace(StackRun self, list spare) except -1:
-    """Working memory for the instruction set in use, from the list `spare` if one is there that is large enough."""
-    cdef size_t needed = fi_stack_workspace(&self.all, self.dtype, self.threads)
-    try:
-        workspace = spare.pop()
-    except IndexError:
-        workspace = None
-    if workspace is None or not needed <= <size_t>len(workspace) <= 4 * needed + WORKSPACE_KEPT:
-        if self.all.phases == FI_BACKWARD:
-            raise ValueError("workspace: expected that of the forward pass")
-        from numpy import empty
-        workspace = empty(needed, "u1")
-    self.workspace = workspace
-    self.working = _Buffers(1)
-    self.memory = self.working.next(workspace, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE).buf
-    self.isa = fi_isa_name()
-    return 0
-
-
-cdef int stack_gradients(StackRun self, gradients) except -1:
-    """Where in the block the gradients go."""
-    cdef fi_stack_run *run = &self.all
-    cdef const size_t *sizes = run.widths
-    cdef const size_t *offsets = self.parameters.offsets
-    cdef size_t depth = run.depth, size = <size_t>ITEMSIZE[<int>self.dtype], i
-    cdef Py_buffer *view = self.arrays.next(gradients, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
-    cdef char *block = <char *>view.buf
-    self.tables = <void **>PyMem_Malloc((2 * depth + 1) * sizeof(void *))
-    if self.tables == NULL:
-        raise MemoryError
-    for i in range(depth):
-        if (offsets[i] + sizes[i] * sizes[i + 1] * size > <size_t>view.len
-                or offsets[depth + i] + sizes[i + 1] * size > <size_t>view.len):
-            raise ValueError("gradients: expected offsets inside the block")
-    for i in range(2 * depth):
-        self.tables[i] = block + offsets[i]
-    run.weight_gradients = <void *const *>self.tables
-    run.bias_gradients = <void *const *>(self.tables + depth)
-    if <size_t>view.len != offsets[2 * depth]:
-        run.dx = block + offsets[2 * depth]
-        if <size_t>view.len != offsets[2 * depth] + run.batch * sizes[0] * size:
-            raise ValueError("gradients: expected a block of the size of all gradients")
-    return 0
+include "_run.pxi"
 
 
 def fma_loop(int dtype, uint64_t rounds):

@@ -12,7 +12,7 @@ cdef class StackParameters:
     ------
     LookupError
         If some weights or biases are not arrays of the dtype and the widths' shapes, with its index, in
-        biases + depth.
+        biases + depth, or there are fewer than layers.
     """
     cdef _Buffers arrays
     cdef fi_stack_run all
@@ -24,11 +24,14 @@ cdef class StackParameters:
     def __cinit__(self, int dtype, tuple widths, tuple activations, tuple parameters, tuple skips, double alpha, tuple offsets,
                   list weights, list biases, list laws):
         cdef size_t depth = <size_t>len(activations), i
+        # Copies, as another thread may change the lists.
+        weights = None if weights is None else list(weights)
+        biases = list(biases)
         cdef size_t words = (2 * sizeof(void *) + 3 * sizeof(size_t) + sizeof(double) + 2 * sizeof(int)
                              + (sizeof(fi_plan) if weights is None else 0))
         self.dtype = <fi_dtype>dtype
-        self.weights = None if weights is None else list(weights)
-        self.biases = list(biases)
+        self.weights = weights
+        self.biases = biases
         self.laws = laws
         self.arrays = _Buffers(2 * depth)
         self.tables = PyMem_Malloc((depth + 1) * words)
@@ -93,6 +96,21 @@ cdef bint same_items(list held, items) except -1:
     return True
 
 
+cdef int real_format(const char *format):
+    """The dtype, float32 or float64, of a buffer's format; -1 of any other, as of those in the other byte order."""
+    if format == NULL:  # bytes
+        return -1
+    if format[0] == b"@"[0] or format[0] == b"="[0] or format[0] == NATIVE_ORDER:
+        format += 1
+    if (format[0] != b"f"[0] and format[0] != b"d"[0]) or format[1] != 0:
+        return -1
+    return 1 if format[0] == b"d"[0] else 0
+
+
+cdef bint is_aligned(const Py_buffer *view):
+    return <uintptr_t>view.buf % <uintptr_t>view.itemsize == 0
+
+
 cdef void *parameter_open(_Buffers buffers, array, int dtype, size_t rows, size_t columns) except? NULL:
     """The memory of an array of shape (rows, columns), or (columns,) for rows = 0; NULL if it is no such array."""
     cdef Py_buffer *view
@@ -100,7 +118,7 @@ cdef void *parameter_open(_Buffers buffers, array, int dtype, size_t rows, size_
         view = buffers.next(array, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
     except (TypeError, ValueError, BufferError):
         return NULL
-    if view.format[0] != (b"d" if dtype == 1 else b"f")[0] or view.format[1] != 0:
+    if real_format(view.format) != dtype or not is_aligned(view):
         return NULL
     if view.ndim != (2 if rows else 1) or <size_t>view.shape[view.ndim - 1] != columns:
         return NULL

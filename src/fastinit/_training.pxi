@@ -19,7 +19,6 @@ cdef extern from "fastinit.h" nogil:
         fi_dtype dtype
         size_t count
         void *values
-        const void *gradient
         void *first
         void *second
     ctypedef struct fi_descent:
@@ -27,7 +26,7 @@ cdef extern from "fastinit.h" nogil:
         double rate, beta_1, beta_2, epsilon, power_1, power_2
     const char *fi_optimizer_name(size_t index)
     size_t fi_optimizer_states(size_t index)
-    void fi_descend(fi_descent *descent, const fi_parameter *parameters, size_t count)
+    void fi_descend(fi_descent *descent, const fi_parameter *parameters, const void *const *gradients, size_t count)
 
 # In the order of fi_optimizer.
 OPTIMIZERS = tuple([fi_optimizer_name(i).decode() for i in range(FI_OPTIMIZERS)])
@@ -37,7 +36,8 @@ OPTIMIZERS = tuple([fi_optimizer_name(i).decode() for i in range(FI_OPTIMIZERS)]
 cdef class CrossEntropy:
     """The mean cross-entropy of `outputs`: a call writes `gradient`, and returns the value and how many are right.
 
-    Either labels (int64) or shares (float64) may be None. The arrays stay where they are, whatever they hold.
+    Either labels (int64) or shares (float64) may be None. The arrays stay where they are, whatever they hold. Several threads
+    may call one: they take turns, as they share its scratch memory.
     """
 
     cdef fi_cross_entropy_run run
@@ -45,10 +45,12 @@ cdef class CrossEntropy:
     cdef size_t bytes
     cdef void *scratch
     cdef _Buffers arrays
+    cdef _Turns turns
 
     def __cinit__(self, int dtype, size_t batch, size_t classes, outputs, labels, shares, gradient):
         assert (labels is None) != (shares is None)
         self.arrays = _Buffers(4)
+        self.turns = _Turns()
         self.dtype = <fi_dtype>dtype
         self.bytes = batch * classes * <size_t>ITEMSIZE[dtype]
         self.run.batch = batch
@@ -67,11 +69,13 @@ cdef class CrossEntropy:
     def __call__(self):
         cdef size_t right
         cdef double value
+        self.turns.take()
         if <Py_ssize_t>self.bytes < RELEASE_GIL_FROM:
             value = fi_cross_entropy(&self.run, self.dtype, self.scratch, &right)
         else:
             with nogil:
                 value = fi_cross_entropy(&self.run, self.dtype, self.scratch, &right)
+        self.turns.give()
         return value, right
 
 
@@ -157,18 +161,24 @@ def order_by(draws, order):
 
 @cython.final
 cdef class Descent:
-    """An optimizer at work on some arrays; calling it with their gradients makes a step."""
+    """An optimizer at work on some arrays; calling it with their gradients makes a step.
+
+    Several threads may call one: they take turns, a step each, in any order.
+    """
 
     cdef fi_descent descent
     cdef fi_parameter *parameters
     cdef size_t count
     cdef _Buffers arrays
+    cdef _Turns turns
 
     def __cinit__(self, int optimizer, list parameters, double rate, double beta_1=0, double beta_2=0, double epsilon=0):
         from numpy import zeros
         assert 0 <= optimizer < FI_OPTIMIZERS
         cdef size_t i, states = fi_optimizer_states(optimizer)
         cdef Py_buffer *view
+        parameters = list(parameters)  # which another thread may change
+        self.turns = _Turns()
         self.count = <size_t>len(parameters)
         self.arrays = _Buffers((1 + states) * self.count)
         self.parameters = <fi_parameter *>PyMem_Malloc((self.count + 1) * sizeof(fi_parameter))
@@ -195,8 +205,9 @@ cdef class Descent:
             raise TypeError(f"gradients: expected a list of arrays, got {type(gradients).__name__}")
         cdef Held held = gradients if isinstance(gradients, Held) else Held(gradients)
         cdef size_t i
-        cdef Py_ssize_t bytes = 0
+        cdef Py_ssize_t bytes = 0, offset
         cdef Py_buffer *view
+        # The gradients are the caller's alone: the object has no pointer to them, not even for the time of the call.
         if held.arrays.opened != self.count:
             raise ValueError(f"gradients: expected {self.count} arrays, one a parameter, got {held.arrays.opened}")
         for i in range(self.count):
@@ -207,13 +218,18 @@ cdef class Descent:
                     f"gradients[{i}]: expected {self.parameters[i].count} numbers of {DTYPES[<int>self.parameters[i].dtype]}, "
                     f"got {view.len} bytes of format {view.format.decode()!r}"
                 )
-            self.parameters[i].gradient = view.buf
+            # One number further on, a gradient would be read before or after it is written: the width of vectors would show.
+            offset = <char *>view.buf - <char *>self.parameters[i].values
+            if offset != 0 and -view.len < offset < view.len:
+                raise ValueError(f"gradients[{i}]: expected memory of its own, got some of parameters[{i}]")
             bytes += view.len
+        self.turns.take()
         if bytes < RELEASE_GIL_FROM:
-            fi_descend(&self.descent, self.parameters, self.count)
+            fi_descend(&self.descent, self.parameters, held.pointers, self.count)
         else:
             with nogil:
-                fi_descend(&self.descent, self.parameters, self.count)
+                fi_descend(&self.descent, self.parameters, held.pointers, self.count)
+        self.turns.give()
 
 
 @cython.final
@@ -221,21 +237,33 @@ cdef class Held:
     """Gradients, C-contiguous arrays, held open."""
 
     cdef _Buffers arrays
+    cdef const void **pointers
 
     def __cinit__(self, list arrays):
+        arrays = list(arrays)  # which another thread may change
         self.arrays = _Buffers(<size_t>len(arrays))
+        self.pointers = <const void **>PyMem_Malloc((<size_t>len(arrays) + 1) * sizeof(void *))
+        if self.pointers == NULL:
+            raise MemoryError
         for i, array in enumerate(arrays):
+            _unmasked(f"gradients[{i}]", array)
             try:
-                self.arrays.next(array, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+                self.pointers[i] = self.arrays.next(array, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT).buf
             except (TypeError, ValueError, BufferError) as error:
                 raise TypeError(f"gradients[{i}]: expected a C-contiguous array, got a {type(array).__name__}: {error}") from None
+
+    def __dealloc__(self):
+        PyMem_Free(self.pointers)
 
 
 cdef int real_dtype(Py_buffer *view, str what, size_t index) except -1:
     """The dtype of an array of float32 or float64."""
-    if view.format != NULL and view.format[1] == 0:
-        if view.format[0] == b"f"[0]:
-            return 0
-        if view.format[0] == b"d"[0]:
-            return 1
-    raise TypeError(f"{what}[{index}]: expected an array of float32 or float64, got format {view.format.decode()!r}")
+    cdef int dtype = real_format(view.format)
+    if dtype < 0:
+        found = "B" if view.format == NULL else view.format.decode()
+        raise TypeError(
+            f"{what}[{index}]: expected an array of float32 or float64 in this machine's order of bytes, got format {found!r}"
+        )
+    if not is_aligned(view):
+        raise ValueError(f"{what}[{index}]: expected memory aligned to {DTYPES[dtype]}, got an unaligned array")
+    return dtype

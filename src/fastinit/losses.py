@@ -98,13 +98,12 @@ def _like_outputs(targets: Any, shape: tuple[int, ...], what: str = "targets") -
 
 def _class_targets(targets: Any, shape: tuple[int, ...], what: str = "targets") -> Array:
     found = real_array(what, targets)
+    one = "; the only output is the only class here: take mean_squared_error for numbers" if shape[1] == 1 else ""
     if found.ndim == 1 and len(found) == shape[0]:
         if found.dtype.kind not in "iu":
-            raise TypeError(f"{what}: expected class numbers of an int dtype, got {found.dtype}")
+            raise TypeError(f"{what}: expected class numbers of an int dtype, got {found.dtype}{one}")
         if found.size and not (found.min() >= 0 and found.max() < shape[1]):
-            raise ValueError(
-                f"{what}: expected classes in [0, {shape[1]}), got [{found.min()}, {found.max()}]"
-            )
+            raise ValueError(f"{what}: expected classes in [0, {shape[1]}), got [{found.min()}, {found.max()}]{one}")
         return np.require(found, np.int64, ("C", "A"))
     if found.shape == shape:
         found = _real_targets(found, what)
@@ -112,7 +111,7 @@ def _class_targets(targets: Any, shape: tuple[int, ...], what: str = "targets") 
         if found.size and (found.min() < 0 or np.abs(sums - 1).max() > 1e-3):
             raise ValueError(
                 f"{what}: expected probabilities, none negative and of sum 1 in each row; "
-                f"got a least one of {found.min()} and sums in [{sums.min()}, {sums.max()}]"
+                f"got a least one of {found.min()} and sums in [{sums.min()}, {sums.max()}]{one}"
             )
         return found
     raise ValueError(f"{what}: expected shape ({shape[0]},) or {shape}, got {found.shape}")

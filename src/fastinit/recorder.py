@@ -83,9 +83,7 @@ class Recorder:
         self.weight_gradients: list[NDArray[Any]] = gradients.weights
         self.bias_gradients: list[NDArray[Any]] = gradients.biases
         self.input_gradient: NDArray[Any] | None = gradients.input if input_gradient else None
-        self._run = stack._lay_out(
-            self.x, self.dy, self.output, block, phases=_core.FORWARD, backward=True, threads=get_num_threads(), spare=[]
-        )
+        self._run = stack._lay_out(self.x, self.dy, self.output, block, backward=True, threads=get_num_threads(), spare=[])
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The passes read and write the arrays that were laid out when the recorder was made.
@@ -138,7 +136,5 @@ class Recorder:
             Without a forward pass before it.
         """
         if dy is not None:
-            np.copyto(self.dy, self._stack._input("dy", dy, self.dy.shape[1], rows=len(self.dy)))
-        if not self._run.recorded:
-            raise RuntimeError("backward: expected a call of forward before each one, got none")
+            np.copyto(self.dy, self._stack._cotangent(dy, len(self.dy)))
         self._run.run(_core.BACKWARD)

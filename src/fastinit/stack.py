@@ -16,7 +16,7 @@ from .activations import parse
 from .blocks import offsets_in_block, views_of_block
 from .checks import boolean, is_masked, real_array, real_number
 from .dtypes import new_array, resolve
-from .initializers import Zeros, get
+from .initializers import Initializer, Zeros, get
 from .keys import Key
 from .reports import Gradients, Propagation
 from .sampling import check_key, normal
@@ -45,7 +45,8 @@ class Stack:
         phi of the last layer; by default it is like the others.
     weights : initializer, str or list of arrays, default "glorot_uniform"
         An initializer (anything `fastinit.get` takes) draws layer i from ``key / f"{i}.weight"``. A
-        list holds one array of shape ``(n_i, n_{i+1})`` a layer; arrays are copied.
+        list holds one array of shape ``(n_i, n_{i+1})`` a layer; arrays are copied. An array is, here and below, whatever NumPy
+        takes for one, bfloat16 and float8 among it, or a PyTorch tensor.
     biases : initializer, str or list of arrays, default "zeros"
         As for `weights`, of shapes ``(n_{i+1},)``, from ``key / f"{i}.bias"``.
     residual : int, optional
@@ -161,6 +162,12 @@ class Stack:
         self, what: str, name: str, source: Any, shapes: Sequence[tuple[int, ...]]
     ) -> list[Any]:
         if isinstance(source, (list, tuple)):
+            for i, entry in enumerate(source):
+                if isinstance(entry, (str, dict, Initializer)) or callable(entry):
+                    raise TypeError(
+                        f"{what}[{i}]: expected an array, one a layer, got {entry!r}; an initializer is for all layers, "
+                        "and stands in no list"
+                    )
             return [array if array is None else array.copy() for array in self._checked(what, source)]
         initializer = get(source)
         arrays = [
@@ -229,6 +236,7 @@ class Stack:
         ----------
         x : array_like of shape (batch, n_0)
         dy : array_like of shape (batch, n_L)
+            May hold NaN, as a loss's gradient does after an overflow.
 
         Returns
         -------
@@ -242,7 +250,7 @@ class Stack:
         """
         self._check_stored()
         x = self._input("x", x, self.widths[0])
-        dy = self._input("dy", dy, self.widths[-1], rows=x.shape[0])
+        dy = self._cotangent(dy, len(x))
         block = self._new_gradients(len(x))
         self._spare.append(self._run(x, dy, gradients=block))
         return self._gradients(block, len(x))
@@ -282,7 +290,7 @@ class Stack:
         x : array_like of shape (batch, n_0)
         dy : array_like of shape (batch, n_L), optional
             Gradient of a loss with respect to the output; standard normals from ``key / "cotangent"``
-            if not given.
+            if not given. May hold NaN, as it does after an overflow: it shows in the statistics of the gradients.
         gradients : bool, default False
             Return the gradients of weights, biases and input too.
         norms : bool, default False
@@ -316,7 +324,7 @@ class Stack:
         if dy is None:
             dy = normal(shape, key=self.key / "cotangent", dtype=self.dtype)
         else:
-            dy = self._input("dy", dy, self.widths[-1], rows=x.shape[0])
+            dy = self._cotangent(dy, len(x))
         y = new_array(shape, self.dtype)
         statistics = np.empty((self.depth, _core.STATISTICS))
         chosen = None if pairs is None else check_pairs(pairs, len(x))
@@ -358,13 +366,17 @@ class Stack:
             arrays[:depth], arrays[depth:], np.ndarray((batch, self.widths[0]), self._real, block, self._offsets[-1])
         )
 
-    def _input(self, what: str, array: Any, width: int, rows: int | None = None) -> NDArray[Any]:
-        """A batch of rows of a width, in the stack's dtype, without NaN."""
+    def _input(self, what: str, array: Any, width: int, rows: int | None = None, *, nan: bool = False) -> NDArray[Any]:
+        """A batch of rows of a width, in the stack's dtype, without NaN unless allowed."""
         found = real_array(what, array)
         if found.ndim != 2 or found.shape[1] != width or rows not in (None, found.shape[0]):
             batch = "batch" if rows is None else rows
             raise ValueError(f"{what}: expected shape ({batch}, {width}), got {found.shape}")
-        return in_order(what, found, self.dtype)
+        return in_order(what, found, self.dtype, nan=nan)
+
+    def _cotangent(self, dy: Any, rows: int) -> NDArray[Any]:
+        """A loss's gradient with respect to the output. It may be NaN: after an overflow it is, and that is no exception."""
+        return self._input("dy", dy, self.widths[-1], rows, nan=True)
 
     def _run(
         self,
@@ -374,22 +386,10 @@ class Stack:
         gradients: Any = None,
         statistics: Any = None,
         beside: tuple[Any, Any, Any] = (None, None, None),
-        *,
-        phases: int = _core.FORWARD | _core.BACKWARD,
-        backward: bool | None = None,
-        threads: int | None = None,
-        spare: list[Any] | None = None,
     ) -> Any:
-        """One call of the engine; returns the workspace that it used."""
-        if dy is None:
-            phases &= ~_core.BACKWARD
-        if backward is None:
-            backward = dy is not None
-        run = self._lay_out(
-            x, dy, y, gradients, statistics, beside, phases=phases, backward=backward, threads=threads,
-            spare=self._spare if spare is None else spare,
-        )  # fmt: skip
-        run.run(phases)
+        """One call of the engine, forward and, for a dy, back; returns the workspace that it used."""
+        run = self._lay_out(x, dy, y, gradients, statistics, beside, backward=dy is not None, spare=self._spare)
+        run.run(_core.FORWARD if dy is None else _core.FORWARD | _core.BACKWARD)
         return run.workspace
 
     def _lay_out(
@@ -401,9 +401,8 @@ class Stack:
         statistics: Any = None,
         beside: tuple[Any, Any, Any] = (None, None, None),
         *,
-        phases: int,
         backward: bool,
-        threads: int | None,
+        threads: int | None = None,
         spare: list[Any],
     ) -> _core.StackRun:
         """Everything that the engine reads and writes, for one run or many."""
@@ -412,7 +411,7 @@ class Stack:
                 f"x: expected at most 2**44 numbers in all layers, got a batch of {x.shape[0]} in {self._units} units"
             )
         return _core.StackRun(
-            self._held(), x.shape[0], x, dy, y, gradients, statistics, threads or get_num_threads(), backward, phases, spare,
+            self._held(), x.shape[0], x, dy, y, gradients, statistics, threads or get_num_threads(), backward, spare,
             *beside,
         )  # fmt: skip
 
@@ -465,10 +464,11 @@ class Recording:
 
     def __init__(self, stack: Stack, x: NDArray[Any]) -> None:
         self.output = new_array((len(x), stack.widths[-1]), stack.dtype)
-        self._stack, self._x = stack, x
-        self._threads, self._isa = get_num_threads(), _core.isa()
+        self._stack, self._rows = stack, len(x)
         self._block = stack._new_gradients(len(x))
-        self._workspace: list[Any] = [self._run(stack._spare, _core.FORWARD)]
+        run = stack._lay_out(x, None, self.output, self._block, backward=True, spare=stack._spare)
+        run.run(_core.FORWARD)
+        self._runs = [run]  # taken out by the backward pass: one thread gets it
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and "output" in self.__dict__:
@@ -478,12 +478,6 @@ class Recording:
     def __reduce__(self) -> Any:
         # A copy of the workspace would begin elsewhere within a cache line, and be read at other places.
         raise TypeError("Recording: expected no copy or pickle of a pass that is under way; record again")
-
-    def _run(self, spare: list[Any], phases: int, dy: Any = None) -> Any:
-        return self._stack._run(
-            self._x, dy, self.output, self._block, phases=phases, backward=True,
-            threads=self._threads, spare=spare,
-        )  # fmt: skip
 
     def backward(self, dy: Any) -> Gradients:
         """Gradients of a loss whose gradient with respect to the output is `dy`; once for a recording.
@@ -502,15 +496,16 @@ class Recording:
         ValueError, TypeError
             As for `Stack.backward`.
         RuntimeError
-            If it is called a second time, or for another instruction set than the forward pass was.
+            If it is called a second time.
         """
-        stack, batch = self._stack, len(self._x)
-        dy = stack._input("dy", dy, stack.widths[-1], rows=batch)
-        if not self._workspace:
-            raise RuntimeError("backward: expected one call for a recording, got a second")
-        if _core.isa() != self._isa:
-            raise RuntimeError(f"backward: expected the instruction set of the forward pass, {self._isa}, got {_core.isa()}")
-        stack._spare.append(self._run(self._workspace, _core.BACKWARD, dy))
+        stack, batch = self._stack, self._rows
+        dy = stack._cotangent(dy, batch)
+        try:
+            run = self._runs.pop()
+        except IndexError:
+            raise RuntimeError("backward: expected one call for a recording, got a second") from None
+        run.run(_core.BACKWARD, dy)
+        stack._spare.append(run.workspace)
         return stack._gradients(self._block, batch)
 
 

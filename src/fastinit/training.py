@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .checks import no_nan, real_array, whole_number
+from .checks import any_array, no_nan, real_array, whole_number
 from .keys import Key
 from .losses import Loss, prepared, softmax_cross_entropy
 from .optimizers import SGD, Adam, Momentum, Optimizer
@@ -90,7 +90,7 @@ def _evaluated(loss: Loss, outputs: Array, targets: Array) -> tuple[float, Array
     if not isinstance(found, (tuple, list)) or len(found) != 2:
         what = f"{type(found).__name__} of {len(found)}" if isinstance(found, (tuple, list)) else type(found).__name__
         raise TypeError(f"loss: expected a function that returns (value, gradient), got one that returns {what}")
-    value, gradient = np.asarray(found[0]), np.asarray(found[1])
+    value, gradient = any_array("loss: value", found[0]), any_array("loss: gradient", found[1])
     if value.size != 1 or value.dtype.kind not in "fiub":
         raise TypeError(f"loss: expected a value that is one real number, got {value.dtype} of shape {value.shape}")
     if gradient.dtype.kind not in "fiub":
@@ -188,12 +188,13 @@ def fit(
     key = stack.key if key is None else check_key(key)
     optimizer = SGD() if optimizer is None else optimizer
     # What is no array of the stack's dtype in C order could not be updated in place by the engine.
-    stack.weights = stack._checked("weights", stack.weights, nan=True)
-    stack.biases = stack._checked("biases", stack.biases, nan=True)
-    parameters = [*stack.weights, *stack.biases]
+    weights = stack._checked("weights", stack.weights, nan=True)
+    biases = stack._checked("biases", stack.biases, nan=True)
+    parameters = [*weights, *biases]
     update = optimizer.start(list(parameters))
     if not callable(update):
         raise TypeError(f"optimizer: expected a start() that returns a function of the gradients, got {update!r}")
+    stack.weights, stack.biases = weights, biases
     if type(optimizer) not in (SGD, Momentum, Adam):
         update = _given_its_own(update)
     size = min(size, len(samples))

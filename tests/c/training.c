@@ -68,10 +68,11 @@ static size_t compute(fi_dtype dtype, char *to) {
         for (int s = 0; s < 2; s++) memset(states[s], 0, COUNT * size);
         fi_descent descent = {(fi_optimizer)i, 0.1, 0.9, 0.99, 1e-8, 1, 1};
         const fi_parameter parameters[2] = {
-            {dtype, COUNT, outputs, gradient, fi_optimizer_states(i) > 0 ? states[0] : NULL,
+            {dtype, COUNT, outputs, fi_optimizer_states(i) > 0 ? states[0] : NULL,
              fi_optimizer_states(i) > 1 ? states[1] : NULL},
-            {dtype, 0, outputs, gradient, NULL, NULL}};
-        for (int step = 0; step < 3; step++) fi_descend(&descent, parameters, 2);
+            {dtype, 0, outputs, NULL, NULL}};
+        const void *const gradients[2] = {gradient, gradient};
+        for (int step = 0; step < 3; step++) fi_descend(&descent, parameters, gradients, 2);
         used += append(to + used, outputs, COUNT * size);
     }
     void *all[] = {outputs, gradient, scratch, shares, labels, order, gathered, states[0], states[1]};

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import real_number, whole_number
+from ..checks import is_tensor, real_number, whole_number
 from ..dtypes import check_range, check_shape, part_of, resolve, store, working
 from ..fans import FanRule
 from ..keys import Key, check_word
@@ -50,12 +49,6 @@ def choice(owner: Any, name: str, choices: Any) -> None:
     value = getattr(owner, name)
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
-
-
-def _is_tensor(*values: Any) -> bool:
-    """Whether one of the values is a PyTorch tensor: nobody has one who has not imported torch."""
-    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
-    return tensor is not None and any(isinstance(value, tensor) for value in values)
 
 
 @dataclass(frozen=True)
@@ -187,7 +180,7 @@ class Initializer:
             If the shape has no meaning here, an argument is of the wrong kind, or a value is beyond the range of the
             dtype; nothing has been written then.
         """
-        if (out is not None or type(shape) is not tuple) and _is_tensor(shape, out):
+        if (out is not None or type(shape) is not tuple) and is_tensor(shape, out):
             from ..torch._initializers import fill_with  # which imports torch
 
             return fill_with(self, shape, dtype, key, out)
