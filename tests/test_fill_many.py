@@ -96,9 +96,9 @@ def test_arrays_that_overlap_are_refused():
     block = np.full(100, 7, "float32")
     normal = fastinit.RandomNormal()
     for pieces in ((block, block), (block[:60], block[59:]), (block[40:50], block[:90]), (block[10:20], block[50:], block)):
-        with pytest.raises(ValueError, match=r"jobs\[\d\]: expected an array of its own, got memory that jobs\[\d\] fills"):
+        with pytest.raises(ValueError, match=r"jobs\[\d\]: expected an array of its own, got memory that jobs\[\d\] has"):
             fill_many([(piece, normal, Key(i)) for i, piece in enumerate(pieces)])
-    with pytest.raises(ValueError, match=r"jobs\[3\]: expected an array of its own, got memory that jobs\[1\] fills"):
+    with pytest.raises(ValueError, match=r"jobs\[3\]: expected an array of its own, got memory that jobs\[1\] has"):
         fill_many([(p, "zeros", None) for p in (block[90:], block[30:60], block[:30], block[59:90])])
     assert (block == 7).all()
     fill_many([(block[30:], "ones", None), (block[:30], "zeros", None), (block[5:5], normal, None)])

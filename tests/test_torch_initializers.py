@@ -199,3 +199,47 @@ def test_out_of_another_shape_or_dtype_is_refused():
         with pytest.raises(ValueError, match="dtype: expected float32, that of the tensor, got float64"):
             initializer((10, 20), "float64", out=weight)
     assert not weight.any()
+
+
+# ---- tensors as arrays ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_a_stack_takes_tensors_as_arrays(dtype):
+    """Wherever an array is taken, and whether or not autograd follows them; the numbers are those of the tensor."""
+    torch.manual_seed(0)
+    weights = [torch.nn.Parameter(torch.randn(6, 20).to(dtype)), torch.nn.Parameter(torch.randn(20, 3).to(dtype))]
+    biases = [torch.randn(20).to(dtype), torch.randn(3).to(dtype)]
+    x, dy = torch.randn(9, 6, requires_grad=True).to(dtype), torch.randn(9, 3).to(dtype)
+    labels = torch.arange(9) % 3
+
+    def plain(tensor):
+        return tensor.detach().double().numpy()
+
+    stacks = [
+        fastinit.Stack((6, 20, 3), "tanh", weights=w, biases=b, dtype="float64", key=fastinit.Key(0))
+        for w, b in ((weights, biases), ([plain(w) for w in weights], [plain(b) for b in biases]))
+    ]
+    assert stacks[0].forward(x).tobytes() == stacks[1].forward(plain(x)).tobytes()
+    found, wanted = stacks[0].propagate(x, dy, gradients=True), stacks[1].propagate(plain(x), plain(dy), gradients=True)
+    assert found.input_gradient.tobytes() == wanted.input_gradient.tobytes()
+    recorder = fastinit.Recorder(stacks[0], 9)
+    value, gradient = fastinit.softmax_cross_entropy(recorder.forward(x), labels)
+    recorder.backward(torch.from_numpy(gradient))
+    assert value == fastinit.softmax_cross_entropy(stacks[1].forward(plain(x)), labels.numpy())[0]
+    histories = [fastinit.fit(stacks[0], x, labels, epochs=2), fastinit.fit(stacks[1], plain(x), labels.numpy(), epochs=2)]
+    assert histories[0] == histories[1]
+    assert fastinit.mean_squared_error(x, x)[0] == 0
+    assert all((w.detach().double().numpy() == plain(w)).all() for w in weights)  # copied: training went past them
+    assert (fastinit.Constant(dy)((9, 3), "float64") == plain(dy)).all()
+
+
+def test_tensors_without_numbers_are_refused():
+    stack = fastinit.Stack((6, 3), "tanh", key=fastinit.Key(0))
+    for tensor in (torch.zeros(2, 6, device="meta"), torch.zeros(2, 6).to_sparse(), torch.zeros(2, 6, dtype=torch.complex64)):
+        with pytest.raises(TypeError, match="x: expected an array"):
+            stack.forward(tensor)
+    with pytest.raises(TypeError, match=r"parameters\[0\]: expected an array of float32 or float64"):
+        fastinit.SGD(0.1).start([torch.zeros(3)])
+    with pytest.raises(TypeError, match=r"gradients\[0\]: expected a C-contiguous array, got a Tensor"):
+        fastinit.SGD(0.1).start([np.zeros(3)])([torch.zeros(3, dtype=torch.float64)])

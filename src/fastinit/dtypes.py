@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .checks import unmasked
 
 __all__ = [
     "LARGEST", "LARGEST_FLOAT8", "check_out", "check_range", "check_shape", "new_array", "numpy_dtype", "part_of",
@@ -41,7 +42,8 @@ _HELD = _NUMPY | _BITS  # as what NumPy can export their memory
 _NAMES = {kind: name for name, kind in _NUMPY.items()}
 _ITEMSIZE = {name: kind.itemsize for name, kind in _HELD.items()}
 _FORMATS = {"float16": "e", "float32": "f", "float64": "d", "complex64": "Zf", "complex128": "Zd"}
-_NATIVE = "<" if sys.byteorder == "little" else ">"  # what ctypes puts before every format
+# What may stand before a format that is this machine's: of ctypes, of NumPy where memory is unaligned, of memoryview.
+_NATIVE = ("<" if sys.byteorder == "little" else ">", "=", "@")
 _LINE = 64  # bytes of a cache line, and of the widest vector: what JAX wants to take an array as it is
 _HUGE_PAGE = 1 << 21  # bytes; NumPy asks for such pages, and one that is not whole in an array comes as 512 small ones
 
@@ -152,6 +154,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
     """
     if type(out) is np.ndarray and out.shape == shape and out.dtype == _HELD[dtype] and out.flags.carray:
         return out
+    unmasked("out", out)
     if isinstance(out, np.ndarray):
         if out.dtype.name not in ((dtype, _BITS[dtype].name) if dtype in _BITS else (dtype,)):
             raise ValueError(f"out: expected dtype {dtype}, got {out.dtype}")
@@ -181,7 +184,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
             raise ValueError("out: expected a C-contiguous buffer, got a strided one")
         size = math.prod(shape) * _ITEMSIZE[dtype]
         typed = _FORMATS[dtype] if dtype in _FORMATS else _BITS[dtype].char
-        if view.format.removeprefix(_NATIVE) not in ("B", "b", "c", typed):
+        if view.format[view.format.startswith(_NATIVE) :] not in ("B", "b", "c", typed):
             raise ValueError(f"out: expected a buffer of bytes or of {dtype}, got format {view.format!r}")
         if view.nbytes != size:
             raise ValueError(

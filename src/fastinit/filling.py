@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from .checks import check_apart
 from .dtypes import check_out, store
 from .initializers import get
 from .sampling import Job, fill_all, job
@@ -15,17 +16,6 @@ from .sampling import Job, fill_all, job
 __all__ = ["fill_many"]
 
 _NOTHING = np.empty(0)  # a fill of it is an error where a fill of more would be
-
-
-def _check_apart(spans: list[tuple[int, int, int]]) -> None:
-    """Refuse arrays that overlap: which thread comes last would decide what they hold."""
-    spans.sort()
-    last, owner = 0, 0
-    for begin, end, number in spans:
-        if begin < last and begin < end:
-            raise ValueError(f"jobs[{number}]: expected an array of its own, got memory that jobs[{owner}] fills")
-        if end > last:
-            last, owner = end, number
 
 
 def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
@@ -81,7 +71,7 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
         except (TypeError, ValueError, ImportError) as error:
             kind = next(kind for kind in (TypeError, ValueError, ImportError) if isinstance(error, kind))
             raise kind(f"jobs[{number}]: {error}") from error
-    _check_apart(spans)
+    check_apart("jobs", spans)
     fill_all(drawn)
     for values, dtype, out in made:
         store(values, dtype, out)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .checks import real_number
+from .checks import check_apart, real_number, unmasked
 
 __all__ = ["SGD", "Adam", "Momentum", "Optimizer"]
 
@@ -37,7 +37,11 @@ def _held(name: str, value: float, parameters: list[Array]) -> None:
 
 
 class Optimizer(Protocol):
-    """Makes, for the parameters of one fit, a function that updates them in place from their gradients."""
+    """Makes, for the parameters of one fit, a function that updates them in place from their gradients.
+
+    The built-in ones' parameters are writable C-contiguous arrays of float32 or float64, none of which overlap, and so are the
+    gradients, which may be read-only. Several threads may call the function: each call is one step, and they take turns.
+    """
 
     def start(self, parameters: list[Array]) -> Callable[[list[Array]], None]: ...
 
@@ -47,10 +51,14 @@ def _descent(name: str, parameters: list[Array], *numbers: float) -> _core.Desce
     if not isinstance(parameters, (list, tuple)):
         raise TypeError(f"parameters: expected a list of arrays, got {type(parameters).__name__}")
     for i, array in enumerate(parameters):
+        unmasked(f"parameters[{i}]", array)
         if not isinstance(array, np.ndarray) or array.dtype.name not in ("float32", "float64"):
             raise TypeError(f"parameters[{i}]: expected an array of float32 or float64, got {getattr(array, 'dtype', array)!r}")
+        if not array.dtype.isnative:
+            raise TypeError(f"parameters[{i}]: expected native byte order, got {array.dtype}")
         if not array.flags.carray:
             raise ValueError(f"parameters[{i}]: expected a writable C-contiguous array")
+    check_apart("parameters", [(*_core.span(array), i) for i, array in enumerate(parameters)])
     _held("learning_rate", numbers[0], parameters)
     return _core.Descent(_core.OPTIMIZERS.index(name), list(parameters), *numbers)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import any_array, real_array
 from ..dtypes import check_range, check_shape, once
 from ..keys import Key
 from .base import Initializer, finite
@@ -72,13 +73,14 @@ class Constant(Fixed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if np.ndim(self.value) == 0 and not isinstance(self.value, np.ndarray):
+        several = hasattr(self.value, "__array__") or hasattr(self.value, "__len__")
+        if not several or isinstance(self.value, (str, bytes, np.generic)):
             finite(self, "value")
             return
-        values = np.asarray(self.value)
-        if values.dtype.kind not in "iuf" and values.dtype.name != "bfloat16":
+        values = any_array("value", self.value)
+        if values.dtype.kind not in "iufV":  # ml_dtypes' are V
             raise TypeError(f"value: expected real numbers, got an array of {values.dtype}")
-        values = values.astype(np.float64)
+        values = real_array("value", values).astype(np.float64)
         if not np.isfinite(values).all():
             raise ValueError(f"value: expected finite numbers, got {values[~np.isfinite(values)][0]}")
         if values.ndim == 0:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import real_array
 from ..keys import Key
 from .activation import CriticalNormal, GainNormal
 from .base import Initializer
@@ -84,11 +85,7 @@ class Called(Initializer):
     function: Any = None
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
-        found = self.function(shape, dtype)
-        try:
-            values = np.asarray(found, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"function: expected an array of real numbers, got a {type(found).__name__}: {error}") from None
+        values = real_array("function", self.function(shape, dtype)).astype(np.float64)
         if values.shape != shape:
             raise ValueError(f"function: expected values of shape {shape}, got {values.shape}")
         return values
