@@ -369,6 +369,7 @@ cdef extern from "fastinit.h" nogil:
     const char *fi_activation_name(size_t index)
     double fi_activation_value_ulp(size_t index)
     double fi_activation_slope_eps(size_t index)
+    double fi_activation_left_ulp(size_t index)
     size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned threads)
     void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace)
     double fi_fma_loop(fi_dtype dtype, uint64_t rounds)
@@ -396,9 +397,10 @@ def _activations():
 
 
 ACTIVATIONS = _activations()
-# The stated largest errors, by activation: of the value in ULP, of the derivative in machine epsilons.
+# The stated largest errors, by activation: of the value in ULP, of the derivative in machine epsilons, and on the left in ULP.
 VALUE_ULP = tuple([fi_activation_value_ulp(i) for i in range(len(ACTIVATIONS))])
 SLOPE_EPS = tuple([fi_activation_slope_eps(i) for i in range(len(ACTIVATIONS))])
+LEFT_ULP = tuple([fi_activation_left_ulp(i) for i in range(len(ACTIVATIONS))])
 
 
 cdef class _Turns:
