@@ -11,17 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "any_array", "boolean", "check_apart", "is_masked", "is_tensor", "no_nan", "real_array", "real_number", "unmasked",
+    "any_array", "boolean", "check_apart", "is_masked", "is_tensor", "no_nan", "real_array", "real_number", "shown", "unmasked",
     "whole_number",
 ]  # fmt: skip
 
 _NARROW = ("bfloat16", "float8_", "float6_", "float4_")  # of ml_dtypes and PyTorch, not of NumPy: float32 holds their numbers
 
 
+def shown(value: Any) -> str:
+    """What came, for an error; an int of more digits than Python prints has no repr, and neither has a list of it."""
+    try:
+        return repr(value)
+    except Exception:
+        return f"one of {type(value).__name__} that cannot be printed"
+
+
 def boolean(what: str, value: Any) -> None:
     """Refuse what is no bool, such as a str, which is true whatever it says."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{what}: expected a bool, got {type(value).__name__} {value!r}")
+        raise TypeError(f"{what}: expected a bool, got {type(value).__name__} {shown(value)}")
 
 
 def whole_number(what: str, value: Any, *, least: int = 1) -> int:
@@ -31,16 +39,16 @@ def whole_number(what: str, value: Any, *, least: int = 1) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
-        raise TypeError(f"{what}: expected an int >= {least}, got {type(value).__name__} {value!r}")
+        raise TypeError(f"{what}: expected an int >= {least}, got {type(value).__name__} {shown(value)}")
     if number < least:
-        raise ValueError(f"{what}: expected an int >= {least}, got {number}")
+        raise ValueError(f"{what}: expected an int >= {least}, got {shown(number)}")
     return number
 
 
 def real_number(what: str, value: Any) -> float:
     """A finite number as a float; of NumPy's too, but no bool and no str."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{what}: expected a real number, got {type(value).__name__} {value!r}")
+        raise TypeError(f"{what}: expected a real number, got {type(value).__name__} {shown(value)}")
     try:
         number = float(value)
     except OverflowError:

@@ -69,6 +69,7 @@ class Recorder:
         stack._check_stored()
         boolean("input_gradient", input_gradient)
         rows = whole_number("batch", batch, least=0)
+        stack._check_rows("batch", rows)
         if stack._held() is not stack._layout:  # some are copied
             for what, arrays in (("weights", stack.weights), ("biases", stack.biases)):
                 for i, (array, kept) in enumerate(zip(arrays, stack._checked(what, arrays, nan=True), strict=True)):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .checks import any_array, shown
 from .dtypes import (
     LARGEST,
     LARGEST_FLOAT8,
@@ -69,8 +70,12 @@ def _number(value: Any, what: str, dtype: str, *, infinite: bool = False) -> flo
     """A parameter as a float that the dtype can hold."""
     if type(value) is float and -3e38 < value < 3e38 and dtype not in _NARROW:
         return value
-    if isinstance(value, (str, bytes, bool, np.bool_)) or np.ndim(value) != 0 or np.iscomplexobj(value):
-        raise TypeError(f"{what}: expected a real number, got {value!r}")
+    if not isinstance(value, (int, float)):
+        array = any_array(what, value)
+        if array.ndim != 0 or array.dtype.kind in "bcUSmM":
+            raise TypeError(f"{what}: expected a real number, got {shown(value)}")
+    elif isinstance(value, bool):
+        raise TypeError(f"{what}: expected a real number, got {value}")
     try:
         number = float(value)
     except OverflowError:
@@ -87,7 +92,7 @@ def _number(value: Any, what: str, dtype: str, *, infinite: bool = False) -> flo
 def check_key(key: Any) -> Key:
     """`key` itself, if it is one."""
     if not isinstance(key, Key):
-        hint = f"; Key({key}) makes one of a seed" if isinstance(key, int) else ""
+        hint = f"; Key({shown(key)}) makes one of a seed" if isinstance(key, int) else ""
         raise TypeError(f"key: expected a fastinit.Key, got {type(key).__name__}{hint}")
     return key
 
