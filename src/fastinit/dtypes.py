@@ -100,7 +100,7 @@ def resolve(dtype: Any) -> str:
         return _NAMES[found]
     name = str(found.name if found.isnative else found)
     if name not in _ITEMSIZE:
-        raise ValueError(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {name!r}")
+        raise ValueError(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {shown(name)}")
     return name
 
 

@@ -89,4 +89,4 @@ def _utf8(name: str) -> bytes:
     try:
         return name.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"key / name: expected a str that UTF-8 can encode, got {name!r}") from None
+        raise ValueError(f"key / name: expected a str that UTF-8 can encode, got {shown(name)}") from None

@@ -262,7 +262,8 @@ def normal(
 ) -> Any:
     """Normal random numbers, by inversion of the distribution function.
 
-    The tails are whole: every dtype draws from 64 random bits, beyond 8 standard deviations.
+    The tails are whole: every dtype draws from 64 random bits, beyond 8 standard deviations. What lies beyond the range of the
+    dtype becomes infinite, or the largest number of a float8 one.
 
     Parameters
     ----------
@@ -326,7 +327,11 @@ def truncated_normal(
 def _axis(entry: Any, size: int, axis: int) -> tuple[int, int, int, bool]:
     """Start, step, count of an index entry, and whether the axis stays."""
     if isinstance(entry, slice):
-        start, stop, step = entry.indices(size)
+        try:
+            start, stop, step = entry.indices(size)
+        except (TypeError, ValueError):  # of no ints, or a step of 0
+            kind = ValueError if isinstance(entry.step, int) else TypeError
+            raise kind(f"index: expected slices of ints with a step other than 0, got {shown(entry)} for axis {axis}") from None
         return start, step, len(range(start, stop, step)), True
     try:
         position = operator.index(entry)
@@ -337,7 +342,7 @@ def _axis(entry: Any, size: int, axis: int) -> tuple[int, int, int, bool]:
     if isinstance(entry, bool):
         raise TypeError(f"index: expected ints and slices, got bool for axis {axis}")
     if not -size <= position < size:
-        raise IndexError(f"index: expected an int in [{-size}, {size}) for axis {axis}, got {position}")
+        raise IndexError(f"index: expected an int in [{-size}, {size}) for axis {axis}, got {shown(position)}")
     return position % size, 1, 1, False
 
 
