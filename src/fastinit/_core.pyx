@@ -174,7 +174,8 @@ cdef int plan_open(fi_plan *plan, int law, int dtype, tuple parameters, uint64_t
                    uint64_t stream, unsigned plane) except -1:
     cdef fi_dist dist
     cdef fi_key key
-    if not (0 <= law < len(LAWS) and 0 <= dtype < len(DTYPES) and plane < 255):  # a plane and its next one have 8 bits
+    cdef unsigned last = 255 if law == 0 else 254  # a plane has 8 bits, and all but words take the next one too
+    if not (0 <= law < len(LAWS) and 0 <= dtype < len(DTYPES) and plane <= last):
         raise ValueError(f"expected numbers of a law, a dtype and a plane, got {law}, {dtype} and {plane}")
     memset(&dist, 0, sizeof(dist))
     dist.law = <fi_law>law

@@ -43,16 +43,16 @@ def one_of(what: str, value: Any, choices: Iterable[str]) -> None:
         raise ValueError(f"{what}: expected one of {', '.join(names)}, got {shown(value)}")
 
 
-def whole_number(what: str, value: Any, *, least: int = 1) -> int:
-    """An int in [`least`, 2**63); of NumPy's too, but no bool."""
+def whole_number(what: str, value: Any, *, least: int = 1, most: float = _MOST) -> int:
+    """An int in [`least`, `most`], below 2**63 by default; of NumPy's too, but no bool."""
     try:
         number = operator.index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
         raise TypeError(f"{what}: expected an int >= {least}, got {type(value).__name__} {shown(value)}")
-    if not least <= number <= _MOST:
-        wanted = f">= {least}" if number < least else "< 2**63"
+    if not least <= number <= most:
+        wanted = f">= {least}" if number < least else "< 2**63" if most == _MOST else f"<= {most}"
         raise ValueError(f"{what}: expected an int {wanted}, got {shown(number)}")
     return number
 
