@@ -232,6 +232,14 @@ def test_somebody_elses_replacement_of_a_method_stays(clean, monkeypatch):
     assert torch.equal(drawn(during), own)
 
 
+@pytest.mark.parametrize("name", [name for name in DRAWN if name != "trunc_normal_"])
+def test_deprecated_names_reach_ours(clean, name):
+    args = ARGUMENTS.get(name, ())
+    expected = drawn(getattr(init, name), *args)
+    with init.patched(), pytest.warns(FutureWarning, match="deprecated"):
+        assert torch.equal(drawn(getattr(theirs, name[:-1]), *args), expected)
+
+
 def test_unpatch_leaves_what_users_imported(clean):
     module = types.ModuleType("a_users_module")
     module.mine = init.normal_

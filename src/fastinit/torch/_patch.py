@@ -62,7 +62,7 @@ def _code_that_routes(name: str, function: types.FunctionType) -> types.CodeType
     passed = ", ".join(f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else p.name for p in parameters)
     source = f"def {name}{bare}:\n    from {__name__} import route\n    return route({name!r}, {passed})\n"
     scope: dict[str, Any] = {}
-    exec(compile(source, __file__, "exec"), scope)
+    exec(compile(source, f"<fastinit.torch in the place of torch.nn.init.{name}>", "exec"), scope)
     code: types.CodeType = scope[name].__code__
     return code
 
