@@ -46,7 +46,7 @@ static int propagate(fi_dtype dtype, int activation, int gradients, size_t depth
         .bias_gradients = gradients ? db : NULL, .statistics = statistics, .norms = gradients ? norms : NULL};
     void *workspace = malloc(fi_stack_workspace(&run, dtype, 1));
     if (!workspace) return 2;
-    fi_stack_propagate(&run, dtype, 1, workspace);
+    fi_stack_propagate(&run, dtype, 1, workspace, NULL);
     return 0;
 }
 /* isa law dtype count, or isa activation dtype depth width batch gradients; the codes of fastinit.h */
@@ -60,7 +60,7 @@ int main(int argc, char **argv) {
     fi_plan plan;
     if (argc != 5 || fi_isa_select(argv[1]) != FI_OK) return 2;
     if (fi_plan_make(&plan, &dist, (fi_dtype)atoi(argv[3]), (fi_key){7, 9}) != FI_OK) return 2;
-    fi_fill(&plan, out, 0, (uint64_t)atol(argv[4]), 1);
+    fi_fill(&plan, out, 0, (uint64_t)atol(argv[4]), 1, NULL);
     return 0;
 }
 """

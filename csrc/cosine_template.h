@@ -44,8 +44,11 @@ static void FI_REAL(stack_cosines)(const fi_stack_job *job, size_t layer) {
     const fi_stack_run *run = job->run;
     const real *matrices[2] = {job->activations[layer + 1], job->gradients[layer]};
     double *out = run->cosines + 2 * layer * run->pairs_count;
+    fi_patience patience = {job->watch, 0};
     for (int q = 0; q < 2; q++)
-        for (size_t k = 0; k < run->pairs_count; k++)
+        for (size_t k = 0; k < run->pairs_count; k++) {
+            if (fi_patience_ends(&patience, run->widths[layer + 1])) return;
             *out++ = FI_REAL(cosine)(matrices[q], job->rows, run->widths[layer + 1], run->pairs[2 * k],
                                      run->pairs[2 * k + 1]);
+        }
 }

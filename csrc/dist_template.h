@@ -181,16 +181,17 @@ FI_INLINE vd FI_NAME(finished_f64)(const fi_plan *plan, vd z, vq upper) {
     return vd_min(vd_max(x, vd_set1(plan->clamp_low)), vd_set1(plan->clamp_high));
 }
 
-/* The elements beyond the middle, of up to FI_TAIL_UNITS units: their places, counted from `base`, and their words. For a
- * normal they are 15 of 100: in vectors of their own they take a quarter of the time that every vector with one of them
- * would (73 of 100 at eight lanes). Those of one unit alone are a chain of operations that nothing else fills. */
-#define FI_TAIL_UNITS 8
+/* The elements beyond the middle, of some units: their places, counted from `base`, and their words. For a normal they
+ * are 15 of 100: in vectors of their own they take a quarter of the time that every vector with one of them would (73 of
+ * 100 at eight lanes). Those of one unit alone are a chain of operations that nothing else fills. The list is emptied when
+ * the next unit might not fit: it lies on a stack that may be small. */
+#define FI_TAIL_LIST (4 * FI_UNIT)
 #define FI_TAIL_GROUP (FI_TAIL_VECTORS * FI_DOUBLE_LANES)
 typedef struct {
     double *base;
     unsigned count;
-    uint32_t at[FI_TAIL_UNITS * FI_UNIT + FI_TAIL_GROUP];
-    uint64_t words[FI_TAIL_UNITS * FI_UNIT + FI_TAIL_GROUP];
+    uint32_t at[FI_TAIL_LIST + FI_TAIL_GROUP];
+    uint64_t words[FI_TAIL_LIST + FI_TAIL_GROUP];
 } FI_NAME(tails);
 
 FI_INLINE void FI_NAME(tails_add)(FI_NAME(tails) * tails, vm beyond, vq w, unsigned at) {

@@ -42,6 +42,22 @@ const char *fi_isa_available(size_t index);
 /* Name and version of the compiler that built this library. */
 const char *fi_compiler(void);
 
+/* ---- Giving up ------------------------------------------------------------------------- */
+
+/* How a long call learns that it is to be given up. Every 50 ms or so `ask` is called, by the thread that made the call alone;
+ * it says so by anything but 0. The call then returns soon, with `stopped` set: what it was to write is undefined, and all
+ * that it holds is let go. One watch for each call. Where a function takes a watch, NULL is for a call that is never given
+ * up. */
+typedef struct {
+    int (*ask)(void *context);
+    void *context;
+    volatile int stopped;
+    uint64_t caller, next; /* the thread that made the call, and when it asks again */
+} fi_watch;
+
+/* OUT watch, right before the call and in its thread. */
+void fi_watch_begin(fi_watch *watch, int (*ask)(void *context), void *context);
+
 /* ---- Sampling -------------------------------------------------------------------------- */
 
 typedef enum { FI_FLOAT32, FI_FLOAT64, FI_FLOAT16, FI_BFLOAT16, FI_DTYPES } fi_dtype;
@@ -97,7 +113,7 @@ fi_status fi_plan_make(fi_plan *plan, const fi_dist *dist, fi_dtype dtype, fi_ke
 
 /* Writes elements first .. first+count-1 of the tensor to out[0..count-1], on at most `threads`
  * threads (made and joined inside). out: aligned to its element. first + count <= 2^58. */
-void fi_fill(const fi_plan *plan, void *out, uint64_t first, uint64_t count, unsigned threads);
+void fi_fill(const fi_plan *plan, void *out, uint64_t first, uint64_t count, unsigned threads, fi_watch *watch);
 
 /* One piece of a tensor in a launch of several: OUT out[0..count-1]. */
 typedef struct {
@@ -107,7 +123,7 @@ typedef struct {
 } fi_piece;
 
 /* Fills all pieces in one launch of the threads, balanced over elements. */
-void fi_fill_many(const fi_piece *pieces, size_t pieces_count, unsigned threads);
+void fi_fill_many(const fi_piece *pieces, size_t pieces_count, unsigned threads, fi_watch *watch);
 
 #define FI_MAX_DIMENSIONS 64
 
@@ -121,7 +137,7 @@ typedef struct {
 } fi_block;
 
 /* Writes the block's elements to the contiguous out; time and memory grow with the block alone. */
-void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsigned threads);
+void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsigned threads, fi_watch *watch);
 
 /* The exclusive-or of the first `count` words (rounded up to 128, at most 2^34) of plane 0: the
  * speed of the random bits alone, for benchmarks. */
@@ -154,12 +170,12 @@ typedef struct {
 } fi_haar_run;
 
 /* dtype: FI_FLOAT32 or FI_FLOAT64, of a part. FI_ERR_MEMORY before anything is written. */
-fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads);
+fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads, fi_watch *watch);
 
 /* ---- The deep stack ---------------------------------------------------------------------- */
 
 typedef enum {
-#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps, left_ulp) FI_##NAME,
+#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps) FI_##NAME,
 #include "activations.def"
     FI_ACTIVATIONS
 } fi_activation;
@@ -168,7 +184,6 @@ typedef enum {
 const char *fi_activation_name(size_t index);
 double fi_activation_value_ulp(size_t index);
 double fi_activation_slope_eps(size_t index);
-double fi_activation_left_ulp(size_t index);
 
 typedef struct {
     double mean, variance, second_moment; /* population variance; NaN of an empty batch */
@@ -179,7 +194,7 @@ typedef struct {
 typedef struct {
     fi_moments pre_activation, activation, gradient; /* gradient: with respect to the pre-activation */
     double saturated; /* share of elements, see activations.def */
-    double dead;      /* share of units whose value and derivative are 0 in every sample */
+    double dead;      /* share of units whose derivative is 0 in every sample */
 } fi_layer_statistics;
 
 enum { FI_FORWARD = 1, FI_BACKWARD = 2 };
@@ -220,8 +235,9 @@ typedef struct {
 size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned threads);
 
 /* Runs on at most `threads` threads. Every output element is one sum in index order by fma: the bits depend on
- * nothing but the inputs. dtype: FI_FLOAT32 or FI_FLOAT64. */
-void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace);
+ * nothing but the inputs. dtype: FI_FLOAT32 or FI_FLOAT64. After a forward pass that was given up no backward pass may
+ * follow. */
+void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace, fi_watch *watch);
 
 /* The limit of every product: `rounds` of independent multiply-adds in registers. Returns how many
  * floating-point operations (two a multiply-add) that was. For benchmarks. */
@@ -229,7 +245,7 @@ double fi_fma_loop(fi_dtype dtype, uint64_t rounds);
 
 /* values[i] = phi(x[i]) and slopes[i] = phi'(x[i]) (unless NULL), as the stack computes them. */
 void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
-                 void *slopes, size_t n);
+                 void *slopes, size_t n, fi_watch *watch);
 
 /* ---- Training ---------------------------------------------------------------------------- */
 
@@ -250,17 +266,18 @@ size_t fi_cross_entropy_scratch(size_t classes);
  * In double precision in a fixed order, the gradient rounded to the dtype at the end; largest errors before that 2^-49 times
  * the larger of 1 and a row's logits' range for the loss, and 2^-50 / batch for a gradient. dtype: FI_FLOAT32 or FI_FLOAT64.
  * A row that holds a NaN or +inf gives the loss NaN. */
-double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *scratch, size_t *right);
+double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *scratch, size_t *right, fi_watch *watch);
 
 /* Returns the mean of (output - target)^2 over n numbers; OUT gradient: 2 (output - target) / n, in the dtype. */
-double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const double *targets, void *gradient);
+double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const double *targets, void *gradient,
+                        fi_watch *watch);
 
 /* OUT out: `count` rows of `bytes` bytes each, source's rows[0], rows[1], ... */
-void fi_gather(void *out, const void *source, const int64_t *rows, size_t count, size_t bytes);
+void fi_gather(void *out, const void *source, const int64_t *rows, size_t count, size_t bytes, fi_watch *watch);
 
 /* OUT order: 0 .. n-1 by their draws, in [0, 1), the first of equal ones first. scratch: n numbers. In linear time if the draws
  * are of a uniform law, in quadratic if they crowd. */
-void fi_order(int64_t *order, const double *draws, size_t n, size_t *scratch);
+void fi_order(int64_t *order, const double *draws, size_t n, size_t *scratch, fi_watch *watch);
 
 typedef enum {
 #define FI_OPTIMIZER(name, NAME, states) FI_##NAME,

@@ -168,7 +168,7 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
             const int whole = skip == 0 && count >= FI_UNIT;                                    \
             if (FI_UNLIKELY(!whole)) finish(loop_plan, &tails);                                 \
             unit_function(loop_plan, planes, unit, whole ? dst : buffer, &tails);               \
-            if (!whole || unit % FI_TAIL_UNITS == 0) finish(loop_plan, &tails);                 \
+            if (!whole || tails.count > FI_TAIL_LIST - FI_UNIT) finish(loop_plan, &tails);      \
             uint64_t n = FI_UNIT;                                                               \
             if (FI_UNLIKELY(!whole)) {                                                          \
                 n = count < FI_UNIT - skip ? count : FI_UNIT - skip;                            \

@@ -4,7 +4,7 @@
 #ifndef FI_HAAR_H
 #define FI_HAAR_H
 
-#include "internal.h"
+#include "watch.h"
 
 #define FI_REFLECTIONS 64 /* applied together: a part of the arithmetic, so of the bits */
 #define FI_HAAR_PANELS 4  /* of columns that one task makes at most, to read v less often */
@@ -22,15 +22,18 @@ typedef struct {
     /* v: the reflections' vectors. Block k has rows FI_REFLECTIONS * k to the end, in column panels (see
      * gemm_template.h). t: one triangle T a block, panels too. d: D, one number a column. */
     void *v, *t, *d;
-    void **scratch; /* for each worker */
+    /* For each worker: a row of numbers, or columns under way; and the matrices of one block. */
+    void **scratch, **small;
+    fi_watch *watch;
 } fi_haar_job;
 
 struct fi_haar_kernels {
     size_t columns; /* of a panel */
+    size_t small;   /* bytes */
     /* Rows begin .. end-1 of all blocks, drawn. */
     void (*draw)(const fi_haar_job *job, unsigned worker, size_t begin, size_t end);
     /* From the normals of a block to its reflections, its part of D and its triangle. */
-    void (*reflect)(const fi_haar_job *job, size_t block);
+    void (*reflect)(const fi_haar_job *job, unsigned worker, size_t block);
     /* Group g of panels of wanted columns, to the output. */
     void (*apply)(const fi_haar_job *job, unsigned worker, size_t group);
 };

@@ -15,6 +15,19 @@
  */
 #define FI_PANELS (FI_REFLECTIONS / FI_COLUMNS) /* of a block */
 #define FI_CHUNK 128 /* rows of v and of a panel of columns that stay in the first cache levels */
+#define FI_GRAM_CHUNK 4096 /* rows between two looks at the watch, where there are no others */
+#define FI_CLEARED ((size_t)1 << 20) /* numbers, likewise */
+
+/* What a worker has for a block while its reflections are made, or while they are applied. */
+typedef union {
+    struct {
+        double t[FI_REFLECTIONS][FI_REFLECTIONS];
+        real gram[FI_PANELS][FI_REFLECTIONS][FI_COLUMNS]; /* [p][i][c]: v_i . v_(p, c) */
+    } made;
+    struct {
+        real x[FI_HAAR_PANELS][FI_REFLECTIONS * FI_COLUMNS], y[FI_HAAR_PANELS][FI_REFLECTIONS * FI_COLUMNS];
+    } applied;
+} FI_REAL(haar_small);
 
 /* Row i of the first `live` blocks, to their panels. */
 FI_INLINE void FI_REAL(haar_scatter)(const fi_haar_job *job, size_t i, size_t live, const real *row) {
@@ -55,11 +68,13 @@ static void FI_REAL(haar_draw)(const fi_haar_job *job, unsigned worker, size_t b
 static void FI_REAL(haar_panel)(const fi_haar_job *job, real *v, size_t column, size_t p, double *tau) {
     const size_t height = job->rows - column / FI_REFLECTIONS * FI_REFLECTIONS;
     double squares[FI_COLUMNS] = {0};
-    for (size_t r = 0; r < height; r++)
+    for (size_t r = 0; r < height; r++) {
+        if (r % FI_GRAM_CHUNK == 0 && fi_stopped(job->watch)) return;
         for (size_t c = 0; c < FI_COLUMNS; c++) {
             const double x = v[r * FI_COLUMNS + c];
             squares[c] += x * x;
         }
+    }
     /* D has the phases of the diagonal of R in x = QR: then the law of Q D is Haar's (Mezzadri 2007). tau is made of v as
      * it was rounded: the reflection is then orthogonal to the last bits of tau. */
     for (size_t c = 0; c < FI_COLUMNS; c += job->parts) {
@@ -99,7 +114,7 @@ FI_INLINE void FI_REAL(haar_gather)(real *sums, const real *left, size_t column,
             VR(store)(sums + (size_t)i * FI_COLUMNS + (size_t)u * FI_REAL_LANES, tile.v[i][u]);
 }
 
-static void FI_REAL(haar_reflect)(const fi_haar_job *job, size_t block) {
+static void FI_REAL(haar_reflect)(const fi_haar_job *job, unsigned worker, size_t block) {
     const size_t height = job->rows - block * FI_REFLECTIONS, live = fi_haar_live(job, block);
     real *v = (real *)job->v + fi_haar_block(job, block);
     double tau[FI_REFLECTIONS];
@@ -107,17 +122,23 @@ static void FI_REAL(haar_reflect)(const fi_haar_job *job, size_t block) {
         FI_REAL(haar_panel)(job, v + p * height * FI_COLUMNS, block * FI_REFLECTIONS + p * FI_COLUMNS, p,
                             tau + p * FI_COLUMNS);
 
-    real gram[FI_PANELS][FI_REFLECTIONS][FI_COLUMNS]; /* [p][i][c]: v_i . v_(p, c) */
-    memset(gram, 0, sizeof gram);
-    for (size_t a = 0; a * FI_COLUMNS < live; a++)
-        for (size_t b = a; b * FI_COLUMNS < live; b++)
-            for (size_t i = 0; i < FI_COLUMNS; i += FI_ROWS)
-                FI_REAL(haar_gather)(gram[b][a * FI_COLUMNS + i], v + a * height * FI_COLUMNS, i,
-                                     v + b * height * FI_COLUMNS, height);
+    FI_REAL(haar_small) *const small = job->small[worker];
+    real (*const gram)[FI_REFLECTIONS][FI_COLUMNS] = small->made.gram;
+    memset(gram, 0, sizeof small->made.gram);
+    for (size_t r = 0; r < height; r += FI_GRAM_CHUNK) {
+        if (fi_stopped(job->watch)) return;
+        const size_t n = height - r < FI_GRAM_CHUNK ? height - r : FI_GRAM_CHUNK;
+        for (size_t a = 0; a * FI_COLUMNS < live; a++)
+            for (size_t b = a; b * FI_COLUMNS < live; b++)
+                for (size_t i = 0; i < FI_COLUMNS; i += FI_ROWS)
+                    FI_REAL(haar_gather)(gram[b][a * FI_COLUMNS + i], v + (a * height + r) * FI_COLUMNS, i,
+                                         v + (b * height + r) * FI_COLUMNS, n);
+    }
 
     /* T_jj = tau_j; T_ij = -tau_j sum_{i <= l < j} T_il (v_l . v_j). t holds T by columns, so that a whole column is
      * summed at once; below the diagonal T is 0. */
-    double t[FI_REFLECTIONS][FI_REFLECTIONS] = {{0}};
+    double (*const t)[FI_REFLECTIONS] = small->made.t;
+    memset(t, 0, sizeof small->made.t);
     for (size_t j = 0; j < live; j++) {
         double sums[FI_REFLECTIONS] = {0};
         for (size_t l = 0; l < j; l++) {
@@ -135,13 +156,17 @@ static void FI_REAL(haar_reflect)(const fi_haar_job *job, size_t block) {
 }
 
 /* q -= V T (V^T q) for `panels` panels of columns; q has the rows of the block, panels lie `pitch` apart. */
-static void FI_REAL(haar_block)(const fi_haar_job *job, size_t block, real *q, size_t pitch, size_t panels) {
+static void FI_REAL(haar_block)(const fi_haar_job *job, unsigned worker, size_t block, real *q, size_t pitch, size_t panels) {
     const size_t height = job->rows - block * FI_REFLECTIONS, live = fi_haar_live(job, block);
     const real *v = (const real *)job->v + fi_haar_block(job, block);
     const real *t = (const real *)job->t + block * FI_REFLECTIONS * FI_REFLECTIONS;
-    real x[FI_HAAR_PANELS][FI_REFLECTIONS * FI_COLUMNS], y[FI_HAAR_PANELS][FI_REFLECTIONS * FI_COLUMNS];
-    memset(x, 0, sizeof x);
+    FI_REAL(haar_small) *const small = job->small[worker];
+    real (*const x)[FI_REFLECTIONS * FI_COLUMNS] = small->applied.x, (*const y)[FI_REFLECTIONS * FI_COLUMNS] = small->applied.y;
+    const size_t work = panels * FI_CHUNK * (FI_REFLECTIONS / FI_ROWS); /* of a chunk */
+    fi_patience patience = {job->watch, 0};
+    memset(x, 0, panels * sizeof *x);
     for (size_t r = 0; r < height; r += FI_CHUNK) {
+        if (fi_patience_ends(&patience, work)) return;
         const size_t n = height - r < FI_CHUNK ? height - r : FI_CHUNK;
         for (size_t a = 0; a * FI_COLUMNS < live; a++)
             for (size_t p = 0; p < panels; p++)
@@ -158,7 +183,8 @@ static void FI_REAL(haar_block)(const fi_haar_job *job, size_t block, real *q, s
                 for (size_t u = 0; u < FI_VECTORS; u++)
                     VR(store)(y[p] + (i + k) * FI_COLUMNS + u * FI_REAL_LANES, tile.v[k][u]);
         }
-    for (size_t r = 0; r < height; r += FI_CHUNK)
+    for (size_t r = 0; r < height; r += FI_CHUNK) {
+        if (fi_patience_ends(&patience, work)) return;
         for (size_t p = 0; p < panels; p++)
             for (size_t i = r; i < height && i < r + FI_CHUNK; i += FI_ROWS) {
                 FI_REAL(tile) tile;
@@ -169,19 +195,23 @@ static void FI_REAL(haar_block)(const fi_haar_job *job, size_t block, real *q, s
                         VR(store)(target, VR(sub)(VR(load)(target), tile.v[k][u]));
                     }
             }
+    }
 }
 
 /* A panel of `width` finished columns to the output, from its column `from` on. `parts` is a constant where inlined. */
-FI_INLINE void FI_REAL(haar_write)(const fi_haar_run *run, const real *q, size_t from, size_t width, const size_t parts) {
+FI_INLINE void FI_REAL(haar_write)(const fi_haar_job *job, const real *q, size_t from, size_t width, const size_t parts) {
+    const fi_haar_run *run = job->run;
     const real gain = (real)run->gain;
     real *out = run->out;
-    for (size_t r = 0; r < run->rows; r++)
+    for (size_t r = 0; r < run->rows; r++) {
+        if (r % FI_GRAM_CHUNK == 0 && fi_stopped(job->watch)) return;
         for (size_t part = 0; part < parts; part++, q += FI_COLUMNS) {
             if (run->transposed)
                 for (size_t c = 0; c < width; c++) out[((from + c) * run->rows + r) * parts + part] = gain * q[c];
             else
                 for (size_t c = 0; c < width; c++) out[(r * run->count + from + c) * parts + part] = gain * q[c];
         }
+    }
 }
 
 static void FI_REAL(haar_apply)(const fi_haar_job *job, unsigned worker, size_t group) {
@@ -190,28 +220,36 @@ static void FI_REAL(haar_apply)(const fi_haar_job *job, unsigned worker, size_t 
     const size_t width = run->count - from < whole ? run->count - from : whole;
     const size_t panels = (width + FI_COLUMNS - 1) / FI_COLUMNS, pitch = job->rows * FI_COLUMNS;
     real *q = job->scratch[worker];
-    memset(q, 0, panels * pitch * sizeof(real));
+    for (size_t at = 0; at < panels * pitch; at += FI_CLEARED) {
+        if (fi_stopped(job->watch)) return;
+        memset(q + at, 0, (panels * pitch - at < FI_CLEARED ? panels * pitch - at : FI_CLEARED) * sizeof(real));
+    }
     for (size_t c = 0; c < width; c++)
         for (size_t part = 0; part < job->parts; part++) {
             const size_t j = job->parts * (run->first + from + c) + part;
             q[c / FI_COLUMNS * pitch + j * FI_COLUMNS + c % FI_COLUMNS] = ((const real *)job->d)[j];
         }
-    for (size_t k = (job->parts * (run->first + from + width) - 1) / FI_REFLECTIONS + 1; k-- > 0;)
-        FI_REAL(haar_block)(job, k, q + k * FI_REFLECTIONS * FI_COLUMNS, pitch, panels);
+    for (size_t k = (job->parts * (run->first + from + width) - 1) / FI_REFLECTIONS + 1; k-- > 0;) {
+        if (fi_stopped(job->watch)) return;
+        FI_REAL(haar_block)(job, worker, k, q + k * FI_REFLECTIONS * FI_COLUMNS, pitch, panels);
+    }
 
     for (size_t p = 0; p < panels; p++) {
         const size_t column = from + p * FI_COLUMNS;
         const size_t n = width - p * FI_COLUMNS < FI_COLUMNS ? width - p * FI_COLUMNS : FI_COLUMNS;
-        if (job->parts == 1) FI_REAL(haar_write)(run, q + p * pitch, column, n, 1);
-        else FI_REAL(haar_write)(run, q + p * pitch, column, n, 2);
+        if (job->parts == 1) FI_REAL(haar_write)(job, q + p * pitch, column, n, 1);
+        else FI_REAL(haar_write)(job, q + p * pitch, column, n, 2);
     }
 }
 
 static const fi_haar_kernels FI_REAL(haar_kernels) = {
     .columns = FI_COLUMNS,
+    .small = sizeof(FI_REAL(haar_small)),
     .draw = FI_REAL(haar_draw),
     .reflect = FI_REAL(haar_reflect),
     .apply = FI_REAL(haar_apply),
 };
 #undef FI_PANELS
 #undef FI_CHUNK
+#undef FI_GRAM_CHUNK
+#undef FI_CLEARED

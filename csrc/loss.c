@@ -9,6 +9,7 @@
 
 #include "fpenv.h"
 #include "training.h"
+#include "watch.h"
 
 /* ---- numbers of either dtype -------------------------------------------------------------- */
 
@@ -74,14 +75,16 @@ static double with_shares(double *e, size_t classes, double over_sum, double log
     return loss;
 }
 
-double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *scratch, size_t *right) {
+double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *scratch, size_t *right, fi_watch *watch) {
     const fi_fpenv saved = fi_fpenv_enter();
     const size_t classes = run->classes, row = row_bytes(dtype, classes);
     const double over_batch = run->batch ? 1 / (double)run->batch : 1;
     double *x = scratch, *e = x + ROWS * classes, value = 0;
     *right = 0;
     memset(x, 0, ROWS * classes * sizeof(double)); /* of what is no row, anything finite */
+    fi_patience patience = {watch, 0};
     for (size_t first = 0; first < run->batch; first += ROWS) {
+        if (fi_patience_ends(&patience, classes)) break;
         const size_t left = run->batch - first, live = left < ROWS ? left : ROWS;
         const char *outputs = (const char *)run->outputs + first * row;
         char *gradient = (char *)run->gradient + first * row;
@@ -123,11 +126,14 @@ double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *s
 
 /* ---- squared error ------------------------------------------------------------------------ */
 
-double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const double *targets, void *gradient) {
+double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const double *targets, void *gradient,
+                        fi_watch *watch) {
     const fi_fpenv saved = fi_fpenv_enter();
     const double slope = n ? 2 / (double)n : 2;
     double sums[8] = {0};
+    fi_patience patience = {watch, 0};
     for (size_t i = 0; i < n; i += 8) {
+        if (fi_patience_ends(&patience, 1)) break;
         const size_t live = n - i < 8 ? n - i : 8;
         double x[8];
         widen(x, (const char *)outputs + row_bytes(dtype, i), dtype, live);
@@ -146,9 +152,12 @@ double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const dou
 
 /* ---- batches ------------------------------------------------------------------------------ */
 
-void fi_gather(void *out, const void *source, const int64_t *rows, size_t count, size_t bytes) {
-    for (size_t i = 0; i < count; i++)
+void fi_gather(void *out, const void *source, const int64_t *rows, size_t count, size_t bytes, fi_watch *watch) {
+    fi_patience patience = {watch, 0};
+    for (size_t i = 0; i < count; i++) {
         memcpy((char *)out + i * bytes, (const char *)source + (size_t)rows[i] * bytes, bytes);
+        if (fi_patience_ends(&patience, bytes / 64 + 1)) return;
+    }
 }
 
 /* Of n equal parts of [0, 1), in order, the one that holds u. */
@@ -158,12 +167,20 @@ static size_t bin(double u, size_t n) {
 }
 
 /* Draws that are uniform fall into as many equal bins in one round, about one into each; an insertion sort does the rest. */
-void fi_order(int64_t *order, const double *draws, size_t n, size_t *ends) {
+void fi_order(int64_t *order, const double *draws, size_t n, size_t *ends, fi_watch *watch) {
+    fi_patience patience = {watch, 0};
     memset(ends, 0, n * sizeof *ends);
-    for (size_t i = 0; i < n; i++) ends[bin(draws[i], n)]++;
+    for (size_t i = 0; i < n; i++) {
+        ends[bin(draws[i], n)]++;
+        if (fi_patience_ends(&patience, 1)) return;
+    }
     for (size_t b = 1; b < n; b++) ends[b] += ends[b - 1];
-    for (size_t i = n; i-- > 0;) order[--ends[bin(draws[i], n)]] = (int64_t)i;
+    for (size_t i = n; i-- > 0;) {
+        order[--ends[bin(draws[i], n)]] = (int64_t)i;
+        if (fi_patience_ends(&patience, 1)) return;
+    }
     for (size_t k = 1; k < n; k++) {
+        if (fi_patience_ends(&patience, 1)) return;
         const int64_t moved = order[k];
         const double draw = draws[moved];
         size_t to = k;

@@ -79,7 +79,9 @@ static void FI_REAL(stack_gram)(fi_stack_job *job, unsigned worker, size_t layer
         FI_REAL(pack_samples)(panels[i], matrices[i], job->rows, widths[i], first, count,
                               (real)fi_power_of_two(-exponents[i]));
     double sums[FI_COLUMNS] = {0};
+    fi_patience patience = {job->watch, 0};
     for (size_t r = 0; r < first + count; r += FI_ROWS) {
+        if (fi_patience_ends(&patience, widths[0] + widths[1])) return;
         real products[2][FI_ROWS * FI_COLUMNS];
         for (int i = 0; i < 2; i++) {
             FI_REAL(tile) tile;

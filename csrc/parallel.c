@@ -4,14 +4,18 @@
  * on a condition variable wakes no faster than a thread is made (engineering measurements: 33 us for one
  * helper, 46 us for a wake-up). No OpenMP: libgomp hangs in a forked child.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* affinity, where there is such a thing */
+#endif
 #include "parallel.h"
+
+#include <stdlib.h>
 
 #include "fpenv.h"
 
 #define FI_MAX_WORKERS 256
-/* Bytes; the hungriest kernel, an orthogonal block, takes an eighth. Libraries' static thread-local memory is taken out of it
- * too, and what nobody touches is no memory. */
+/* Bytes; no kernel takes more than 16 KiB, as the caller's own stack may be as small as 32. Libraries' static thread-local
+ * memory is taken out of it too, and what nobody touches is no memory. */
 #define FI_STACK (1024 * 1024)
 
 #if FI_HAS_THREADS && defined(__linux__) && defined(__GLIBC__)
@@ -31,6 +35,7 @@ typedef struct {
     void *context;
     unsigned worker, workers;
     const fi_cpus *cpus;
+    fi_counter ended; /* 1 when the work is done */
 } fi_task;
 
 static void run(const fi_task *task) {
@@ -41,11 +46,12 @@ static void run(const fi_task *task) {
 
 #if !FI_HAS_THREADS
 
-void fi_wait_until(fi_counter *counter, uint64_t value) { (void)counter, (void)value; }
+void fi_wait_until(fi_counter *counter, uint64_t value, fi_watch *watch) { (void)counter, (void)value, (void)watch; }
 
-void fi_parallel(unsigned workers, void (*work)(void *, unsigned, unsigned), void *context) {
+void fi_parallel(unsigned workers, void (*work)(void *, unsigned, unsigned), void *context, fi_watch *watch) {
+    (void)watch;
     for (unsigned i = 0; i < workers; i++) {
-        fi_task task = {work, context, i, workers, NULL};
+        const fi_task task = {work, context, i, workers, NULL, 0};
         run(&task);
     }
 }
@@ -60,6 +66,7 @@ void fi_parallel(unsigned workers, void (*work)(void *, unsigned, unsigned), voi
 #endif
 #define FI_LOOKS 4096  /* before it gives up its CPU: some 60 us */
 #define FI_YIELDS 1024 /* before it sleeps: some 300 us more where nobody else wants the CPU */
+#define FI_NAP 20      /* milliseconds that the calling thread sleeps between two questions to the watch, at most */
 
 #if defined(_WIN32)
 #define WIN32_LEAN_AND_MEAN
@@ -75,8 +82,9 @@ static int thread_start(fi_thread *thread, fi_task *task) {
     *thread = (HANDLE)_beginthreadex(NULL, FI_STACK, entry, task, STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
     return *thread != 0;
 }
-static void thread_join(fi_thread thread) {
-    WaitForSingleObject(thread, INFINITE);
+static void thread_join(fi_thread thread, fi_task *task, fi_watch *watch) {
+    (void)task;
+    while (WaitForSingleObject(thread, watch ? FI_NAP : INFINITE) == WAIT_TIMEOUT) fi_stopped(watch);
     CloseHandle(thread);
 }
 static void fi_yield(void) { SwitchToThread(); }
@@ -84,6 +92,7 @@ static void fi_yield(void) { SwitchToThread(); }
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <time.h>
 typedef pthread_t fi_thread;
 
 /* After an idle while Linux may put a new thread on its maker's own CPU and leave it there for longer than the work
@@ -116,6 +125,7 @@ static void move_freely(const fi_cpus *cpus) { (void)cpus; }
 static void *entry(void *task) {
     move_freely(((const fi_task *)task)->cpus);
     run((const fi_task *)task);
+    fi_ticket(&((fi_task *)task)->ended);
     return NULL;
 }
 static int thread_start(fi_thread *thread, fi_task *task) {
@@ -143,12 +153,29 @@ static int thread_start(fi_thread *thread, fi_task *task) {
 }
 static void fi_yield(void) { sched_yield(); }
 /* The others are about to finish, and to be woken on an idle CPU takes 30 us. */
-static void thread_join(fi_thread thread) {
+static void thread_join(fi_thread thread, fi_task *task, fi_watch *watch) {
 #if FI_GLIBC
+    (void)task;
     for (unsigned looks = 0; looks < FI_LOOKS + FI_YIELDS; looks++) {
         if (pthread_tryjoin_np(thread, NULL) == 0) return;
         if (looks < FI_LOOKS) FI_PAUSE();
         else fi_yield();
+    }
+    while (watch) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += FI_NAP * 1000000L;
+        if (until.tv_nsec >= 1000000000L) until.tv_nsec -= 1000000000L, until.tv_sec++;
+        if (pthread_timedjoin_np(thread, NULL, &until) == 0) return;
+        fi_stopped(watch);
+    }
+#else
+    /* No join with a limit: naps of a millisecond, as nobody ends them early. */
+    for (unsigned looks = 0; watch && fi_read(&task->ended) == 0; looks++) {
+        const struct timespec nap = {0, 1000000L};
+        if (looks < FI_LOOKS) FI_PAUSE();
+        else if (looks < FI_LOOKS + FI_YIELDS) fi_yield();
+        else nanosleep(&nap, NULL), fi_stopped(watch);
     }
 #endif
     pthread_join(thread, NULL);
@@ -156,28 +183,44 @@ static void thread_join(fi_thread thread) {
 #endif
 
 /* The others are about to finish like pieces of work, so it looks for a while before it yields its CPU. */
-void fi_wait_until(fi_counter *counter, uint64_t value) {
+void fi_wait_until(fi_counter *counter, uint64_t value, fi_watch *watch) {
     for (unsigned looks = 0; fi_read(counter) < value; looks++) {
-        if (looks < FI_LOOKS) FI_PAUSE();
-        else fi_yield();
+        if (looks < FI_LOOKS) {
+            FI_PAUSE();
+        } else {
+            fi_yield();
+            if (fi_stopped(watch)) return;
+        }
     }
 }
 
-void fi_parallel(unsigned workers, void (*work)(void *, unsigned, unsigned), void *context) {
-    fi_thread threads[FI_MAX_WORKERS];
-    fi_task tasks[FI_MAX_WORKERS];
-    unsigned char started[FI_MAX_WORKERS];
+typedef struct {
+    fi_thread thread;
+    int started;
+    fi_task task;
+} helper;
+
+void fi_parallel(unsigned workers, void (*work)(void *, unsigned, unsigned), void *context, fi_watch *watch) {
     if (workers > FI_MAX_WORKERS) workers = FI_MAX_WORKERS;
     fi_cpus cpus;
-    if (workers > 1) look_at_cpus(&cpus);
-    for (unsigned i = 0; i < workers; i++) tasks[i] = (fi_task){work, context, i, workers, &cpus};
-    for (unsigned i = 1; i < workers; i++)
-        started[i] = (unsigned char)thread_start(&threads[i], &tasks[i]);
-    if (workers > 0) run(&tasks[0]);
-    for (unsigned i = 1; i < workers; i++) {
-        if (started[i]) thread_join(threads[i]);
-        else run(&tasks[i]);
+    helper *helpers = NULL; /* not on the caller's stack, which may be small */
+    if (workers > 1) {
+        look_at_cpus(&cpus);
+        helpers = malloc((workers - 1) * sizeof *helpers);
     }
+    for (unsigned i = 1; i < workers && helpers; i++) {
+        helper *one = &helpers[i - 1];
+        one->task = (fi_task){work, context, i, workers, &cpus, 0};
+        one->started = thread_start(&one->thread, &one->task);
+    }
+    const fi_task own = {work, context, 0, workers, NULL, 0};
+    if (workers > 0) run(&own);
+    for (unsigned i = 1; i < workers; i++) {
+        const fi_task instead = {work, context, i, workers, NULL, 0};
+        if (helpers && helpers[i - 1].started) thread_join(helpers[i - 1].thread, &helpers[i - 1].task, watch);
+        else run(&instead);
+    }
+    free(helpers);
 }
 
 #endif

@@ -2,7 +2,7 @@
 #ifndef FI_PARALLEL_H
 #define FI_PARALLEL_H
 
-#include "internal.h"
+#include "watch.h"
 
 /* WebAssembly: without Emscripten's threads there are none (WASI has no signals to block either). */
 #if defined(__wasm__) && !defined(__EMSCRIPTEN_PTHREADS__)
@@ -23,14 +23,15 @@ typedef uint64_t fi_counter;
 #define fi_read(counter) __atomic_load_n((counter), __ATOMIC_ACQUIRE)
 #endif
 
-/* Returns when the counter has reached `value`. Only for tickets that running workers have taken. */
-void fi_wait_until(fi_counter *counter, uint64_t value);
+/* Returns when the counter has reached `value`, or the watch has stopped. Only for tickets that running workers have taken. */
+void fi_wait_until(fi_counter *counter, uint64_t value, fi_watch *watch);
 
 /* Runs work(context, worker, workers) for worker = 0 .. workers-1, worker 0 in the calling
  * thread, the others in threads that are made and joined inside this call. A thread that cannot
  * be made has its work run by the caller, after its own: work must therefore not wait for
- * another worker, only for what one has begun. Each worker has the kernels' floating-point environment. */
+ * another worker, only for what one has begun. Each worker has the kernels' floating-point environment. The work is
+ * given up by its own questions to the watch; here the calling thread asks while it waits for the others. */
 void fi_parallel(unsigned workers, void (*work)(void *context, unsigned worker, unsigned workers),
-                 void *context);
+                 void *context, fi_watch *watch);
 
 #endif

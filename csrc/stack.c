@@ -23,8 +23,8 @@
 #define FI_FROM_VALUE 0
 #define FI_FROM_INPUT 1
 const fi_traits fi_activation_traits[] = {
-#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps, left_ulp) \
-    {#name, FI_FROM_##from, saturated_below, value_ulp, slope_eps, left_ulp},
+#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps) \
+    {#name, FI_FROM_##from, saturated_below, value_ulp, slope_eps},
 #include "activations.def"
 };
 
@@ -33,12 +33,14 @@ const char *fi_activation_name(size_t index) {
 }
 double fi_activation_value_ulp(size_t index) { return fi_activation_traits[index].value_ulp; }
 double fi_activation_slope_eps(size_t index) { return fi_activation_traits[index].slope_eps; }
-double fi_activation_left_ulp(size_t index) { return fi_activation_traits[index].left_ulp; }
 
 void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
-                 void *slopes, size_t n) {
+                 void *slopes, size_t n, fi_watch *watch) {
+    const size_t at_once = 1 << 14, size = dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float);
     const fi_fpenv saved = fi_fpenv_enter();
-    fi_active()->stack[dtype]->activate(activation, parameter, x, values, slopes, n);
+    for (size_t i = 0; i < n && !fi_stopped(watch); i += at_once)
+        fi_active()->stack[dtype]->activate(activation, parameter, (const char *)x + i * size, (char *)values + i * size,
+                                            slopes ? (char *)slopes + i * size : NULL, n - i < at_once ? n - i : at_once);
     fi_fpenv_leave(saved);
 }
 
@@ -57,8 +59,8 @@ void fi_stack_exponents(const fi_stack_job *job, size_t layer, int limit, int ex
 
 /* ---- weights that are not stored ---------------------------------------------------------- */
 
-void fi_stack_draw(const fi_stack_run *run, size_t layer, size_t first, size_t count, void *out) {
-    fi_fill(&run->plans[layer], out, first, count, 1);
+void fi_stack_draw(const fi_stack_job *job, size_t layer, size_t first, size_t count, void *out) {
+    fi_fill(&job->run->plans[layer], out, first, count, 1, job->watch);
 }
 
 /* ---- memory: the caller's one block, cut up the same way to measure it and to use it ------- */
@@ -344,6 +346,7 @@ static void run_rows(launch *all, unsigned part, size_t begin, size_t end, size_
             all->kernels->forward(&all->job, part, begin, end, start, to, 1);
         }
         all->kernels->backward(&all->job, part, begin, end, all->starts[r], to);
+        if (fi_stopped(all->job.watch)) return;
     }
 }
 
@@ -362,7 +365,8 @@ static void run_task(launch *all, unsigned worker, size_t task) {
         else end = middle;
     }
     const size_t which = task - all->first_task[layer];
-    if (job->groups) fi_wait_until(&job->arrived[layer], all->job.parts);
+    if (job->groups) fi_wait_until(&job->arrived[layer], all->job.parts, job->watch);
+    if (fi_stopped(job->watch)) return;
     if (job->run->cosines && task + 1 == all->first_task[layer + 1]) {
         all->kernels->cosines(job, layer);
     } else if (by_gram(job->run, layer)) {
@@ -378,6 +382,7 @@ static void run_task(launch *all, unsigned worker, size_t task) {
  * and wait until what must be there first is done; it was begun before, by workers that run. */
 static void work(void *context, unsigned worker, unsigned workers) {
     launch *all = context;
+    fi_watch *const watch = all->job.watch;
     (void)workers;
     const int tasks = all->keep_gradients && all->job.run->phases & FI_BACKWARD;
     const size_t rounds = tasks ? all->rounds : 1, parts = all->job.parts;
@@ -389,11 +394,12 @@ static void work(void *context, unsigned worker, unsigned workers) {
         for (; next < end; next = fi_ticket(&all->next)) {
             const int is_part = next < begin + parts;
             if (is_part) {
-                fi_wait_until(&all->done, begin); /* what the round before kept has been looked at */
-                run_part(all, (unsigned)(next - begin), round, last);
+                fi_wait_until(&all->done, begin, watch); /* what the round before kept has been looked at */
+                if (!fi_stopped(watch)) run_part(all, (unsigned)(next - begin), round, last);
             } else {
                 run_task(all, worker, first_task + (end - 1 - next));
             }
+            if (fi_stopped(watch)) return;
             fi_ticket(&all->done);
         }
         begin = end;
@@ -436,7 +442,7 @@ static double norm(const launch *all, size_t layer) {
 
 static void summarise(const launch *all) {
     const fi_stack_run *run = all->job.run;
-    for (size_t l = 0; l < run->depth; l++) {
+    for (size_t l = 0; l < run->depth && !fi_stopped(all->job.watch); l++) {
         if (run->norms) run->norms[l] = norm(all, l);
         uint64_t saturated = 0;
         for (unsigned w = 0; w < all->job.parts; w++) saturated += all->job.saturated[w][l];
@@ -455,7 +461,7 @@ static void copy(void *target, const void *source, size_t bytes) {
     if (target && bytes) memcpy(target, source, bytes);
 }
 
-void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace) {
+void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace, fi_watch *watch) {
     if (run->depth == 0) { /* the identity */
         const size_t size = dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float);
         copy(run->y, run->x, run->batch * run->widths[0] * size);
@@ -464,8 +470,9 @@ void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned thread
     }
     launch all;
     prepare(&all, run, dtype, threads, workspace);
+    all.job.watch = watch;
     const fi_fpenv saved = fi_fpenv_enter();
-    fi_parallel(all.workers, work, &all);
+    fi_parallel(all.workers, work, &all, watch);
     if (run->statistics) summarise(&all);
     fi_fpenv_leave(saved);
 }

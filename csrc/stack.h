@@ -16,6 +16,9 @@
 /* For batches this small reading and writing the weights costs more than the products: it is done in the order of memory. */
 #define FI_FEW_ROWS 16
 
+/* What follows the product of a tile costs as much as so many of its steps, for the question whether to go on. */
+#define FI_EPILOGUE_WORK 16
+
 /* The quantities that have moments, in this order. */
 enum { FI_PRE_ACTIVATION, FI_VALUE, FI_GRADIENT, FI_QUANTITIES };
 
@@ -28,7 +31,7 @@ typedef struct {
 typedef struct {
     const char *name;
     int from_input; /* the derivative is no function of the value */
-    double saturated_below, value_ulp, slope_eps, left_ulp;
+    double saturated_below, value_ulp, slope_eps;
 } fi_traits;
 extern const fi_traits fi_activation_traits[];
 
@@ -37,6 +40,7 @@ extern const fi_traits fi_activation_traits[];
 
 typedef struct {
     const fi_stack_run *run;
+    fi_watch *watch;
     unsigned parts; /* of the batch: each takes its rows through all layers */
     size_t rows;    /* the batch rounded up to whole groups */
     size_t columns; /* of a panel */
@@ -65,6 +69,7 @@ typedef struct {
     void **gram;            /* for each worker: two packed panels of samples */
 } fi_stack_job;
 
+/* What fills memory returns early where the watch has stopped, and so does what then calls it. */
 struct fi_stack_kernels {
     size_t columns; /* of a panel */
     size_t record_size, row_record_size;
@@ -86,7 +91,7 @@ struct fi_stack_kernels {
 void fi_stack_exponents(const fi_stack_job *job, size_t layer, int limit, int exponents[2]);
 
 /* Elements first .. of the weights of a layer that are not stored. */
-void fi_stack_draw(const fi_stack_run *run, size_t layer, size_t first, size_t count, void *out);
+void fi_stack_draw(const fi_stack_job *job, size_t layer, size_t first, size_t count, void *out);
 
 /* A sampling kernel makes elements by this many: fewer columns at once would be drawn in vain. */
 #define FI_DRAWN 128

@@ -11,6 +11,7 @@
 
 static void FI_REAL(to_panels)(real *panels, const real *source, size_t rows, size_t width,
                                const FI_REAL(rows) * part) {
+    fi_patience patience = {part->job->watch, 0};
     for (size_t p = 0; p * FI_COLUMNS < width; p++) {
         const size_t n = width - p * FI_COLUMNS < FI_COLUMNS ? width - p * FI_COLUMNS : FI_COLUMNS;
         for (size_t r = part->begin; r < part->end; r++) {
@@ -18,17 +19,21 @@ static void FI_REAL(to_panels)(real *panels, const real *source, size_t rows, si
             const size_t copied = r < part->live ? n : 0;
             if (copied) memcpy(target, source + r * width + p * FI_COLUMNS, copied * sizeof(real));
             memset(target + copied, 0, (FI_COLUMNS - copied) * sizeof(real));
+            if (fi_patience_ends(&patience, 1)) return;
         }
     }
 }
 
 static void FI_REAL(from_panels)(real *target, const real *panels, size_t rows, size_t width,
                                  const FI_REAL(rows) * part) {
+    fi_patience patience = {part->job->watch, 0};
     for (size_t p = 0; p * FI_COLUMNS < width; p++) {
         const size_t n = width - p * FI_COLUMNS < FI_COLUMNS ? width - p * FI_COLUMNS : FI_COLUMNS;
-        for (size_t r = part->begin; r < part->live; r++)
+        for (size_t r = part->begin; r < part->live; r++) {
             memcpy(target + r * width + p * FI_COLUMNS, panels + (p * rows + r) * FI_COLUMNS,
                    n * sizeof(real));
+            if (fi_patience_ends(&patience, 1)) return;
+        }
     }
 }
 
@@ -41,12 +46,14 @@ FI_INLINE size_t FI_REAL(samples)(const FI_REAL(rows) * part, size_t r) {
 /* ---- panels of weights: packed from memory, or drawn where they are not stored ------------ */
 
 /* FI_DRAWN columns of layer's weights, from column on, as panels. */
-static void FI_REAL(draw_columns)(real *panels, const fi_stack_run *run, size_t layer, size_t column) {
-    const size_t in = run->widths[layer], out = run->widths[layer + 1];
+static void FI_REAL(draw_columns)(real *panels, const fi_stack_job *job, size_t layer, size_t column) {
+    const size_t in = job->run->widths[layer], out = job->run->widths[layer + 1];
     const size_t width = out - column < FI_DRAWN ? out - column : FI_DRAWN;
     real row[FI_DRAWN] = {0};
+    fi_patience patience = {job->watch, 0};
     for (size_t k = 0; k < in; k++) {
-        fi_stack_draw(run, layer, k * out + column, width, row);
+        if (fi_patience_ends(&patience, FI_DRAWN / 16)) return;
+        fi_stack_draw(job, layer, k * out + column, width, row);
         for (size_t c = 0; c < width; c += FI_COLUMNS)
             memcpy(panels + c * in + k * FI_COLUMNS, row + c, FI_COLUMNS * sizeof(real));
     }
@@ -60,7 +67,7 @@ static const real *FI_REAL(weight_columns)(const FI_REAL(rows) * part, size_t la
     if (!run->weights) {
         real *drawn = part->job->drawn[part->part];
         const size_t within = column % FI_DRAWN;
-        if (within == 0) FI_REAL(draw_columns)(drawn, run, layer, column);
+        if (within == 0) FI_REAL(draw_columns)(drawn, part->job, layer, column);
         return drawn + within * in;
     }
     FI_REAL(pack_columns)(panel, run->weights[layer], in, out, column);
@@ -78,7 +85,7 @@ static const real *FI_REAL(weight_rows)(const FI_REAL(rows) * part, size_t layer
     }
     real *drawn = part->job->drawn[part->part];
     const size_t height = in - row < FI_COLUMNS ? in - row : FI_COLUMNS;
-    fi_stack_draw(run, layer, row * out, height * out, drawn);
+    fi_stack_draw(part->job, layer, row * out, height * out, drawn);
     FI_REAL(pack_rows)(panel, drawn, height, out, 0);
     return panel;
 }
@@ -101,7 +108,9 @@ static void FI_REAL(products_of_few)(const FI_REAL(rows) * part, size_t layer, r
     const fi_stack_job *job = part->job;
     const size_t in = job->run->widths[layer], out = job->run->widths[layer + 1];
     const real *weights = job->run->weights[layer], *left = job->activations[layer];
+    fi_patience patience = {job->watch, 0};
     for (size_t k = 0; k < in; k += FI_COLUMNS, left += job->rows * FI_COLUMNS) {
+        if (fi_patience_ends(&patience, out)) return;
         const size_t count = in - k < FI_COLUMNS ? in - k : FI_COLUMNS;
         for (size_t p = 0; (p + 1) * FI_COLUMNS <= out; p++) {
             const real *right = weights + k * out + p * FI_COLUMNS;
@@ -134,6 +143,7 @@ static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
         FI_REAL(record_begin)(part, 1);
     }
     const int few = run->weights && part->end - part->begin <= FI_FEW_ROWS;
+    fi_patience patience = {job->watch, 0};
     if (few) FI_REAL(products_of_few)(part, layer, job->activations[layer + 1]);
     for (size_t p = 0; p * FI_COLUMNS < out; p++) {
         const size_t columns = out - p * FI_COLUMNS, vectors = FI_REAL(vectors_for)(columns);
@@ -145,6 +155,7 @@ static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
         const size_t base = p * job->rows * FI_COLUMNS;
         real *values = (real *)job->activations[layer + 1] + base;
         for (size_t r = part->begin; r < part->end; r += FI_ROWS) {
+            if (fi_patience_ends(&patience, in + FI_EPILOGUE_WORK)) return;
             const size_t live = FI_REAL(samples)(part, r), at = r * FI_COLUMNS;
             if (columns > FI_COLUMNS && run->weights && !few)
                 FI_REAL(fetch_weights)(part, r, (const real *)run->weights[layer] + (p + 1) * FI_COLUMNS, in,
@@ -161,7 +172,7 @@ static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
                            : part->record     ? local
                                               : NULL;
             FI_REAL(activate_tile)[activation](z, values + at, slopes, parameter, vectors);
-            if (part->record) FI_REAL(record_slopes)(part, layer, r, p, slopes, values + at, live, columns);
+            if (part->record) FI_REAL(record_slopes)(part, layer, r, p, slopes, live, columns);
             if (skip >= 0)
                 FI_REAL(add_branch)((const real *)job->activations[skip] + base + at, values + at, slopes,
                                     (real)run->alpha);
@@ -198,8 +209,10 @@ static void FI_REAL(backward_output)(const FI_REAL(rows) * part) {
     fi_stack_job *job = part->job;
     const size_t layer = job->run->depth - 1, width = job->run->widths[layer + 1];
     if (part->record) FI_REAL(record_begin)(part, 0);
+    fi_patience patience = {job->watch, 0};
     for (size_t p = 0; p * FI_COLUMNS < width; p++) {
         for (size_t r = part->begin; r < part->end; r += FI_ROWS) {
+            if (fi_patience_ends(&patience, FI_EPILOGUE_WORK)) return;
             FI_REAL(tile) tile;
             FI_REAL(tile_load)(&tile, (const real *)job->gradients[layer] + (p * job->rows + r) * FI_COLUMNS);
             FI_REAL(backward_tile)(part, &tile, layer, p, r);
@@ -213,11 +226,13 @@ static void FI_REAL(backward_layer)(const FI_REAL(rows) * part, size_t layer, re
     fi_stack_job *job = part->job;
     const size_t in = job->run->widths[layer], out = job->run->widths[layer + 1];
     const real *left = job->gradients[layer];
+    fi_patience patience = {job->watch, 0};
     if (part->record) FI_REAL(record_begin)(part, 0);
     for (size_t p = 0; p * FI_COLUMNS < in; p++) {
         const size_t columns = in - p * FI_COLUMNS;
         const real *right = FI_REAL(weight_rows)(part, layer, p * FI_COLUMNS);
         for (size_t r = part->begin; r < part->end; r += FI_ROWS) {
+            if (fi_patience_ends(&patience, out + FI_EPILOGUE_WORK)) return;
             FI_REAL(tile) tile;
             const size_t at = (p * job->rows + r) * FI_COLUMNS;
             if (columns > FI_COLUMNS && job->run->weights) {
@@ -287,12 +302,19 @@ static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size
         scale[0] = fi_power_of_two(-both / 2);
         scale[1] = fi_power_of_two(-(both - both / 2));
     }
-    if (run->batch <= FI_FEW_ROWS) /* what takes the time is to write the rows, so in the order of memory */
-        for (size_t i = 0; i < in; i += FI_ROWS)
+    fi_patience patience = {job->watch, 0};
+    if (run->batch <= FI_FEW_ROWS) { /* what takes the time is to write the rows, so in the order of memory */
+        for (size_t i = 0; i < in; i += FI_ROWS) {
+            if (fi_patience_ends(&patience, (last - first) * (run->batch + FI_EPILOGUE_WORK))) return;
             for (size_t p = first; p < last; p++) FI_REAL(weight_gradient_tile)(job, layer, p, i, scale);
-    else /* the panel is read again and again */
+        }
+    } else { /* the panel is read again and again */
         for (size_t p = first; p < last; p++)
-            for (size_t i = 0; i < in; i += FI_ROWS) FI_REAL(weight_gradient_tile)(job, layer, p, i, scale);
+            for (size_t i = 0; i < in; i += FI_ROWS) {
+                if (fi_patience_ends(&patience, run->batch + FI_EPILOGUE_WORK)) return;
+                FI_REAL(weight_gradient_tile)(job, layer, p, i, scale);
+            }
+    }
     for (size_t p = first; p < last && run->weight_gradients; p++) FI_REAL(bias_gradient)(job, layer, p);
 }
 
@@ -319,7 +341,10 @@ static void FI_REAL(stack_forward)(fi_stack_job *job, unsigned worker, size_t be
     const FI_REAL(rows) part = FI_REAL(rows_of)(job, worker, begin, end, job->record && !again);
     if (first == 0 && !again)
         FI_REAL(begin_forward)(&part);
-    for (size_t layer = first; layer < last; layer++) FI_REAL(forward_layer)(&part, layer);
+    for (size_t layer = first; layer < last; layer++) {
+        if (fi_stopped(job->watch)) return;
+        FI_REAL(forward_layer)(&part, layer);
+    }
     if (run->y && last == run->depth && !again)
         FI_REAL(from_panels)(run->y, job->activations[last], job->rows, run->widths[last], &part);
 }
@@ -335,13 +360,14 @@ static void FI_REAL(stack_backward)(fi_stack_job *job, unsigned worker, size_t b
         last--;
     }
     for (size_t layer = last;; layer--) {
+        if (fi_stopped(job->watch)) return;
         if (job->fused) /* while the layer's gradient and its input are near */
             FI_REAL(stack_weight_gradient)(job, layer, 0, job->first_panel[layer + 1] - job->first_panel[layer]);
         else fi_ticket(&job->arrived[layer]);
         if (layer == first) break;
         FI_REAL(backward_layer)(&part, layer, NULL);
     }
-    if (first > 0 || !run->dx) return;
+    if (first > 0 || !run->dx || fi_stopped(job->watch)) return;
     FI_REAL(backward_layer)(&part, 0, job->gradients[run->depth]);
     FI_REAL(from_panels)(run->dx, job->gradients[run->depth], job->rows, run->widths[0], &part);
 }

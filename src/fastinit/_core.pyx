@@ -8,8 +8,8 @@ from cpython.buffer cimport (
 )
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.pythread cimport (
-    NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock, PyThread_type_lock,
-    WAIT_LOCK,
+    NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_get_thread_ident,
+    PyThread_release_lock, PyThread_type_lock,
 )
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
@@ -17,8 +17,12 @@ from libc.string cimport memset
 import math
 import os
 import sys
+import threading as _threading
 
 from fastinit.checks import unmasked as _unmasked
+
+
+include "_watch.pxi"
 
 
 cdef extern from "fastinit.h" nogil:
@@ -61,9 +65,9 @@ cdef extern from "fastinit.h" nogil:
     const char *fi_isa_name()
     const char *fi_isa_available(size_t index)
     fi_status fi_plan_make(fi_plan *plan, const fi_dist *dist, fi_dtype dtype, fi_key key)
-    void fi_fill(const fi_plan *plan, void *out, uint64_t first, uint64_t count, unsigned threads)
-    void fi_fill_many(const fi_piece *pieces, size_t count, unsigned threads)
-    void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsigned threads)
+    void fi_fill(const fi_plan *plan, void *out, uint64_t first, uint64_t count, unsigned threads, fi_watch *watch)
+    void fi_fill_many(const fi_piece *pieces, size_t count, unsigned threads, fi_watch *watch)
+    void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsigned threads, fi_watch *watch)
     void fi_map(const fi_plan *plan, const uint64_t *words, void *out, size_t count)
     uint32_t fi_words_xor(fi_key key, uint64_t count)
     double fi_exponential(double x)
@@ -174,8 +178,7 @@ cdef int plan_open(fi_plan *plan, int law, int dtype, tuple parameters, uint64_t
                    uint64_t stream, unsigned plane) except -1:
     cdef fi_dist dist
     cdef fi_key key
-    cdef unsigned last = 255 if law == 0 else 254  # a plane has 8 bits, and all but words take the next one too
-    if not (0 <= law < len(LAWS) and 0 <= dtype < len(DTYPES) and plane <= last):
+    if not (0 <= law < len(LAWS) and 0 <= dtype < len(DTYPES) and plane < 255):  # a plane and its next one have 8 bits
         raise ValueError(f"expected numbers of a law, a dtype and a plane, got {law}, {dtype} and {plane}")
     memset(&dist, 0, sizeof(dist))
     dist.law = <fi_law>law
@@ -205,14 +208,20 @@ def fill(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_t stre
     """Write elements first, first + 1, ... of a random tensor to the buffer `out`."""
     cdef Output output
     cdef fi_plan plan
+    cdef fi_watch room
+    cdef fi_watch *watch
     plan_open(&plan, law, dtype, parameters, seed, stream, plane)
     output_open(&output, out, dtype)
-    if output.view.len < RELEASE_GIL_FROM:
-        fi_fill(&plan, output.data, first, output.count, threads)
-    else:
-        with nogil:
-            fi_fill(&plan, output.data, first, output.count, threads)
-    PyBuffer_Release(&output.view)
+    try:
+        if output.view.len < RELEASE_GIL_FROM:
+            fi_fill(&plan, output.data, first, output.count, threads, NULL)
+        else:
+            watch = watch_begin(&room)
+            with nogil:
+                fi_fill(&plan, output.data, first, output.count, threads, watch)
+            watch_end(watch)
+    finally:
+        PyBuffer_Release(&output.view)
 
 
 def fill_block(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_t stream,
@@ -221,6 +230,8 @@ def fill_block(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_
     cdef Output output
     cdef fi_plan plan
     cdef fi_block block
+    cdef fi_watch room
+    cdef fi_watch *watch
     elements = math.prod(counts)  # Python's, as a product in 64 bits may wrap around
     if not 0 < len(counts) <= FI_MAX_DIMENSIONS or len(counts) != len(strides):
         raise ValueError(
@@ -238,12 +249,16 @@ def fill_block(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_
         if elements == 0 and output.count == 0:
             return
         raise ValueError(f"out: expected {elements} elements, got {output.count}")
-    if output.view.len < RELEASE_GIL_FROM:
-        fi_fill_block(&plan, output.data, &block, threads)
-    else:
-        with nogil:
-            fi_fill_block(&plan, output.data, &block, threads)
-    PyBuffer_Release(&output.view)
+    try:
+        if output.view.len < RELEASE_GIL_FROM:
+            fi_fill_block(&plan, output.data, &block, threads, NULL)
+        else:
+            watch = watch_begin(&room)
+            with nogil:
+                fi_fill_block(&plan, output.data, &block, threads, watch)
+            watch_end(watch)
+    finally:
+        PyBuffer_Release(&output.view)
 
 
 def span(array):
@@ -262,6 +277,8 @@ def fill_many(list jobs, unsigned threads=1):
     cdef fi_plan *plans = <fi_plan *>PyMem_Malloc((n + 1) * sizeof(fi_plan))
     cdef fi_piece *pieces = <fi_piece *>PyMem_Malloc((n + 1) * sizeof(fi_piece))
     cdef Output *outputs = <Output *>PyMem_Malloc((n + 1) * sizeof(Output))
+    cdef fi_watch room
+    cdef fi_watch *watch
     try:
         if plans == NULL or pieces == NULL or outputs == NULL:
             raise MemoryError
@@ -276,10 +293,12 @@ def fill_many(list jobs, unsigned threads=1):
             pieces[i].first = first
             pieces[i].count = outputs[i].count
         if bytes < RELEASE_GIL_FROM:
-            fi_fill_many(pieces, n, threads)
+            fi_fill_many(pieces, n, threads, NULL)
         else:
+            watch = watch_begin(&room)
             with nogil:
-                fi_fill_many(pieces, n, threads)
+                fi_fill_many(pieces, n, threads, watch)
+            watch_end(watch)
     finally:
         for i in range(opened):
             PyBuffer_Release(&outputs[i].view)
@@ -370,12 +389,11 @@ cdef extern from "fastinit.h" nogil:
     const char *fi_activation_name(size_t index)
     double fi_activation_value_ulp(size_t index)
     double fi_activation_slope_eps(size_t index)
-    double fi_activation_left_ulp(size_t index)
     size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned threads)
-    void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace)
+    void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace, fi_watch *watch)
     double fi_fma_loop(fi_dtype dtype, uint64_t rounds)
     void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
-                     void *slopes, size_t n)
+                     void *slopes, size_t n, fi_watch *watch)
 
 # A workspace is used again unless it exceeds four times what a call needs by more than this: fresh memory may cost as much
 # as a pass, but one large batch must not hold its memory for the life of a stack.
@@ -398,35 +416,9 @@ def _activations():
 
 
 ACTIVATIONS = _activations()
-# The stated largest errors, by activation: of the value in ULP, of the derivative in machine epsilons, and on the left in ULP.
+# The stated largest errors, by activation: of the value in ULP, of the derivative in machine epsilons.
 VALUE_ULP = tuple([fi_activation_value_ulp(i) for i in range(len(ACTIVATIONS))])
 SLOPE_EPS = tuple([fi_activation_slope_eps(i) for i in range(len(ACTIVATIONS))])
-LEFT_ULP = tuple([fi_activation_left_ulp(i) for i in range(len(ACTIVATIONS))])
-
-
-cdef class _Turns:
-    """A lock of an object that a call changes: callers in other threads wait for their turn, without the GIL."""
-
-    cdef PyThread_type_lock lock
-
-    def __cinit__(self):
-        self.lock = PyThread_allocate_lock()
-        if self.lock == NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        if self.lock != NULL:
-            PyThread_free_lock(self.lock)
-
-    cdef int take(self) except -1:
-        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
-            with nogil:
-                PyThread_acquire_lock(self.lock, WAIT_LOCK)
-        return 0
-
-    cdef int give(self) except -1:
-        PyThread_release_lock(self.lock)
-        return 0
 
 
 cdef class _Buffers:
@@ -483,8 +475,11 @@ def activate(int activation, double parameter, int dtype, x, values, slopes=None
     cdef void *target = buffers.open(values, x.nbytes, True)
     cdef void *derivatives = buffers.open(slopes, x.nbytes, True)
     cdef size_t n = <size_t>x.size
+    cdef fi_watch room
+    cdef fi_watch *watch = watch_begin(&room)
     with nogil:
-        fi_activate(<fi_activation>activation, parameter, <fi_dtype>dtype, source, target, derivatives, n)
+        fi_activate(<fi_activation>activation, parameter, <fi_dtype>dtype, source, target, derivatives, n, watch)
+    watch_end(watch)
 
 
 include "_haar.pxi"

@@ -8,7 +8,7 @@ cdef extern from "fastinit.h" nogil:
         int parts
         int transposed
         void *out
-    fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads)
+    fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads, fi_watch *watch)
 
 
 def haar(out, int dtype, int parts, size_t rows, size_t columns, size_t first, size_t count, double gain,
@@ -31,7 +31,10 @@ def haar(out, int dtype, int parts, size_t rows, size_t columns, size_t first, s
     run.parts = parts
     run.transposed = transposed
     run.out = buffers.open(out, rows * count * <size_t>(parts * ITEMSIZE[dtype]), True)
+    cdef fi_watch room
+    cdef fi_watch *watch = watch_begin(&room)
     with nogil:
-        status = fi_haar(&run, <fi_dtype>dtype, threads)
+        status = fi_haar(&run, <fi_dtype>dtype, threads, watch)
+    watch_end(watch)
     if status == FI_ERR_MEMORY:
         raise MemoryError

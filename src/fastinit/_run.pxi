@@ -1,5 +1,9 @@
 # ---- passes through a stack: part of _core.pyx ---------------------------------------------------------
 
+# Multiply-adds of a pass that takes about a millisecond: its weights may be large where its workspace is not.
+cdef double SHORT_PRODUCTS = 1 << 24
+
+
 @cython.final
 cdef class StackRun:
     """A pass through a stack, laid out: arrays held open, tables and workspace. Arrays are of one dtype and C-contiguous.
@@ -19,6 +23,7 @@ cdef class StackRun:
     cdef void **tables
     cdef void *memory
     cdef bint recorded  # a forward pass that was not gone back through
+    cdef bint short  # so much so that it keeps the GIL
     cdef readonly object workspace
 
     def __cinit__(self, StackParameters parameters not None, size_t batch, x, dy, y, gradients, statistics, unsigned threads,
@@ -47,6 +52,10 @@ cdef class StackRun:
             run.cosines = <double *>self.arrays.open(cosines, 2 * depth * run.pairs_count * sizeof(double), True)
         run.backward = backward
         stack_workspace(self, spare)
+        cdef double products = 0
+        for i in range(depth):
+            products += <double>sizes[i] * <double>sizes[i + 1] * <double>batch
+        self.short = len(self.workspace) < RELEASE_GIL_FROM and products < SHORT_PRODUCTS
 
     def __dealloc__(self):
         PyMem_Free(self.tables)
@@ -78,20 +87,25 @@ cdef class StackRun:
 cdef int stack_run(StackRun self, int phases, const void *cotangent) except -1:
     """One turn of a run, by a table of its own: what is in it is this caller's."""
     cdef fi_stack_run run
+    cdef fi_watch room
+    cdef fi_watch *watch
     if phases & FI_FORWARD:
         if self.all.kernels != fi_active():
             stack_workspace(self, [])
     elif not self.recorded:
         raise RuntimeError("backward: expected a call of forward before each one, got none")
-    self.recorded = not phases & FI_BACKWARD
+    self.recorded = False  # unless it comes to its end
     run = self.all
     run.phases = phases
     run.dy = cotangent
-    if len(self.workspace) < RELEASE_GIL_FROM:
-        fi_stack_propagate(&run, self.dtype, self.threads, self.memory)
+    if self.short:
+        fi_stack_propagate(&run, self.dtype, self.threads, self.memory, NULL)
     else:
+        watch = watch_begin(&room)
         with nogil:
-            fi_stack_propagate(&run, self.dtype, self.threads, self.memory)
+            fi_stack_propagate(&run, self.dtype, self.threads, self.memory, watch)
+        watch_end(watch)
+    self.recorded = not phases & FI_BACKWARD
     return 0
 
 

@@ -8,10 +8,11 @@ cdef extern from "fastinit.h" nogil:
         const double *shares
         void *gradient
     size_t fi_cross_entropy_scratch(size_t classes)
-    double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *scratch, size_t *right)
-    double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const double *targets, void *gradient)
-    void fi_gather(void *out, const void *source, const int64_t *rows, size_t count, size_t bytes)
-    void fi_order(int64_t *order, const double *draws, size_t n, size_t *scratch)
+    double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *scratch, size_t *right, fi_watch *watch)
+    double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const double *targets, void *gradient,
+                            fi_watch *watch)
+    void fi_gather(void *out, const void *source, const int64_t *rows, size_t count, size_t bytes, fi_watch *watch)
+    void fi_order(int64_t *order, const double *draws, size_t n, size_t *scratch, fi_watch *watch)
     ctypedef enum fi_optimizer:
         pass
     int FI_OPTIMIZERS
@@ -69,13 +70,19 @@ cdef class CrossEntropy:
     def __call__(self):
         cdef size_t right
         cdef double value
+        cdef fi_watch room
+        cdef fi_watch *watch
         self.turns.take()
-        if <Py_ssize_t>self.bytes < RELEASE_GIL_FROM:
-            value = fi_cross_entropy(&self.run, self.dtype, self.scratch, &right)
-        else:
-            with nogil:
-                value = fi_cross_entropy(&self.run, self.dtype, self.scratch, &right)
-        self.turns.give()
+        try:
+            if <Py_ssize_t>self.bytes < RELEASE_GIL_FROM:
+                value = fi_cross_entropy(&self.run, self.dtype, self.scratch, &right, NULL)
+            else:
+                watch = watch_begin(&room)
+                with nogil:
+                    value = fi_cross_entropy(&self.run, self.dtype, self.scratch, &right, watch)
+                watch_end(watch)
+        finally:
+            self.turns.give()
         return value, right
 
 
@@ -101,11 +108,15 @@ cdef class SquaredError:
 
     def __call__(self):
         cdef double value
+        cdef fi_watch room
+        cdef fi_watch *watch
         if <Py_ssize_t>(self.count * sizeof(double)) < RELEASE_GIL_FROM:
-            value = fi_squared_error(self.dtype, self.count, self.outputs, self.targets, self.gradient)
+            value = fi_squared_error(self.dtype, self.count, self.outputs, self.targets, self.gradient, NULL)
         else:
+            watch = watch_begin(&room)
             with nogil:
-                value = fi_squared_error(self.dtype, self.count, self.outputs, self.targets, self.gradient)
+                value = fi_squared_error(self.dtype, self.count, self.outputs, self.targets, self.gradient, watch)
+            watch_end(watch)
         return value, 0
 
 
@@ -137,9 +148,18 @@ cdef class Batches:
     def __call__(self, size_t start):
         cdef Py_buffer *views = self.arrays.views
         assert (start + self.batch) * sizeof(int64_t) <= <size_t>self.order.len
+        cdef fi_watch room
+        cdef fi_watch *watch
+        cdef const int64_t *rows = <const int64_t *>self.order.buf + start
+        cdef size_t i
         for i in range(self.pairs):
-            fi_gather(views[2 * i].buf, views[2 * i + 1].buf, <const int64_t *>self.order.buf + start, self.batch,
-                      <size_t>views[2 * i].len // self.batch)
+            if views[2 * i].len < RELEASE_GIL_FROM:
+                fi_gather(views[2 * i].buf, views[2 * i + 1].buf, rows, self.batch, <size_t>views[2 * i].len // self.batch, NULL)
+                continue
+            watch = watch_begin(&room)
+            with nogil:
+                fi_gather(views[2 * i].buf, views[2 * i + 1].buf, rows, self.batch, <size_t>views[2 * i].len // self.batch, watch)
+            watch_end(watch)
 
 
 def order_by(draws, order):
@@ -149,19 +169,25 @@ def order_by(draws, order):
     cdef const double *source = <const double *>buffers.open(draws, n * sizeof(double), False)
     cdef int64_t *target = <int64_t *>buffers.open(order, n * sizeof(int64_t), True)
     cdef size_t *scratch = <size_t *>PyMem_Malloc((n + 1) * sizeof(size_t))
+    cdef fi_watch room
+    cdef fi_watch *watch
     if scratch == NULL:
         raise MemoryError
-    if <Py_ssize_t>(n * sizeof(double)) < RELEASE_GIL_FROM:
-        fi_order(target, source, n, scratch)
-    else:
-        with nogil:
-            fi_order(target, source, n, scratch)
-    PyMem_Free(scratch)
+    try:
+        if <Py_ssize_t>(n * sizeof(double)) < RELEASE_GIL_FROM:
+            fi_order(target, source, n, scratch, NULL)
+        else:
+            watch = watch_begin(&room)
+            with nogil:
+                fi_order(target, source, n, scratch, watch)
+            watch_end(watch)
+    finally:
+        PyMem_Free(scratch)
 
 
 @cython.final
 cdef class Descent:
-    """An optimizer at work on some arrays; calling it with their gradients makes a step.
+    """An optimizer at work on some arrays; calling it with their gradients makes a step, whole: signals wait for its end.
 
     Several threads may call one: they take turns, a step each, in any order.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,8 @@ class Recorder:
     ``recorder.forward(x)`` is ``stack.record(x)`` and ``recorder.backward(dy)`` its `backward`, to the bit; but nothing is
     allocated, and the arrays below are the same ones each time, overwritten by the next pass. So a recorder is for one thread
     at a time; several may share the stack; it can be neither copied nor pickled. Its number of threads is what
-    `get_num_threads` said when it was made.
+    `get_num_threads` said when it was made. After an exception out of a signal's handler, such as the KeyboardInterrupt of
+    Ctrl-C, its arrays hold anything, and the next call is `forward`.
 
     Parameters
     ----------
@@ -69,8 +69,7 @@ class Recorder:
             raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")
         stack._check_stored()
         boolean("input_gradient", input_gradient)
-        rows = whole_number("batch", batch, least=0, most=math.inf)  # the limit is that of all layers
-        stack._check_rows("batch", rows)
+        rows = whole_number("batch", batch, least=0)
         if stack._held() is not stack._layout:  # some are copied
             for what, arrays in (("weights", stack.weights), ("biases", stack.biases)):
                 for i, (array, kept) in enumerate(zip(arrays, stack._checked(what, arrays, nan=True), strict=True)):

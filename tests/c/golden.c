@@ -145,7 +145,7 @@ static int check_row(const char *line, unsigned threads) {
     if (fi_plan_make(&plan, &dist, (fi_dtype)code, key) != FI_OK) return 0;
     void *out = malloc(count * sizes[code]); /* of that size: a sanitizer sees the first byte too many */
     if (!out) exit(2);
-    fi_fill(&plan, out, first, count, threads);
+    fi_fill(&plan, out, first, count, threads, NULL);
     sha256 h;
     sha256_begin(&h);
     sha256_add(&h, out, count * sizes[code]);
@@ -188,7 +188,7 @@ static void *drawn(size_t n, fi_dtype dtype, uint64_t stream) {
     void *out = malloc(n * sizes[dtype]);
     fi_plan plan;
     if (!out || fi_plan_make(&plan, &dist, dtype, (fi_key){1, stream}) != FI_OK) exit(2);
-    fi_fill(&plan, out, 0, n, 1);
+    fi_fill(&plan, out, 0, n, 1, NULL);
     return out;
 }
 
@@ -216,7 +216,7 @@ static void stack_hash(int activation, fi_dtype dtype, char text[65]) {
         .pairs_count = PAIRS, .pairs = pairs, .cosines = cosines};
     void *workspace = malloc(fi_stack_workspace(&run, dtype, 2));
     if (!workspace) exit(2);
-    fi_stack_propagate(&run, dtype, 2, workspace);
+    fi_stack_propagate(&run, dtype, 2, workspace, NULL);
     sha256 h;
     sha256_begin(&h);
     sha256_add(&h, y, BATCH * widths[DEPTH] * sizes[dtype]);
@@ -258,7 +258,7 @@ static void blocks_hash(int stored, fi_dtype dtype, char text[65]) {
         .norms = norms, .pairs_count = PAIRS, .pairs = pairs, .cosines = cosines};
     void *workspace = malloc(fi_stack_workspace(&run, dtype, 2));
     if (!workspace) exit(2);
-    fi_stack_propagate(&run, dtype, 2, workspace);
+    fi_stack_propagate(&run, dtype, 2, workspace, NULL);
     sha256 h;
     sha256_begin(&h);
     sha256_add(&h, y, BATCH * WIDTH * sizes[dtype]);
@@ -320,9 +320,9 @@ static void haar_hash(int parts, fi_dtype dtype, char text[65]) {
     char *out = malloc(whole), *some = malloc(piece);
     if (!out || !some) exit(2);
     fi_haar_run run = {.key = {7, 5}, .rows = ROWS, .columns = COLUMNS, .count = COLUMNS, .gain = 1, .parts = parts, .out = out};
-    if (fi_haar(&run, dtype, 2) != FI_OK) exit(2);
+    if (fi_haar(&run, dtype, 2, NULL) != FI_OK) exit(2);
     run.first = FIRST, run.count = COUNT, run.transposed = 1, run.out = some;
-    if (fi_haar(&run, dtype, 1) != FI_OK) exit(2);
+    if (fi_haar(&run, dtype, 1, NULL) != FI_OK) exit(2);
     sha256 h;
     sha256_begin(&h);
     sha256_add(&h, out, whole);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Calls that make four threads each, from three threads at once, while the instruction set changes under those that
- * allow it; for sanitizers, without Python. Every result must have the bytes that one thread alone makes.
+ * allow it; for sanitizers, without Python. Every result must have the bytes that one thread alone makes. Then the same
+ * calls, given up in the middle.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
@@ -36,42 +37,42 @@ static fi_plan normal_plan(fi_dtype dtype, uint64_t stream) {
 }
 
 /* Three tensors, 5 MB: cuts between threads fall inside and between them. */
-static result fill(unsigned threads) {
+static result fill(unsigned threads, fi_watch *watch) {
     const fi_plan plans[3] = {normal_plan(FI_FLOAT32, 1), normal_plan(FI_FLOAT64, 2), normal_plan(FI_BFLOAT16, 3)};
     const uint64_t counts[3] = {600001, 300000, 100003};
     result r = result_of(8 * 300000 + 4 * 600001 + 2 * 100003);
     const fi_piece pieces[3] = {{&plans[1], r.data, 5, counts[1]},
                                 {&plans[0], r.data + 8 * 300000, 0, counts[0]},
                                 {&plans[2], r.data + 8 * 300000 + 4 * 600001, 77, counts[2]}};
-    fi_fill_many(pieces, 3, threads);
+    fi_fill_many(pieces, 3, threads, watch);
     return r;
 }
 
 /* Every third row, backwards, every other column: 4.5 MB. */
-static result fill_block(unsigned threads) {
+static result fill_block(unsigned threads, fi_watch *watch) {
     const fi_plan plan = normal_plan(FI_FLOAT32, 4);
     const fi_block block = {.first = 3300 * 2048, .dimensions = 2, .counts = {1100, 1024}, .strides = {-3 * 2048, 2}};
     result r = result_of(4 * 1100 * 1024);
-    fi_fill_block(&plan, r.data, &block, threads);
+    fi_fill_block(&plan, r.data, &block, threads, watch);
     return r;
 }
 
 /* 8.6 million multiply-adds, four times as many of complex numbers. */
-static result haar(unsigned threads, int parts) {
+static result haar(unsigned threads, int parts, fi_watch *watch) {
     enum { ROWS = 190, COLUMNS = 150 };
     result r = result_of(sizeof(float) * (size_t)parts * ROWS * COLUMNS);
     const fi_haar_run run = {.key = {7, 5}, .rows = ROWS, .columns = COLUMNS, .count = COLUMNS, .gain = 1, .parts = parts,
                              .out = r.data};
-    if (fi_haar(&run, FI_FLOAT32, threads) != FI_OK) exit(2);
+    if (fi_haar(&run, FI_FLOAT32, threads, watch) != FI_OK) exit(2);
     return r;
 }
 
-static result haar_real(unsigned threads) { return haar(threads, 1); }
-static result haar_complex(unsigned threads) { return haar(threads, 2); }
+static result haar_real(unsigned threads, fi_watch *watch) { return haar(threads, 1, watch); }
+static result haar_complex(unsigned threads, fi_watch *watch) { return haar(threads, 2, watch); }
 
 /* Forward and back, with a residual block, biases, statistics, norms and a pair of samples, and the weights stored or drawn: then
  * no weight gradients, but checkpoints. 8.6 million multiply-adds; the batch is of five groups of rows. */
-static result propagate(unsigned threads, int stored) {
+static result propagate(unsigned threads, int stored, fi_watch *watch) {
     enum { DEPTH = 5, BATCH = 37, WIDTH = 240 };
     const size_t widths[DEPTH + 1] = {WIDTH, WIDTH, WIDTH, WIDTH, WIDTH, 10};
     const int activations[DEPTH] = {FI_TANH, FI_RELU, FI_SIN, FI_GELU, FI_LINEAR}, skips[DEPTH] = {-1, -1, 1, -1, -1};
@@ -86,8 +87,8 @@ static result propagate(unsigned threads, int stored) {
     float *out = (float *)(norms + 3 * DEPTH);
     static const size_t pair[2] = {0, BATCH - 1};
     float *x = block_of(sizeof(float) * BATCH * WIDTH), *dy = block_of(sizeof(float) * BATCH * 10);
-    fi_fill(&weights, x, 0, BATCH * WIDTH, 1);
-    fi_fill(&weights, dy, 0, BATCH * 10, 1);
+    fi_fill(&weights, x, 0, BATCH * WIDTH, 1, NULL);
+    fi_fill(&weights, dy, 0, BATCH * 10, 1, NULL);
     fi_stack_run run = {.depth = DEPTH, .batch = BATCH, .widths = widths, .activations = activations,
                         .parameters = parameters, .skips = skips, .alpha = 0.5, .plans = plans, .biases = (const void *const *)b,
                         .backward = 1, .phases = FI_FORWARD | FI_BACKWARD, .x = x, .dy = dy, .y = out,
@@ -99,8 +100,8 @@ static result propagate(unsigned threads, int stored) {
         plans[l] = normal_plan(FI_FLOAT32, 10 + (uint64_t)l);
         w[l] = block_of(sizeof(float) * n);
         b[l] = block_of(sizeof(float) * widths[l + 1]);
-        fi_fill(&plans[l], w[l], 0, n, 1);
-        fi_fill(&weights, b[l], 0, widths[l + 1], 1);
+        fi_fill(&plans[l], w[l], 0, n, 1, NULL);
+        fi_fill(&weights, b[l], 0, widths[l + 1], 1, NULL);
         if (!stored) continue;
         dw[l] = out, out += n;
         db[l] = out, out += widths[l + 1];
@@ -111,18 +112,18 @@ static result propagate(unsigned threads, int stored) {
         run.bias_gradients = db;
     }
     void *workspace = block_of(fi_stack_workspace(&run, FI_FLOAT32, threads));
-    fi_stack_propagate(&run, FI_FLOAT32, threads, workspace);
+    fi_stack_propagate(&run, FI_FLOAT32, threads, workspace, watch);
     for (int l = 0; l < DEPTH; l++) free(w[l]), free(b[l]);
     free(x), free(dy), free(workspace);
     return r;
 }
 
-static result propagate_stored(unsigned threads) { return propagate(threads, 1); }
-static result propagate_drawn(unsigned threads) { return propagate(threads, 0); }
+static result propagate_stored(unsigned threads, fi_watch *watch) { return propagate(threads, 1, watch); }
+static result propagate_drawn(unsigned threads, fi_watch *watch) { return propagate(threads, 0, watch); }
 
 static const struct {
     const char *name;
-    result (*call)(unsigned threads);
+    result (*call)(unsigned threads, fi_watch *watch);
 } calls[] = {{"fill_many", fill}, {"fill_block", fill_block}, {"haar", haar_real},
              {"complex haar", haar_complex}, {"stack", propagate_stored},
              {"stack of drawn weights", propagate_drawn}};
@@ -131,8 +132,28 @@ enum { CALLS = sizeof calls / sizeof *calls };
 static result expected[CALLS];
 static int wrong[CALLERS];
 
+static int never(void *asked) {
+    ++*(int *)asked;
+    return 0;
+}
+
+static int now(void *asked) {
+    ++*(int *)asked;
+    return 1;
+}
+
+/* One that asks as soon as it is looked at. */
+static fi_watch watch_of(int (*ask)(void *), int *asked) {
+    fi_watch watch;
+    fi_watch_begin(&watch, ask, asked);
+    watch.next = 0;
+    return watch;
+}
+
 static void check(int caller, int call) {
-    result r = calls[call].call(THREADS);
+    int asked = 0;
+    fi_watch watch = watch_of(never, &asked);
+    result r = calls[call].call(THREADS, &watch);
     if (memcmp(r.data, expected[call].data, r.bytes) != 0) {
         printf("%s, caller %d: other bytes than one thread makes\n", calls[call].name, caller);
         wrong[caller]++;
@@ -152,6 +173,20 @@ static void *filler(void *number) {
     return NULL;
 }
 
+/* A call that is given up asks once, says so, and leaves nothing behind that a sanitizer finds. */
+static void *quitter(void *number) {
+    const int me = *(const int *)number;
+    for (int i = 0; i < CALLS; i++) {
+        int asked = 0;
+        fi_watch watch = watch_of(now, &asked);
+        free(calls[(i + me) % CALLS].call(2, &watch).data);
+        if (watch.stopped && asked == 1) continue;
+        printf("%s, caller %d: expected one question, got %d\n", calls[(i + me) % CALLS].name, me, asked);
+        wrong[me]++;
+    }
+    return NULL;
+}
+
 static void at_once(void *(*body)(void *), int choose_sets) {
     pthread_t threads[CALLERS];
     int numbers[CALLERS];
@@ -165,10 +200,11 @@ static void at_once(void *(*body)(void *), int choose_sets) {
 
 int main(void) {
     int bad = 0;
-    for (int i = 0; i < CALLS; i++) expected[i] = calls[i].call(1);
+    for (int i = 0; i < CALLS; i++) expected[i] = calls[i].call(1, NULL);
     for (int i = 0; fi_isa_available((size_t)i); i++) {
         fi_isa_select(fi_isa_available((size_t)i));
         at_once(caller, 0);
+        at_once(quitter, 0);
         printf("%s: %d calls from %d threads at once\n", fi_isa_name(), CALLS, CALLERS);
     }
     at_once(filler, 1);

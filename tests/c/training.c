@@ -22,7 +22,7 @@ static void *normals(fi_dtype dtype, size_t count, uint64_t stream) {
     fi_plan plan;
     if (fi_plan_make(&plan, &dist, dtype, (fi_key){1, stream}) != FI_OK) exit(2);
     void *out = block_of(count * (dtype == FI_FLOAT64 ? 8 : 4));
-    fi_fill(&plan, out, 0, count, 1);
+    fi_fill(&plan, out, 0, count, 1, NULL);
     return out;
 }
 
@@ -44,22 +44,22 @@ static size_t compute(fi_dtype dtype, char *to) {
         order[i] = ROWS - 1 - i;
     }
     fi_cross_entropy_run run = {ROWS, CLASSES, outputs, labels, NULL, gradient};
-    fi_cross_entropy(&run, dtype, scratch, &right);
+    fi_cross_entropy(&run, dtype, scratch, &right, NULL);
     used += append(to + used, gradient, COUNT * size);
     used += append(to + used, &right, sizeof right);
     run.labels = NULL;
     run.shares = shares;
-    value = fi_cross_entropy(&run, dtype, scratch, &right);
+    value = fi_cross_entropy(&run, dtype, scratch, &right, NULL);
     used += append(to + used, &value, sizeof value);
-    value = fi_squared_error(dtype, COUNT, outputs, shares, gradient);
+    value = fi_squared_error(dtype, COUNT, outputs, shares, gradient, NULL);
     used += append(to + used, &value, sizeof value);
     void *gathered = block_of(COUNT * size);
-    fi_gather(gathered, outputs, order, ROWS, CLASSES * size);
+    fi_gather(gathered, outputs, order, ROWS, CLASSES * size, NULL);
     used += append(to + used, gathered, COUNT * size);
     double draws[ROWS];
     size_t *bins = block_of(ROWS * sizeof *bins);
     for (int i = 0; i < ROWS; i++) draws[i] = i % 3 ? (double)(i * 5 % ROWS) / ROWS : 1 - 0x1p-53;
-    fi_order(order, draws, ROWS, bins);
+    fi_order(order, draws, ROWS, bins, NULL);
     used += append(to + used, order, ROWS * sizeof *order);
     free(bins);
 

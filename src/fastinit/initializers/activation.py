@@ -6,7 +6,6 @@ import functools
 import math
 from dataclasses import dataclass
 
-from ..checks import shown
 from ..gains import activation_gain, gradient_gain, preactivation_gain
 from ..theory import critical_pair
 from .base import choice, finite
@@ -48,7 +47,7 @@ class GainNormal(Scaled, distribution="normal"):
         super().__post_init__()
         choice(self, "keep", _GAINS)
         if not isinstance(self.activation, str):
-            raise TypeError(f"activation: expected a str, got {shown(self.activation)}")
+            raise TypeError(f"activation: expected a str, got {self.activation!r}")
         _gain(self.keep, self.activation)  # an unknown activation, or one without such a gain, is refused here
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
@@ -86,7 +85,7 @@ class CriticalNormal(Scaled, distribution="normal"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.activation, str):
-            raise TypeError(f"activation: expected a str, got {shown(self.activation)}")
+            raise TypeError(f"activation: expected a str, got {self.activation!r}")
         finite(self, "bias_variance")
         _critical_weight_variance(self.activation, self.bias_variance)  # refuses what has no critical point that attracts
 

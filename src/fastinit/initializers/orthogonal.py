@@ -13,7 +13,7 @@ from ..dtypes import check_shape, store, working
 from ..haar import haar
 from ..keys import Key
 from ..sampling import resolve_index
-from .base import Initializer, choice, finite, flag
+from .base import Initializer, choice, finite
 
 __all__ = ["DeltaOrthogonal", "Orthogonal"]
 
@@ -52,7 +52,8 @@ class Orthogonal(Initializer):
         super().__post_init__()
         finite(self, "gain")
         choice(self, "layout", ("io", "oi"))
-        flag(self, "spectral")
+        if not isinstance(self.spectral, bool):
+            raise TypeError(f"spectral: expected a bool, got {self.spectral!r}")
 
     def _split(self, shape: tuple[int, ...]) -> int:
         """How many leading axes are the rows of the matrix."""
@@ -121,7 +122,7 @@ class Orthogonal(Initializer):
 
     def variance(self, shape: Any) -> float:
         rows, columns, gain = self._matrix(check_shape(shape))
-        return gain / max(rows, columns, 1) * gain
+        return gain**2 / max(rows, columns, 1)
 
     def bounds(self, shape: Any) -> tuple[float, float]:
         """[-gain, gain]: columns or rows are unit vectors."""
@@ -193,7 +194,7 @@ class DeltaOrthogonal(Initializer):
 
     def variance(self, shape: Any) -> float:
         _, outputs, field = self._channels(check_shape(shape))
-        return self.gain / max(1, outputs * math.prod(field)) * self.gain
+        return self.gain**2 / max(1, outputs * math.prod(field))
 
     def bounds(self, shape: Any) -> tuple[float, float]:
         self._channels(check_shape(shape))

@@ -6,9 +6,8 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from ..checks import shown
 from ..sampling import Law, check_law
-from .base import finite, flag
+from .base import finite
 from .drawn import Drawn, truncated_moments
 
 __all__ = ["RandomNormal", "RandomUniform", "TruncatedNormal"]
@@ -86,7 +85,8 @@ class TruncatedNormal(Drawn):
     def __post_init__(self) -> None:
         super().__post_init__()
         finite(self, "mean", "std")
-        flag(self, "corrected")
+        if not isinstance(self.corrected, bool):
+            raise TypeError(f"corrected: expected a bool, got {self.corrected!r}")
         _, _, lower, upper = check_law(
             "truncated_normal", (self.mean, self.std, self.lower, self.upper), "float64"
         )
@@ -94,7 +94,7 @@ class TruncatedNormal(Drawn):
         object.__setattr__(self, "upper", upper)
         _reachable("lower, upper", lower, upper)
         if (self.low is None) != (self.high is None):
-            raise ValueError(f"low, high: expected both or neither, got {shown(self.low)} and {shown(self.high)}")
+            raise ValueError(f"low, high: expected both or neither, got {self.low} and {self.high}")
         if self.low is None or self.high is None:
             return
         finite(self, "low", "high")

@@ -1,0 +1,81 @@
+# ---- signals during a call, and turns at an object: part of _core.pyx -------------------------------------
+
+cdef extern from "fastinit.h" nogil:
+    ctypedef struct fi_watch:
+        int stopped
+    void fi_watch_begin(fi_watch *watch, int (*ask)(void *context) noexcept, void *context)
+
+cdef extern from *:
+    """
+    /* For an exception that is set already: that of a signal's handler. */
+    static int fi_raised(void) { return -1; }
+    """
+    int fi_raised() except -1
+    int check_signals "PyErr_CheckSignals" ()
+    int PY_LOCK_ACQUIRED
+    int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible) nogil
+
+
+cdef int answer_signals(void *context) noexcept with gil:
+    """Python's handlers of the signals that have come: whether one raised something, as that of Ctrl-C does."""
+    return check_signals() != 0
+
+
+cdef fi_watch *watch_begin(fi_watch *room) except? NULL:
+    """For a call that may take long: signals are answered during it. NULL in threads where Python answers none."""
+    if _threading.get_ident() != _threading.main_thread().ident:
+        return NULL
+    fi_watch_begin(room, answer_signals, NULL)
+    return room
+
+
+cdef int watch_end(const fi_watch *watch) except -1:
+    """Raise what made the call be given up, if something did."""
+    if watch != NULL and watch.stopped:
+        return fi_raised()
+    return 0
+
+
+# Microseconds between two looks at the signals of a thread that waits for its turn.
+cdef enum:
+    TURN_LOOK = 50_000
+
+
+cdef class _Turns:
+    """A lock of an object that a call changes: callers in other threads wait for their turn, without the GIL.
+
+    A signal's handler that calls the object which its own thread is at work with would wait for ever: an error.
+    """
+
+    cdef PyThread_type_lock lock
+    cdef unsigned long owner
+
+    def __cinit__(self):
+        self.lock = PyThread_allocate_lock()
+        if self.lock == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.lock != NULL:
+            PyThread_free_lock(self.lock)
+
+    cdef int take(self) except -1:
+        cdef unsigned long me = PyThread_get_thread_ident()
+        cdef int status
+        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            if self.owner == me:
+                raise RuntimeError("expected one call at a time in a thread, got one by a signal's handler during another")
+            while True:
+                with nogil:
+                    status = PyThread_acquire_lock_timed(self.lock, TURN_LOOK, 1)
+                if status == PY_LOCK_ACQUIRED:
+                    break
+                if check_signals():
+                    return fi_raised()
+        self.owner = me
+        return 0
+
+    cdef int give(self) except -1:
+        self.owner = 0
+        PyThread_release_lock(self.lock)
+        return 0
