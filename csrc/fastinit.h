@@ -61,7 +61,7 @@ void fi_watch_begin(fi_watch *watch, int (*ask)(void *context), void *context);
 /* ---- Sampling -------------------------------------------------------------------------- */
 
 typedef enum { FI_FLOAT32, FI_FLOAT64, FI_FLOAT16, FI_BFLOAT16, FI_DTYPES } fi_dtype;
-/* The last two laws are a plan's own choice (see plan.c), never a caller's. */
+/* The last three laws are a plan's own choice (see plan.c), never a caller's. */
 typedef enum {
     FI_WORDS,
     FI_UNIFORM,
@@ -69,6 +69,7 @@ typedef enum {
     FI_TRUNCATED_NORMAL,
     FI_TRUNCATED_NORMAL_SYMMETRIC,
     FI_TRUNCATED_NORMAL_WIDE,
+    FI_TRUNCATED_NORMAL_NARROW,
     FI_LAWS
 } fi_law;
 
@@ -89,11 +90,26 @@ typedef struct {
     double a, b, c, d;
 } fi_dist;
 
+#define FI_NARROW_TERMS 20
+
+/* z = base + unit * P(t) of a truncated normal between narrow bounds (see narrow.c): t = 2 U - 1, or where `logarithmic`
+ * ln(far + (1 - far) V), V of the word's bits exclusive-or `flip`. */
+typedef struct {
+    int terms, logarithmic;
+    uint64_t flip;
+    double base, unit, far;
+    float base_f, unit_f;
+    union {
+        double d[FI_NARROW_TERMS];
+        float f[FI_NARROW_TERMS]; /* of the dtypes whose kernels are float32's */
+    } coefficients;               /* of P, by rising power */
+} fi_narrow;
+
 /* A distribution made ready for a dtype: constants that every element shares. Read-only for callers. */
 typedef struct {
     fi_dist dist;
     fi_dtype dtype;
-    fi_law kernel; /* the law, or its variant for symmetric bounds or in double precision */
+    fi_law kernel; /* the law, or its variant for symmetric or narrow bounds or in double precision */
     fi_key key;
     int clamp;           /* some element may round out of the bounds */
     int shifted;         /* adding the shift changes something: it is not 0, or a product may be -0 */
@@ -105,6 +121,7 @@ typedef struct {
      * integers of 2^-31, limit for |z|. */
     float scale_f, unit_scale_f, shift_f, clamp_low_f, clamp_high_f;
     float tail_low_f, tail_high_f, mass_f, limit_f;
+    fi_narrow narrow;
     const uint32_t *second_words; /* of fi_map's elements; NULL in a plan for tensors */
 } fi_plan;
 
@@ -148,8 +165,8 @@ uint32_t fi_words_xor(fi_key key, uint64_t count);
 void fi_map(const fi_plan *plan, const uint64_t *words, void *out, size_t count);
 
 /* Double precision behind the normal laws, for tests of the stated errors.
- * exponential(x): 2 ULP for -708 <= x <= 1. logarithm(x), x > 0 normal: 2 ULP where |ln x| > 1.
- * tail(z) = 1 - Phi(z): relative error <= 1e-14 for |z| <= 37.5. quantile(p) for p in (0, 0.5]:
+ * exponential(x): 2 ULP for -708 <= x <= 1. logarithm(x), x > 0 normal: 2 ULP where |ln x| > 1, else
+ * 2^-52. tail(z) = 1 - Phi(z): relative error <= 1e-14 for |z| <= 37.5. quantile(p) for p in (0, 0.5]:
  * -Phi^-1(p), error <= 2^-50 * max(1, |z|). */
 double fi_exponential(double x);
 double fi_logarithm(double x);

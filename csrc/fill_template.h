@@ -102,6 +102,20 @@ FI_UNIT_FROM_F32(truncated_normal_symmetric, float16, uint16_t, vf_store_f16)
 FI_UNIT_FROM_F32(truncated_normal_symmetric, bfloat16, uint16_t, vf_store_bf16)
 FI_UNIT_FROM_F32(truncated_normal_symmetric, float32, float, vf_store)
 
+FI_UNIT_FROM_F32(truncated_normal_narrow, float32, float, vf_store)
+FI_UNIT_FROM_F32(truncated_normal_narrow, float16, uint16_t, vf_store_f16)
+FI_UNIT_FROM_F32(truncated_normal_narrow, bfloat16, uint16_t, vf_store_bf16)
+
+FI_INLINE void FI_NAME(unit_truncated_normal_narrow_float64)(const fi_plan *plan, const FI_NAME(philox) * p,
+                                                             uint64_t unit, double *out, FI_NAME(tails) * tails) {
+    (void)tails;
+    FI_UNIT_OF_WORDS({
+        vd x[FI_GROUP_F64];
+        FI_NAME(narrow_f64)(plan, w, x, FI_GROUP_F64);
+        FI_NAME(store_f64)(out + at, x);
+    })
+}
+
 /* Where much of a truncated normal lies in tails that the float32 path would refine one by one,
  * the whole unit goes through double precision (the plan's doubles then give z itself). */
 FI_INLINE float FI_NAME(narrowed)(const fi_plan *plan, double z) {
@@ -189,6 +203,7 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
 #define FI_FLOAT_OR_WORD_truncated_normal float
 #define FI_FLOAT_OR_WORD_truncated_normal_symmetric float
 #define FI_FLOAT_OR_WORD_truncated_normal_wide float
+#define FI_FLOAT_OR_WORD_truncated_normal_narrow float
 #define FI_TYPE_float64(law) double
 #define FI_NOTHING_LEFT(plan, tails) ((void)(tails))
 #define FI_FINISH_float32(law) FI_NOTHING_LEFT
@@ -196,6 +211,7 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
 #define FI_FINISH_bfloat16(law) FI_NOTHING_LEFT
 #define FI_FINISH_float64(law) FI_FINISH_##law
 #define FI_FINISH_uniform FI_NOTHING_LEFT
+#define FI_FINISH_truncated_normal_narrow FI_NOTHING_LEFT
 #define FI_FINISH_normal FI_NAME(finish_normal)
 #define FI_FINISH_truncated_normal FI_NAME(finish_truncated_normal)
 #define FI_TYPE_float16(law) uint16_t

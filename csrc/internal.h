@@ -91,4 +91,7 @@ uint32_t fi_word(fi_key key, unsigned plane, uint64_t element);
 double fi_reduce_pi(double x, int *odd);
 uint16_t fi_round16(float x, fi_dtype dtype); /* to nearest even; dtype is one of the 16-bit ones */
 
+/* Makes plan->narrow of the finite bounds of a truncated normal. 0 where its polynomial would be too long. */
+int fi_narrow_make(fi_plan *plan);
+
 #endif

@@ -246,6 +246,7 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "philox_template.h"
 #include "quantile_template.h"
 #include "dist_template.h"
+#include "narrow_template.h"
 #include "fill_template.h"
 #include "map_template.h"
 

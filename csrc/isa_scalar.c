@@ -188,6 +188,7 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 #include "philox_template.h"
 #include "quantile_template.h"
 #include "dist_template.h"
+#include "narrow_template.h"
 #include "fill_template.h"
 #include "map_template.h"
 
@@ -231,7 +232,7 @@ uint32_t fi_word(fi_key key, unsigned plane, uint64_t element) {
 
 double fi_logarithm(double x) {
     double y;
-    FI_NAME(log_f64)(&x, &y);
+    FI_NAME(log_f64)(&x, &y, 1);
     return y;
 }
 

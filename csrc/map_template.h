@@ -62,6 +62,8 @@ FI_MAP_F64(normal)
 FI_MAP_F32(truncated_normal)
 FI_MAP_F32(truncated_normal_symmetric)
 FI_MAP_F64(truncated_normal)
+FI_MAP_F32(truncated_normal_narrow)
+FI_MAP_F64(truncated_normal_narrow)
 
 static void FI_NAME(map_truncated_normal_wide_float32)(const fi_plan *plan, const uint64_t *words, void *out,
                                                        size_t count) {

@@ -86,6 +86,14 @@ static fi_status plan_uniform(fi_plan *plan) {
 static double bound(double mean, double std, double z) { return std == 0 ? mean : mean + std * z; }
 static float bound_f(float mean, float std, float z) { return std == 0 ? mean : mean + std * z; }
 
+/* Whether the window is so narrow that the ordinary kernels' error may be more than its share of it, 2^-44 (float32: 2^-20):
+ * with that of the bounds' probabilities 2^-49 max(1, |z|), and 2^-21 for the |z| < 4 of which float32 takes no second word. */
+static int is_narrow(const fi_plan *plan, double lower, double upper) {
+    const double width = upper - lower, farthest = -lower > upper ? -lower : upper;
+    if (plan->dtype == FI_FLOAT64) return width < 0x1p-5 * (farthest > 1 ? farthest : 1);
+    return width < 0.5;
+}
+
 static fi_status plan_truncated(fi_plan *plan) {
     const double lower = plan->dist.c, upper = plan->dist.d;
     plan->tail_low = fi_normal_tail(-lower);
@@ -100,9 +108,11 @@ static fi_status plan_truncated(fi_plan *plan) {
         (upper <= 0 && fi_normal_tail(-upper) < 0x1p-940))
         return FI_ERR_NO_MASS;
     plan->clamp = 1;
+    const int narrow = is_narrow(plan, lower, upper);
     if (plan->dtype == FI_FLOAT64) {
         plan->clamp_low = bound(plan->shift, plan->scale, lower);
         plan->clamp_high = bound(plan->shift, plan->scale, upper);
+        if (narrow && fi_narrow_make(plan)) plan->kernel = FI_TRUNCATED_NORMAL_NARROW;
         return FI_OK;
     }
 
@@ -120,6 +130,10 @@ static fi_status plan_truncated(fi_plan *plan) {
         const float low = plan->clamp_low_f, high = plan->clamp_high_f;
         inside16(low, high, 0, plan->dtype, &plan->clamp_low_f, &plan->clamp_high_f);
     }
+    if (narrow && fi_narrow_make(plan)) {
+        plan->kernel = FI_TRUNCATED_NORMAL_NARROW;
+        return FI_OK;
+    }
     /* The quantile's argument is 1/2 less than the tail in units of 2^-32, the word 1/2 less than its middle. */
     plan->tail_low_f = (float)(plan->tail_low * 0x1p32 + 0.5 * plan->mass - 0.5);
     plan->tail_high_f = (float)(plan->tail_high * 0x1p32 + 0.5 * plan->mass - 0.5);
@@ -131,10 +145,11 @@ static fi_status plan_truncated(fi_plan *plan) {
     }
 
     /* The float32 path refines, one by one, the elements whose tail is below 2^-15. Where those are more than
-     * one in a thousand it would be slow: the whole fill then goes through double precision. */
+     * one in a thousand it would be slow: the whole fill then goes through double precision, as between narrow bounds far
+     * from the middle. */
     const double tail = 0x1p-15, below = tail - plan->tail_low, above = tail - plan->tail_high;
     const double refined = (below > 0 ? below : 0) + (above > 0 ? above : 0);
-    if (refined > plan->mass * 0x1p-10 || plan->mass < 0x1p-100) {
+    if (narrow || refined > plan->mass * 0x1p-10 || plan->mass < 0x1p-100) {
         plan->kernel = FI_TRUNCATED_NORMAL_WIDE;
         plan->clamp = 1;
         plan->scale = 1;
@@ -155,8 +170,8 @@ static fi_status plan_parameters(fi_plan *plan) {
     const fi_status status = plan->dist.law == FI_NORMAL ? FI_OK : plan_truncated(plan);
     /* Adding a zero changes only a negative zero, and no |z| is less than 2^-26, or than its limit. */
     const float limit = plan->limit_f > 0 && plan->limit_f < 0x1p-26f ? plan->limit_f : 0x1p-26f;
-    plan->shifted = plan->shift_f != 0 || plan->scale_f * limit == 0;
-    if (plan->dtype == FI_FLOAT64) plan->shifted = plan->shift != 0 || plan->scale * 0x1p-65 == 0;
+    plan->shifted = plan->clamp || plan->shift_f != 0 || plan->scale_f * limit == 0;
+    if (plan->dtype == FI_FLOAT64) plan->shifted = plan->clamp || plan->shift != 0 || plan->scale * 0x1p-65 == 0;
     return status;
 }
 

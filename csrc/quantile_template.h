@@ -87,20 +87,25 @@ FI_INLINE void FI_NAME(quantile_middle_f64)(const vd *q, vd *z, int count) {
  * alone gave nothing until the middle was interleaved too. */
 #define FI_TAIL_LOOP FI_UNROLL for (int v = 0; v < FI_TAIL_VECTORS; v++)
 
-/* y = ln x, x > 0 normal. Max Error: 2 ULP where |ln x| > 1 (the only use).
+/* y = ln x of `count` <= FI_TAIL_VECTORS vectors, x > 0 normal. Max Error: 2 ULP where |ln x| > 1, 2^-52 where it is less.
  * x = 2^e m; with the reciprocal i of the middle of m's sixteenth of [1, 2): ln m = -ln i + log1p(m i - 1). */
-FI_INLINE void FI_NAME(log_f64)(const vd *x, vd *y) {
+FI_INLINE void FI_NAME(log_f64)(const vd *x, vd *y, int count) {
     vd r[FI_TAIL_VECTORS];
-    FI_TAIL_LOOP {
+    FI_UNROLL
+    for (int v = 0; v < count; v++) {
         r[v] = vd_sub(vd_mul(vd_mantissa(x[v]), vd_lookup(fi_log_inverse, x[v])), vd_set1(1.0));
         y[v] = vd_set1(fi_log1p[8]);
     }
     FI_UNROLL
-    for (int k = 7; k >= 0; k--) FI_TAIL_LOOP {
-        y[v] = vd_add(vd_mul(y[v], r[v]), vd_set1(fi_log1p[k]));
-        vd_settle(y[v]);
+    for (int k = 7; k >= 0; k--) {
+        FI_UNROLL
+        for (int v = 0; v < count; v++) {
+            y[v] = vd_add(vd_mul(y[v], r[v]), vd_set1(fi_log1p[k]));
+            vd_settle(y[v]);
+        }
     }
-    FI_TAIL_LOOP {
+    FI_UNROLL
+    for (int v = 0; v < count; v++) {
         y[v] = vd_add(r[v], vd_mul(vd_mul(r[v], r[v]), y[v]));
         y[v] = vd_add(vd_lookup(fi_log_value, x[v]), y[v]);
         y[v] = vd_add(vd_mul(vd_exponent(x[v]), vd_set1(0.693147180559945309417)), y[v]);
@@ -110,7 +115,7 @@ FI_INLINE void FI_NAME(log_f64)(const vd *x, vd *y) {
 /* Valid Range: p in [2^-1022, 0.0751]; beyond it up to 1/2 finite and wrong. */
 FI_INLINE void FI_NAME(quantile_tail_f64)(const vd *p, vd *z) {
     vd r[FI_TAIL_VECTORS], y[FI_TAIL_VECTORS], n[FI_TAIL_VECTORS], d[FI_TAIL_VECTORS];
-    FI_NAME(log_f64)(p, y);
+    FI_NAME(log_f64)(p, y, FI_TAIL_VECTORS);
     FI_TAIL_LOOP {
         r[v] = vd_sqrt(vd_sub(vd_set1(0.0), y[v]));
         y[v] = vd_sub(r[v], vd_set1(1.6));

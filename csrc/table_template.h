@@ -25,6 +25,8 @@ const fi_kernels FI_NAME(fi_kernels) = {
             [FI_NORMAL] = {FI_NAME(map_normal_float32), FI_NAME(map_normal_float64)},
             [FI_TRUNCATED_NORMAL] = {FI_NAME(map_truncated_normal_float32), FI_NAME(map_truncated_normal_float64)},
             [FI_TRUNCATED_NORMAL_SYMMETRIC] = {FI_NAME(map_truncated_normal_symmetric_float32), NULL},
+            [FI_TRUNCATED_NORMAL_NARROW] = {FI_NAME(map_truncated_normal_narrow_float32),
+                                            FI_NAME(map_truncated_normal_narrow_float64)},
             [FI_TRUNCATED_NORMAL_WIDE] = {FI_NAME(map_truncated_normal_wide_float32), NULL},
         },
     .words_xor = FI_NAME(words_xor),

@@ -203,6 +203,15 @@ def truncated_of_fraction(fraction, lower, upper):
     return min(max(z, mpmath.mpf(lower)), mpmath.mpf(upper))
 
 
+@_in_multiprecision
+def truncated_limit(z, lower, upper, dtype):
+    """How far from the exact z a kernel may be: small against the numbers there, and against the window."""
+    kind, of_one, of_window = {"float32": (np.float32, "1e-6", -20), "float64": (np.float64, "1e-12", -44)}[dtype]
+    ulp = mpmath.mpf(float(np.spacing(abs(kind(float(z))))))
+    window = (mpmath.mpf(upper) - mpmath.mpf(lower)) * mpmath.mpf(2) ** of_window
+    return min(mpmath.mpf(of_one) * max(1, abs(z)), max(ulp, window))
+
+
 class TailTable:
     """-Phi^-1(p) of many p at once, in float64: a Chebyshev series of exact values an octave of p.
 

@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+import truncated_law
 from dialect_laws import ks
 from jax_cases import FACTORIES, FLOATS, KEY, PLAIN, SCALED, jax, jnp, ours, shape_for, theirs
 
@@ -167,6 +168,22 @@ def test_plain_laws():
     assert ks(x, "truncnorm", 5.25, 8.0) > 1e-6
     assert (np.asarray(ours.uniform(0.0)(KEY, (4,))) == 0).all()
     assert (np.asarray(ours.normal(0.0)(KEY, (4,))) == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("std", "lower", "upper"),
+    [(1.0, -1e-6, 1e-6), (1.0, 0.0, 1e-8), (0.5, 1e-4, 1.1e-4), (1.0, 1.0, 1.001), (1.0, 5.0, 5.01), (1e8, -2e-8, 2e-8)],
+)
+def test_narrow_truncation(dtype, std, lower, upper):
+    """False alarm: one in 10^5 each."""
+    init = ours.truncated_normal(std, lower=lower, upper=upper)
+    x = np.asarray(init(KEY, (30, 1000), dtype)).astype(float).ravel()
+    sample = truncated_law.Sample(x, dtype, lower, upper, std=std)
+    assert sample.kolmogorov() > 1e-5
+    assert sample.at_bounds().max() < 6
+    if std == 1e8 and dtype == "float32":
+        assert len(np.unique(x)) > 29_800
 
 
 FANS = {

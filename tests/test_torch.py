@@ -8,12 +8,14 @@ from __future__ import annotations
 import inspect
 import math
 import threading
+import warnings
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: the dialect is not tested")
 
+import truncated_law  # noqa: E402
 from dialect_laws import ks  # noqa: E402
 from torch.nn import init as theirs  # noqa: E402
 
@@ -216,6 +218,42 @@ def test_truncation_far_from_the_mean_warns_and_is_right():
         init.trunc_normal_(tensor, 0.0, 1.0, 5.25, 8.0, key=KEY)
     assert seen[0].filename == __file__
     assert ks(tensor, "truncnorm", 5.25, 8.0) > 1e-6
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    ("std", "a", "b"),
+    [
+        (1.0, -1e-6, 1e-6), (1.0, 0.0, 1e-8), (0.5, 1e-4, 1.1e-4), (1.0, 1.0, 1.001), (1.0, 5.0, 5.01), (1.0, 30.0, 30.1),
+        (1e8, -2.0, 2.0), (1e16, -2.0, 2.0), (3e38, -2.0, 1.0), (1e20, 1.0, 1.5),
+    ],
+)  # fmt: skip
+def test_truncation_narrow_against_std(dtype, std, a, b):
+    """PyTorch's law of absolute bounds. False alarm: one in 10^5 each."""
+    tensor = torch.empty(30_000, dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "mean is more than 2 std from")
+        init.trunc_normal_(tensor, 0.0, std, a, b, key=KEY)
+    name = str(dtype).removeprefix("torch.")
+    sample = truncated_law.Sample(tensor.double().numpy(), name, a / std, b / std, std=std)
+    assert sample.kolmogorov() > 1e-5
+    assert sample.at_bounds().max() < 6
+    low, high = torch.tensor([a, b], dtype=dtype)
+    assert ((low <= tensor) & (tensor <= high)).all()
+    if std >= 1e8 and dtype in (torch.float32, torch.float64):
+        assert len(torch.unique(tensor)) > 29_800
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_truncation_closer_than_numbers_of_standard_deviations(dtype):
+    """1 + z has no float32 number but 0 between these bounds, the dtype has millions."""
+    tensor = init.trunc_normal_(torch.empty(30_000, dtype=dtype), 1.0, 1.0, -1e-9, 2e-9, key=KEY)
+    assert ks(tensor.double() * 1e9, "uniform", -1, 3) > 1e-5
+    assert len(torch.unique(tensor)) > (29_800 if dtype is torch.float32 else 1000)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "mean is more than 2 std from")
+        with pytest.raises(ValueError, match="a, b: expected bounds less than 36 std from the mean, got 40 of them"):
+            init.trunc_normal_(tensor, 40.0, 1.0, 0.0, 1e-9, key=KEY)
 
 
 # ---- the seed ---------------------------------------------------------------------------------

@@ -92,6 +92,14 @@ def check_key(key: Any) -> Key:
     return key
 
 
+def _fits(mean: Any, std: Any, bounds: Iterable[Any], dtype: str) -> bool:
+    """Whether a truncated normal lies in the dtype's range, though the normal before truncation may not."""
+    try:
+        return all(abs(float(mean) + float(std) * float(bound)) <= LARGEST[dtype] for bound in bounds)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
 def check_law(law: str, parameters: Iterable[Any], dtype: str) -> tuple[float, ...]:
     """The parameters of a law as floats, refused where the law or the dtype cannot have them.
 
@@ -104,7 +112,8 @@ def check_law(law: str, parameters: Iterable[Any], dtype: str) -> tuple[float, .
             raise ValueError(f"low, high: expected low < high, got low={low}, high={high}")
         return low, high
     mean, std, *bounds = parameters
-    mean, std = _number(mean, "mean", dtype), _number(std, "std", dtype)
+    range_of = "float32" if bounds and dtype in _NARROW and _fits(mean, std, bounds, dtype) else dtype
+    mean, std = _number(mean, "mean", range_of), _number(std, "std", range_of)
     if std < 0:
         raise ValueError(f"std: expected a number >= 0, got {std}")
     if law == "normal":

@@ -85,6 +85,11 @@ def rows():
             (0.0, 1.0, 2.0, 2.0001),
             (0.0, 1.0, -1.0, 0.5),
             (0.0, 1.0, -8.0, 9.0),
+            # Narrow bounds: polynomials of few and many terms, in the uniform number and in a logarithm, and float32's double
+            # precision.
+            (0.0, 1e8, -2e-8, 2e-8),
+            (0.0, 1.0, 1.5, 1.99),
+            (-7.0, 1.0, -30.4, -29.9),
         ],
     }
     for law, choices in laws.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 from ..sampling import Law, check_law
@@ -111,7 +110,7 @@ class TruncatedNormal(Drawn):
         if self.low is not None and self.high is not None:
             lower, upper = (self.low - self.mean) / std, (self.high - self.mean) / std
         elif self.corrected:
-            std /= math.sqrt(truncated_moments(lower, upper)[1])
+            std /= truncated_moments(lower, upper)[1]
         return Law("truncated_normal", (self.mean, std, lower, upper))
 
 

@@ -198,6 +198,12 @@ def trunc_normal_(
         return _normal(tensor, mean, 0.0, generator, key, "trunc_normal_")
     kind = np.float64 if tensor.dtype is torch.float64 else np.float32
     bounds = _deviations(low, mean, std, kind, math.inf), _deviations(high, mean, std, kind, -math.inf)
+    if not bounds[0] < bounds[1]:
+        # Closer than two neighbouring mean + std z are: the density changes by less than 1e-3 of itself between them.
+        reached = abs(low - mean) / std
+        if reached >= 36:
+            raise ValueError(f"a, b: expected bounds less than 36 std from the mean, got {reached:g} of them")
+        return _uniform(tensor, low, high, generator, key, "trunc_normal_")
     return fill(tensor, "truncated_normal", (mean, std, *bounds), generator, key, "trunc_normal_")
 
 
