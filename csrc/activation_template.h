@@ -43,19 +43,28 @@ typedef struct {
     vr m, high, low; /* e^y = (m * high) * low */
 } FI_REAL(exponential);
 
-FI_INLINE FI_REAL(exponential) FI_REAL(exp_negative)(vr y) {
+/* And p = m - 1, of which m has lost digits. */
+FI_INLINE FI_REAL(exponential) FI_REAL(exp_and_p)(vr y, vr *p) {
     vr k;
-    const vr p = FI_REAL(expm1_parts)(VR(max)(VR(set1)(FI_EXP_LOWEST), y), &k);
+    *p = FI_REAL(expm1_parts)(VR(max)(VR(set1)(FI_EXP_LOWEST), y), &k);
     const vr magic = VR(set1)(FI_EXP_MAGIC);
     const vr half = VR(sub)(VR(fma)(k, VR(set1)((real)0.5), magic), magic);
-    return (FI_REAL(exponential)){VR(add)(VR(set1)(1), p), FI_REAL(power_of_two)(half),
+    return (FI_REAL(exponential)){VR(add)(VR(set1)(1), *p), FI_REAL(power_of_two)(half),
                                   FI_REAL(power_of_two)(VR(sub)(k, half))};
 }
 
-/* x * e^y */
-FI_INLINE vr FI_REAL(times)(vr x, const FI_REAL(exponential) * e) {
-    return VR(mul)(VR(mul)(VR(mul)(e->m, x), e->high), e->low);
+FI_INLINE FI_REAL(exponential) FI_REAL(exp_negative)(vr y) {
+    vr p;
+    return FI_REAL(exp_and_p)(y, &p);
 }
+
+/* x * 2^k */
+FI_INLINE vr FI_REAL(scaled)(vr x, const FI_REAL(exponential) * e) {
+    return VR(mul)(VR(mul)(x, e->high), e->low);
+}
+
+/* x * e^y */
+FI_INLINE vr FI_REAL(times)(vr x, const FI_REAL(exponential) * e) { return FI_REAL(scaled)(VR(mul)(e->m, x), e); }
 
 FI_INLINE vr FI_REAL(expm1_negative)(vr y) {
     vr k;
@@ -64,40 +73,51 @@ FI_INLINE vr FI_REAL(expm1_negative)(vr y) {
     return VR(fma)(scale, p, VR(sub)(scale, VR(set1)(1)));
 }
 
-/* log(1 + e) = 2 artanh(e / (2 + e)), 0 <= e <= 1. */
+/* log(1 + e) = 2 artanh(e / (2 + e)), 0 <= e <= 1. Doubled before the division, which would halve the least number to 0. */
 FI_INLINE vr FI_REAL(log1p)(vr e) {
-    const vr s = VR(div)(e, VR(add)(VR(set1)(2), e)), s2 = VR(mul)(s, s);
+    const vr twice = VR(div)(VR(add)(e, e), VR(add)(VR(set1)(2), e));
+    const vr s = VR(mul)(twice, VR(set1)((real)0.5)), s2 = VR(mul)(s, s);
     vr p = VR(set1)((real)(1.0 / (2 * FI_LOG1P_TERMS + 1)));
     FI_UNROLL
     for (int n = FI_LOG1P_TERMS - 1; n >= 1; n--)
         p = VR(fma)(p, s2, VR(set1)((real)(1.0 / (2 * n + 1))));
-    const vr twice = VR(add)(s, s);
     return VR(fma)(VR(mul)(twice, s2), p, twice);
 }
 
 /* ---- the derivative from the value ------------------------------------------------------ */
 
+/* That of tanh, and of the sigmoid on the right, is 0 where the value rounds to 1, as in every framework. An exponential on
+ * the left, which a value near -1 no longer tells, is kept with the value instead: see below. */
+
 FI_INLINE vr FI_REAL(linear)(vr x, vr s) { return (void)s, x; }
 FI_INLINE vr FI_REAL(linear_slope)(vr a, vr s) { return (void)a, (void)s, VR(set1)(1); }
 
-/* tanh(+-inf) = +-1. tanh|x| = -t / (t + 2), t = e^(-2|x|) - 1: no cancellation at 0, exactly 1 far out. */
+/* -tanh|x| = t / (t + 2), t = e^(-2|x|) - 1, without cancellation at 0. Far out, where t rounds to -1 too early, it is
+ * 2e - 1, e = e^(-2|x|): exactly -1 where that is nearest, at infinity too. */
 FI_INLINE vr FI_REAL(tanh)(vr x, vr s) {
-    const vr t = FI_REAL(expm1_negative)(VR(mul)(VR(set1)(-2), VR(abs)(x)));
+    const vr y = VR(abs)(x);
+    vr k;
+    const vr p = FI_REAL(expm1_parts)(VR(max)(VR(set1)(FI_TANH_LOWEST), VR(mul)(VR(set1)(-2), y)), &k);
+    const vr scale = FI_REAL(power_of_two)(k);
+    const vr t = VR(fma)(scale, p, VR(sub)(scale, VR(set1)(1))), e = VR(fma)(scale, p, scale);
+    const vr near = VR(div)(t, VR(add)(t, VR(set1)(2))), far = VR(fma)(VR(set1)(2), e, VR(set1)(-1));
     (void)s;
-    return VR(copysign)(VR(div)(t, VR(add)(t, VR(set1)(2))), x);
+    return VR(copysign)(VR(select)(VR(less)(VR(set1)(FI_TANH_FAR), y), far, near), x);
 }
 FI_INLINE vr FI_REAL(tanh_slope)(vr a, vr s) {
     (void)s;
     return VR(fma)(FI_REAL(negative)(a), a, VR(set1)(1));
 }
 
-/* 1 / (1 + e^-x). With e = e^-|x| <= 1: 1 / (1 + e) on the right, e / (1 + e) on the left. */
+/* 1 / (1 + e^-x). With e = e^-|x| <= 1: 1 / (1 + e) on the right, e / (1 + e) on the left. Far out on the right, where 1 + e
+ * rounds to 1 too early, it is 1 - e. */
 FI_INLINE vr FI_REAL(sigmoid)(vr x, vr s) {
     const FI_REAL(exponential) parts = FI_REAL(exp_negative)(FI_REAL(negative)(VR(abs)(x)));
-    const vr e = VR(mul)(VR(mul)(parts.m, parts.high), parts.low);
+    const vr e = FI_REAL(scaled)(parts.m, &parts);
     const vr numerator = VR(select)(VR(less)(x, VR(set1)(0)), e, VR(set1)(1));
+    const vr near = VR(div)(numerator, VR(add)(VR(set1)(1), e)), far = VR(sub)(VR(set1)(1), e);
     (void)s;
-    return VR(div)(numerator, VR(add)(VR(set1)(1), e));
+    return VR(select)(VR(less)(VR(set1)(2 * FI_TANH_FAR), x), far, near);
 }
 FI_INLINE vr FI_REAL(sigmoid_slope)(vr a, vr s) {
     (void)s;
@@ -127,72 +147,70 @@ FI_INLINE vr FI_REAL(hard_tanh_slope)(vr a, vr s) {
     return VR(select)(VR(less)(VR(abs)(a), VR(set1)(1)), VR(set1)(1), VR(set1)(0));
 }
 
-FI_INLINE vr FI_REAL(elu)(vr x, vr s) {
-    (void)s;
-    return VR(select)(VR(less)(VR(set1)(0), x), x,
-                      FI_REAL(expm1_negative)(VR(min)(VR(set1)(0), x)));
-}
-FI_INLINE vr FI_REAL(elu_slope)(vr a, vr s) {
-    (void)s;
-    return VR(select)(VR(less)(VR(set1)(0), a), VR(set1)(1), VR(add)(a, VR(set1)(1)));
-}
-
-/* Klambauer, Unterthiner, Mayr & Hochreiter, "Self-normalizing neural networks" (2017). */
-#define FI_SELU_SCALE ((real)1.0507009873554804934)
-#define FI_SELU_LEFT ((real)1.7580993408473768599) /* scale * alpha */
-FI_INLINE vr FI_REAL(selu)(vr x, vr s) {
-    (void)s;
-    return VR(select)(VR(less)(VR(set1)(0), x), VR(mul)(VR(set1)(FI_SELU_SCALE), x),
-                      VR(mul)(VR(set1)(FI_SELU_LEFT),
-                              FI_REAL(expm1_negative)(VR(min)(VR(set1)(0), x))));
-}
-FI_INLINE vr FI_REAL(selu_slope)(vr a, vr s) {
-    (void)s;
-    return VR(select)(VR(less)(VR(set1)(0), a), VR(set1)(FI_SELU_SCALE),
-                      VR(add)(a, VR(set1)(FI_SELU_LEFT)));
-}
-#undef FI_SELU_SCALE
-#undef FI_SELU_LEFT
-
 /* log(1 + e^x) = max(x, 0) + log(1 + e^-|x|) */
 FI_INLINE vr FI_REAL(softplus)(vr x, vr s) {
     const FI_REAL(exponential) e = FI_REAL(exp_negative)(FI_REAL(negative)(VR(abs)(x)));
     (void)s;
     return VR(add)(VR(max)(VR(set1)(0), x),
-                   FI_REAL(log1p)(VR(mul)(VR(mul)(e.m, e.high), e.low)));
+                   FI_REAL(log1p)(FI_REAL(scaled)(e.m, &e)));
 }
-/* 1 - e^-a */
+/* 1 - e^-a: of a small a it is as right as a. */
 FI_INLINE vr FI_REAL(softplus_slope)(vr a, vr s) {
     (void)s;
     return FI_REAL(negative)(FI_REAL(expm1_negative)(FI_REAL(negative)(a)));
 }
 
-/* x / (1 + |x|); 1 at infinity. */
-FI_INLINE vr FI_REAL(softsign)(vr x, vr s) {
-    const vr y = VR(min)(VR(set1)((real)1e30), VR(abs)(x));
-    (void)s;
-    return VR(copysign)(VR(div)(y, VR(add)(VR(set1)(1), y)), x);
-}
-FI_INLINE vr FI_REAL(softsign_slope)(vr a, vr s) {
-    const vr d = VR(sub)(VR(set1)(1), VR(abs)(a));
-    (void)s;
-    return VR(mul)(d, d);
-}
-
 /* ---- the derivative with the value ------------------------------------------------------ */
 
-/* x sigmoid(y + lost) where x and y have one sign, and sigmoid(+-(y + lost)); |lost| is within the rounding of y, which the
- * exponential would blow up. */
-FI_INLINE vr FI_REAL(gated)(vr x, vr y, vr lost, vr *gate, vr *rest) {
+/* e^x - 1 on the left, with its derivative e^x, which the value would round away. */
+FI_INLINE vr FI_REAL(elu)(vr x, vr s, vr *slope) {
+    const vrm right = VR(less)(VR(set1)(0), x);
+    vr p;
+    const FI_REAL(exponential) e = FI_REAL(exp_and_p)(VR(min)(VR(set1)(0), x), &p);
+    const vr scale = VR(mul)(e.high, e.low);
+    (void)s;
+    *slope = VR(select)(right, VR(set1)(1), FI_REAL(scaled)(e.m, &e));
+    return VR(select)(right, x, VR(fma)(scale, p, VR(sub)(scale, VR(set1)(1))));
+}
+
+/* Klambauer, Unterthiner, Mayr & Hochreiter, "Self-normalizing neural networks" (2017). */
+#define FI_SELU_SCALE ((real)1.0507009873554804934)
+#define FI_SELU_LEFT ((real)1.7580993408473768599) /* scale * alpha */
+FI_INLINE vr FI_REAL(selu)(vr x, vr s, vr *slope) {
+    const vrm right = VR(less)(VR(set1)(0), x);
+    vr p;
+    const FI_REAL(exponential) e = FI_REAL(exp_and_p)(VR(min)(VR(set1)(0), x), &p);
+    const vr scale = VR(mul)(e.high, e.low), left = VR(set1)(FI_SELU_LEFT);
+    (void)s;
+    *slope = VR(select)(right, VR(set1)(FI_SELU_SCALE), FI_REAL(times)(left, &e));
+    return VR(select)(right, VR(mul)(VR(set1)(FI_SELU_SCALE), x),
+                      VR(mul)(left, VR(fma)(scale, p, VR(sub)(scale, VR(set1)(1)))));
+}
+#undef FI_SELU_SCALE
+#undef FI_SELU_LEFT
+
+/* x / (1 + |x|), 1 at infinity; with 1 / (1 + |x|)^2. */
+FI_INLINE vr FI_REAL(softsign)(vr x, vr s, vr *slope) {
+    const vr y = VR(min)(VR(set1)(FI_LARGEST), VR(abs)(x)), d = VR(add)(VR(set1)(1), y);
+    const vr inverse = VR(div)(VR(set1)(1), d);
+    (void)s;
+    *slope = VR(mul)(inverse, inverse);
+    return VR(copysign)(VR(div)(y, d), x);
+}
+
+/* x sigmoid(u), and its derivative sigmoid(u) (1 + h sigmoid(-u)), h = x u'. u = y + lost, x and y have one sign, and |lost|
+ * is within the rounding of y, which the exponential would blow up. On the left everything is without its power of two until
+ * the end: a factor of e^y may be subnormal, and the product not. */
+FI_INLINE vr FI_REAL(gated)(vr x, vr h, vr y, vr lost, vr *slope) {
     const vrm left = VR(less)(y, VR(set1)(0));
     FI_REAL(exponential) e = FI_REAL(exp_negative)(FI_REAL(negative)(VR(abs)(y)));
     e.m = VR(fma)(VR(select)(left, lost, FI_REAL(negative)(lost)), e.m, e.m);
-    const vr small = VR(mul)(VR(mul)(e.m, e.high), e.low);
-    const vr large_gate = VR(div)(VR(set1)(1), VR(add)(VR(set1)(1), small));
-    const vr small_gate = VR(mul)(small, large_gate);
-    const vr product = VR(mul)(x, large_gate);
-    *gate = VR(select)(left, small_gate, large_gate);
-    *rest = VR(select)(left, large_gate, small_gate);
+    const vr large_gate = VR(div)(VR(set1)(1), VR(add)(VR(set1)(1), FI_REAL(scaled)(e.m, &e)));
+    const vr small_gate = VR(mul)(e.m, large_gate); /* without its power of two */
+    const vr gate = VR(select)(left, small_gate, large_gate);
+    const vr rest = VR(select)(left, large_gate, FI_REAL(scaled)(small_gate, &e));
+    const vr product = VR(mul)(x, large_gate), derivative = VR(fma)(VR(mul)(h, gate), rest, gate);
+    *slope = VR(select)(left, FI_REAL(scaled)(derivative, &e), derivative);
     return VR(select)(left, FI_REAL(times)(product, &e), product);
 }
 
@@ -201,14 +219,10 @@ FI_INLINE vr FI_REAL(not_below)(vr x) { return VR(max)(VR(set1)(FI_EXP_LOWEST * 
 
 /* x sigmoid(x) */
 FI_INLINE vr FI_REAL(silu)(vr x, vr s, vr *slope) {
-    vr gate, rest;
-    x = FI_REAL(not_below)(x);
-    const vr a = FI_REAL(gated)(x, x, VR(set1)(0), &gate, &rest);
     (void)s;
-    /* far out on the right x * rest may be inf * 0 */
-    const vr bounded = VR(min)(VR(set1)(-FI_EXP_LOWEST), x);
-    *slope = VR(fma)(VR(mul)(bounded, gate), rest, gate);
-    return a;
+    x = FI_REAL(not_below)(x);
+    /* far out on the right x times the rest may be inf * 0 */
+    return FI_REAL(gated)(x, VR(min)(VR(set1)(-FI_EXP_LOWEST), x), x, VR(set1)(0), slope);
 }
 
 /* x (1 + tanh(u / 2)) / 2 = x sigmoid(u), u = 2 sqrt(2 / pi) (x + 0.044715 x^3): constants in two parts. */
@@ -220,7 +234,6 @@ FI_INLINE vr FI_REAL(silu)(vr x, vr s, vr *slope) {
 FI_INLINE vr FI_REAL(gelu_tanh)(vr x, vr s, vr *slope) {
     const vr cubic = VR(set1)((real)FI_GELU_CUBIC), twice = VR(set1)((real)FI_GELU_TWICE);
     const vr one = VR(set1)(1);
-    vr gate, rest;
     x = FI_REAL(not_below)(x);
     /* beyond +-30 the gate is 0 or 1 and the slope of u would only overflow */
     const vr y = VR(max)(VR(set1)(-30), VR(min)(VR(set1)(30), x)), y2 = VR(mul)(y, y);
@@ -234,11 +247,9 @@ FI_INLINE vr FI_REAL(gelu_tanh)(vr x, vr s, vr *slope) {
     const vr a_all = VR(fma)(FI_LOW_PART(FI_GELU_TWICE, FI_GELU_TWICE_LOW), y, a_lost);
     const vr b_all = VR(fma)(FI_LOW_PART(FI_GELU_CUBIC, FI_GELU_CUBIC_LOW), y2, VR(add)(b_lost, c_lost));
     const vr lost = VR(fma)(a, b_all, VR(fma)(b, a_all, VR(fma)(a, b, FI_REAL(negative)(u))));
-    const vr value = FI_REAL(gated)(x, u, lost, &gate, &rest);
     const vr slope_u = VR(mul)(twice, VR(fma)(VR(set1)(3), c, one));
     (void)s;
-    *slope = VR(fma)(VR(mul)(VR(mul)(y, slope_u), gate), rest, gate);
-    return value;
+    return FI_REAL(gated)(x, VR(mul)(y, slope_u), u, lost, slope);
 }
 #undef FI_GELU_TWICE
 #undef FI_GELU_TWICE_LOW
@@ -263,12 +274,13 @@ FI_INLINE vr FI_REAL(gelu)(vr x, vr s, vr *slope) {
     const vr y2 = VR(mul)(y, y), lost = VR(fma)(y, y, FI_REAL(negative)(y2));
     FI_REAL(exponential) e = FI_REAL(exp_negative)(VR(mul)(VR(set1)((real)-0.5), y2));
     e.m = VR(fma)(VR(mul)(FI_REAL(negative)(half), lost), e.m, e.m);
-    const vr tail = FI_REAL(times)(p, &e);
     const vrm left = VR(less)(x, VR(set1)(0));
-    const vr gate = VR(select)(left, tail, VR(sub)(VR(set1)(1), tail));
-    const vr density = FI_REAL(times)(VR(set1)((real)0.39894228040143267794), &e);
+    /* Phi(-y) and phi(y), without their power of two: on the left either may be subnormal, and the derivative not */
+    const vr tail = VR(mul)(e.m, p), density = VR(mul)(e.m, VR(set1)((real)0.39894228040143267794));
+    const vr gate = VR(sub)(VR(set1)(1), FI_REAL(scaled)(tail, &e));
     (void)s;
-    *slope = VR(fma)(VR(copysign)(y, x), density, gate);
+    *slope = VR(select)(left, FI_REAL(scaled)(VR(fma)(FI_REAL(negative)(y), density, tail), &e),
+                        VR(fma)(y, FI_REAL(scaled)(density, &e), gate));
     return VR(select)(left, FI_REAL(times)(VR(mul)(x, p), &e), VR(mul)(x, gate));
 }
 
@@ -277,18 +289,20 @@ FI_INLINE vr FI_REAL(gelu)(vr x, vr s, vr *slope) {
 FI_INLINE vr FI_REAL(mish)(vr x, vr s, vr *slope) {
     x = FI_REAL(not_below)(x);
     const FI_REAL(exponential) e = FI_REAL(exp_negative)(FI_REAL(negative)(VR(abs)(x)));
-    const vr w = VR(mul)(VR(mul)(e.m, e.high), e.low), one = VR(set1)(1), two = VR(set1)(2);
+    const vr w = FI_REAL(scaled)(e.m, &e), one = VR(set1)(1), two = VR(set1)(2);
     const vrm left = VR(less)(x, VR(set1)(0));
     const vr w2 = VR(add)(w, two);
     const vr n = VR(select)(left, VR(mul)(w, w2), VR(fma)(two, w, one));
     const vr more = VR(select)(left, two, VR(mul)(VR(mul)(two, w), w)); /* d - n */
     const vr inverse = VR(div)(one, VR(add)(n, more)), t = VR(mul)(n, inverse);
-    /* 1 - t^2 = (d - n)(d + n) / d^2, and the sigmoid */
+    /* 1 - t^2 = (d - n)(d + n) / d^2; and, on the left without the power of two of w, the sigmoid and t */
     const vr other = VR(mul)(VR(mul)(more, inverse), VR(add)(one, t));
-    const vr sigmoid = VR(div)(VR(select)(left, w, one), VR(add)(one, w));
+    const vr sigmoid = VR(div)(VR(select)(left, e.m, one), VR(add)(one, w));
+    const vr first = VR(select)(left, VR(mul)(VR(mul)(e.m, w2), inverse), t);
     (void)s;
     const vr bounded = VR(min)(VR(set1)(-FI_EXP_LOWEST), x);
-    *slope = VR(fma)(VR(mul)(bounded, other), sigmoid, t);
+    const vr derivative = VR(fma)(VR(mul)(bounded, other), sigmoid, first);
+    *slope = VR(select)(left, FI_REAL(scaled)(derivative, &e), derivative);
     return VR(select)(left, FI_REAL(times)(VR(mul)(VR(mul)(x, w2), inverse), &e), VR(mul)(x, t));
 }
 

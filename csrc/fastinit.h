@@ -192,7 +192,7 @@ fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads, fi_w
 /* ---- The deep stack ---------------------------------------------------------------------- */
 
 typedef enum {
-#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps) FI_##NAME,
+#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps, left_ulp) FI_##NAME,
 #include "activations.def"
     FI_ACTIVATIONS
 } fi_activation;
@@ -201,6 +201,7 @@ typedef enum {
 const char *fi_activation_name(size_t index);
 double fi_activation_value_ulp(size_t index);
 double fi_activation_slope_eps(size_t index);
+double fi_activation_left_ulp(size_t index);
 
 typedef struct {
     double mean, variance, second_moment; /* population variance; NaN of an empty batch */
@@ -211,7 +212,7 @@ typedef struct {
 typedef struct {
     fi_moments pre_activation, activation, gradient; /* gradient: with respect to the pre-activation */
     double saturated; /* share of elements, see activations.def */
-    double dead;      /* share of units whose derivative is 0 in every sample */
+    double dead;      /* share of units whose value and derivative are 0 in every sample */
 } fi_layer_statistics;
 
 enum { FI_FORWARD = 1, FI_BACKWARD = 2 };

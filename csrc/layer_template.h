@@ -12,7 +12,7 @@
 #define FI_EVALUATE_INPUT(name, z, a, s, slope) a = FI_REAL(name)(z, s, &slope);
 
 /* OUT of the pre-activations z: values and, unless NULL, derivatives, in the first `vectors` of each row of the tile. */
-#define FI_ACTIVATION(name_, NAME, from, saturated_below, value_ulp, slope_eps)               \
+#define FI_ACTIVATION(name_, NAME, from, saturated_below, value_ulp, slope_eps, left_ulp)     \
     FI_NOINLINE void FI_REAL(activate_tile_##name_)(const real *z, real *values, real *slopes, \
                                                     real parameter, size_t vectors) {         \
         const vr s = VR(set1)(parameter);                                                     \
@@ -27,7 +27,7 @@
 #include "activations.def"
 
 static void (*const FI_REAL(activate_tile)[])(const real *, real *, real *, real, size_t) = {
-#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps) \
+#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps, left_ulp) \
     FI_REAL(activate_tile_##name),
 #include "activations.def"
 };
@@ -35,7 +35,7 @@ static void (*const FI_REAL(activate_tile)[])(const real *, real *, real *, real
 /* target = gradient * phi'(from the values), or gradient * the derivatives that were kept; of the first `vectors`. */
 #define FI_DERIVATIVE_VALUE(name, kept, s) FI_REAL(name##_slope)(kept, s)
 #define FI_DERIVATIVE_INPUT(name, kept, s) kept
-#define FI_ACTIVATION(name_, NAME, from, saturated_below, value_ulp, slope_eps)                        \
+#define FI_ACTIVATION(name_, NAME, from, saturated_below, value_ulp, slope_eps, left_ulp)              \
     FI_NOINLINE void FI_REAL(derive_tile_##name_)(const FI_REAL(tile) * gradient, const real *kept, \
                                                   real *target, real parameter, size_t vectors) {  \
         const vr s = VR(set1)(parameter);                                                          \
@@ -50,7 +50,7 @@ static void (*const FI_REAL(activate_tile)[])(const real *, real *, real *, real
 #include "activations.def"
 
 static void (*const FI_REAL(derive_tile)[])(const FI_REAL(tile) *, const real *, real *, real, size_t) = {
-#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps) \
+#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps, left_ulp) \
     FI_REAL(derive_tile_##name),
 #include "activations.def"
 };

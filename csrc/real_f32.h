@@ -14,6 +14,7 @@
 #undef FI_EXP_BIAS
 #undef FI_EXP_LOWEST
 #undef FI_TANH_LOWEST
+#undef FI_TANH_FAR
 #undef FI_LN2_HIGH
 #undef FI_LN2_LOW
 #undef FI_PI_HIGH
@@ -22,6 +23,7 @@
 #undef FI_SIN_FAR
 #undef FI_SIN_TERMS
 #undef FI_LOG1P_TERMS
+#undef FI_LARGEST
 #define real float
 #define vr vf
 #define vrm vfm
@@ -34,6 +36,7 @@
 #define FI_EXP_BIAS 127.0f
 #define FI_EXP_LOWEST -120.0f      /* a thousand times e^x is 0 from here down */
 #define FI_TANH_LOWEST -40.0f      /* 1 - e^x is 1 long before */
+#define FI_TANH_FAR 8.0f           /* beyond, tanh x = 1 - 2 e^-2x, sigmoid 2x = 1 - e^-2x to a millionth of a rounding error */
 #define FI_LN2_HIGH 0x1.62e4p-1f   /* 15 bits: its products with exponents are exact */
 #define FI_LN2_LOW 0x1.7f7d1cp-20f
 #define FI_PI_HIGH 0x1.921fb60000000p+1f  /* pi in three parts, each the nearest to what is left */
@@ -42,3 +45,4 @@
 #define FI_SIN_FAR 8.0e5f     /* k = x / pi is found to within 1/50 below */
 #define FI_SIN_TERMS 7        /* of the series of sin and cos up to pi / 2 */
 #define FI_LOG1P_TERMS 8
+#define FI_LARGEST 0x1.fffffep+127f

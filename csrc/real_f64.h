@@ -13,6 +13,7 @@
 #undef FI_EXP_BIAS
 #undef FI_EXP_LOWEST
 #undef FI_TANH_LOWEST
+#undef FI_TANH_FAR
 #undef FI_LN2_HIGH
 #undef FI_LN2_LOW
 #undef FI_PI_HIGH
@@ -21,6 +22,7 @@
 #undef FI_SIN_FAR
 #undef FI_SIN_TERMS
 #undef FI_LOG1P_TERMS
+#undef FI_LARGEST
 #define real double
 #define vr vd
 #define vrm vm
@@ -33,6 +35,7 @@
 #define FI_EXP_BIAS 1023.0
 #define FI_EXP_LOWEST -760.0
 #define FI_TANH_LOWEST -80.0
+#define FI_TANH_FAR 16.0
 #define FI_LN2_HIGH 0x1.62e42fefap-1
 #define FI_LN2_LOW 0x1.cf79abc9e3b3ap-40
 #define FI_PI_HIGH 0x1.921fb54442d18p+1
@@ -41,3 +44,4 @@
 #define FI_SIN_FAR 1.0e13
 #define FI_SIN_TERMS 12
 #define FI_LOG1P_TERMS 18
+#define FI_LARGEST 0x1.fffffffffffffp+1023

@@ -22,7 +22,7 @@ typedef struct {
 
 typedef struct {
     FI_REAL(extremes) extremes[2];
-    real slopes[FI_COLUMNS]; /* the largest |derivative| of each unit of the panel under way */
+    real alive[FI_COLUMNS]; /* the largest |derivative| or |value| of each unit of the panel under way */
     FI_REAL(row_moments) rows[]; /* two for each row of the part */
 } FI_REAL(record);
 
@@ -108,13 +108,14 @@ static void FI_REAL(record_end)(const FI_REAL(rows) * part, int slot, size_t lay
     job->extremes[part->part][which] = all;
 }
 
-/* Derivatives of a tile: whether a unit's was ever another than 0, and how many elements are below the threshold. */
+/* Derivatives and values of a tile: whether a unit's were ever another than 0, and how many derivatives are below the
+ * threshold. */
 static void FI_REAL(record_slopes)(const FI_REAL(rows) * part, size_t layer, size_t r, size_t p, const real *slopes,
-                                   size_t rows, size_t columns) {
+                                   const real *values, size_t rows, size_t columns) {
     fi_stack_job *job = part->job;
     const double threshold = fi_activation_traits[job->run->activations[layer]].saturated_below;
     const vr limit = VR(set1)((real)threshold);
-    real *largest = FI_REAL(record_of)(part)->slopes;
+    real *largest = FI_REAL(record_of)(part)->alive;
     uint64_t saturated = 0;
     if (r == part->begin) memset(largest, 0, FI_COLUMNS * sizeof(real));
     for (size_t v = 0; v < FI_REAL(vectors_for)(columns); v++) {
@@ -122,7 +123,8 @@ static void FI_REAL(record_slopes)(const FI_REAL(rows) * part, size_t layer, siz
         vr alive = VR(load)(largest + first);
         for (size_t i = 0; i < rows; i++) {
             const vr slope = VR(abs)(VR(load)(slopes + i * FI_COLUMNS + first));
-            alive = VR(max)(slope, alive); /* a NaN leaves the second */
+            const vr value = VR(abs)(VR(load)(values + i * FI_COLUMNS + first));
+            alive = VR(max)(value, VR(max)(slope, alive)); /* a NaN leaves the second */
             if (threshold > 0)
                 saturated += (uint64_t)VR(count)(VR(less)(slope, limit), (int)(columns - first));
         }
@@ -134,7 +136,7 @@ static void FI_REAL(record_slopes)(const FI_REAL(rows) * part, size_t layer, siz
     for (size_t c = 0; c < FI_COLUMNS; c++) alive[c / 8] |= (unsigned char)((largest[c] > 0) << c % 8);
 }
 
-/* Units of a layer whose derivative was 0 in every sample, over all parts. */
+/* Units of a layer whose value and derivative were 0 in every sample, over all parts. */
 static size_t FI_REAL(stack_dead)(const fi_stack_job *job, size_t layer) {
     const size_t first = job->first_panel[layer] * (FI_COLUMNS / 8);
     size_t dead = 0;

@@ -23,8 +23,8 @@
 #define FI_FROM_VALUE 0
 #define FI_FROM_INPUT 1
 const fi_traits fi_activation_traits[] = {
-#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps) \
-    {#name, FI_FROM_##from, saturated_below, value_ulp, slope_eps},
+#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps, left_ulp) \
+    {#name, FI_FROM_##from, saturated_below, value_ulp, slope_eps, left_ulp},
 #include "activations.def"
 };
 
@@ -33,6 +33,7 @@ const char *fi_activation_name(size_t index) {
 }
 double fi_activation_value_ulp(size_t index) { return fi_activation_traits[index].value_ulp; }
 double fi_activation_slope_eps(size_t index) { return fi_activation_traits[index].slope_eps; }
+double fi_activation_left_ulp(size_t index) { return fi_activation_traits[index].left_ulp; }
 
 void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
                  void *slopes, size_t n, fi_watch *watch) {

@@ -31,7 +31,7 @@ typedef struct {
 typedef struct {
     const char *name;
     int from_input; /* the derivative is no function of the value */
-    double saturated_below, value_ulp, slope_eps;
+    double saturated_below, value_ulp, slope_eps, left_ulp;
 } fi_traits;
 extern const fi_traits fi_activation_traits[];
 

@@ -172,7 +172,7 @@ static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
                            : part->record     ? local
                                               : NULL;
             FI_REAL(activate_tile)[activation](z, values + at, slopes, parameter, vectors);
-            if (part->record) FI_REAL(record_slopes)(part, layer, r, p, slopes, live, columns);
+            if (part->record) FI_REAL(record_slopes)(part, layer, r, p, slopes, values + at, live, columns);
             if (skip >= 0)
                 FI_REAL(add_branch)((const real *)job->activations[skip] + base + at, values + at, slopes,
                                     (real)run->alpha);

@@ -108,7 +108,7 @@ def propagate(weights, biases, activations, x, dy):
             (
                 *(moments(v) for v in (z[i], a[i + 1], delta)),
                 float((np.abs(slope) < SATURATED.get(activations[i], 0)).mean()),
-                float((slope == 0).all(axis=0).mean()),
+                float(((slope == 0) & (ACTIVATIONS[activations[i]][0](z[i]) == 0)).all(axis=0).mean()),
             ),
         )
         delta = delta @ np.asarray(weights[i], float).T

@@ -201,6 +201,21 @@ def test_bad_input_is_refused_before_anything_is_written(call, error, words):
     assert (out == 7).all()
 
 
+def test_what_a_dtype_cannot_hold():
+    """Parameters of a law and numbers that are not drawn are refused; a draw beyond the range is what its rounding is."""
+    for initializer in (RandomNormal(std=7e4), RandomUniform(-7e4, 1.0), Constant(7e4), Identity(7e4), Orthogonal(2e5)):
+        out = np.full((2, 2), 7, np.float16)
+        with pytest.raises(ValueError, match=r"expected .* got -?\d"):
+            initializer((2, 2), out=out, dtype="float16", key=Key(0))
+        assert (out == 7).all()
+    wide = RandomNormal(std=3e4)
+    half, single = (wide((1000,), dtype, key=Key(0)) for dtype in ("float16", "float32"))
+    with np.errstate(over="ignore"):
+        assert np.array_equal(half, single.astype(np.float16))
+    assert np.isinf(half).sum() == (np.abs(single) >= 65520).sum() > 0
+    assert "may become infinite" in " ".join(Initializer.__call__.__doc__.split())
+
+
 # ---- seeds and keys -----------------------------------------------------------------------------
 
 RANDOM = [HeNormal, GlorotUniform, TruncatedNormal, Orthogonal, VarianceScaling, RandomUniform]
@@ -331,6 +346,11 @@ def test_moments_of_a_large_fixed_tensor_take_no_memory():
     diagonal = 4 * (1 / n - 1 / n**2)
     bilinear = np.outer([0.5, 1, 0.5], [0.5, 1, 0.5])
     mean, square = bilinear.sum() / (9 * 1024), (bilinear**2).sum() / (9 * 1024)
+    # HiPPO: sums of (2i + 1)(2k + 1) over k < i and of (i + 1)^2, less the square of the mean
+    odd = [2 * i + 1 for i in range(n)]
+    below = (math.fsum(math.sqrt(k) for k in odd) ** 2 - sum(odd)) / 2
+    legs = ((sum(odd) ** 2 - sum(k * k for k in odd)) // 2 + n * (n + 1) * (2 * n + 1) // 6) / n**2
+    legs -= ((below + n * (n + 1) / 2) / n**2) ** 2
     cases = [
         (Zeros(), (n, n), 0.0, (0.0, 0.0)),
         (Ones(), (n, n), 0.0, (1.0, 1.0)),
@@ -342,6 +362,11 @@ def test_moments_of_a_large_fixed_tensor_take_no_memory():
         (fastinit.PerGate(["zeros", "ones"]), (n, n), 0.25, (0.0, 1.0)),
         (fastinit.Dirac(groups=2), field, 1 / 9216 - 1 / 9216**2, (0.0, 1.0)),
         (fastinit.Bilinear(), field, square - mean**2, (0.0, 1.0)),
+        # of Hadamard's matrix half of the rows: squares 2^-12, and but two columns, of 4096 ones each, have a sum
+        (fastinit.Hadamard(), (n // 2, n), 2**-12 - 2.0**-36, (-(2.0**-6), 2.0**-6)),
+        (fastinit.Hadamard(), (3, n, n // 2), (1 / (3 * n)) * (1 - 1 / (3 * n)), (0.0, 1.0)),
+        (fastinit.ForgetGateBias(2.0), (n * n,), 0.75, (0.0, 2.0)),
+        (fastinit.HippoLegS(), (n, n), legs, (-math.sqrt((2 * n - 1) * (2 * n - 3)), 0.0)),
     ]
     tracemalloc.start()
     try:
@@ -349,7 +374,7 @@ def test_moments_of_a_large_fixed_tensor_take_no_memory():
             before = tracemalloc.get_traced_memory()[0]
             tracemalloc.reset_peak()
             assert initializer.variance(shape) == pytest.approx(variance, rel=1e-12), initializer
-            assert initializer.bounds(shape) == bounds, initializer
+            assert initializer.bounds(shape) == pytest.approx(bounds, rel=1e-15), initializer
             assert tracemalloc.get_traced_memory()[1] - before < 1 << 20, initializer
     finally:
         tracemalloc.stop()

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from jax_cases import FACTORIES, FLOATS, KEY, jax, jnp, ours, shape_for
 
+from fastinit.jax import _arrays, _init, _laws
+
 # ---- traces -----------------------------------------------------------------------------------
 
 
@@ -44,8 +46,12 @@ def test_eval_shape_makes_nothing(name, monkeypatch):
     def refuse(*args):
         raise AssertionError("made on the host")
 
-    monkeypatch.setattr(ours, "_batch", refuse)
-    monkeypatch.setattr(ours, "draw", refuse)
+    def only_empty(function, place):
+        return lambda *args: function(*args) if 0 in args[place] else refuse()
+
+    monkeypatch.setattr(_arrays, "_made", refuse)
+    monkeypatch.setattr(_laws, "draw", only_empty(_laws.draw, 2))
+    monkeypatch.setattr(_init, "matrix", only_empty(_init.matrix, 1))
     shape = (10**4, 3, 4, 10**6) if name == "delta_orthogonal" else (10**6, 10**6)
     for call in (lambda key: getattr(ours, name)()(key, shape), lambda key: getattr(ours, name)()(KEY, shape)):
         out = jax.eval_shape(call, KEY)
@@ -102,8 +108,8 @@ def test_nothing_is_copied_on_the_cpu(monkeypatch):
     if jax.default_backend() != "cpu":
         pytest.skip("no CPU backend")
     made = []
-    draw = ours.draw
-    monkeypatch.setattr(ours, "draw", lambda *a: made.append(draw(*a)) or made[-1])
+    draw = _laws.draw
+    monkeypatch.setattr(_laws, "draw", lambda *a: made.append(draw(*a)) or made[-1])
     array = ours.normal()(KEY, (1000, 100))
     assert array.unsafe_buffer_pointer() == made[0].ctypes.data
 
@@ -114,13 +120,14 @@ SHARDS = """
 import numpy as np, jax
 from jax.sharding import NamedSharding, PartitionSpec as P
 from fastinit import jax as ours
+from fastinit.jax import _laws
 assert jax.device_count() == 4
 key = jax.random.key(3)
 mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 pieces = []
 for name in ("fill_piece", "draw"):
-    function = getattr(ours, name)
-    setattr(ours, name, lambda *a, f=function: pieces.append(f(*a)) or pieces[-1])
+    function = getattr(_laws, name)
+    setattr(_laws, name, lambda *a, f=function: pieces.append(f(*a)) or pieces[-1])
 for name in %r:
     init = getattr(ours, name)()
     shape = (2, 2, 8, 12) if name == "delta_orthogonal" else (8, 12)

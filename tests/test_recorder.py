@@ -70,6 +70,8 @@ def test_another_instruction_set_between_passes(each_isa):
         (lambda: Recorder(network(), -1), ValueError, "batch: expected an int >= 0, got -1"),
         (lambda: Recorder(network(), True), TypeError, "batch: expected an int >= 0, got bool True"),
         (lambda: Recorder(network(), 1.5), TypeError, "batch: expected an int >= 0, got float 1.5"),
+        (lambda: Recorder(network(), 2**60), ValueError, r"batch: expected at most 2\*\*44 numbers in all layers"),
+        (lambda: Recorder(network(), 2**2000), ValueError, r"batch: expected at most 2\*\*44 numbers in all layers"),
         (lambda: Recorder(network(virtual=True), 3), ValueError, "expected stored weights, got a virtual stack"),
         (lambda: Recorder(network(), 3).forward(np.ones((3, 5))), ValueError, r"x: expected shape \(3, 6\)"),
         (lambda: Recorder(network(), 3).forward(np.ones((2, 6))), ValueError, r"x: expected shape \(3, 6\)"),

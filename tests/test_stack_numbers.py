@@ -114,19 +114,27 @@ def test_norms_of_gradients_whose_squares_are_no_numbers(size, gradient, threads
                 assert found == pytest.approx(expected, rel=1e-13)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
-@pytest.mark.parametrize("activation", _core.ACTIVATIONS)
-def test_against_the_autograd_of_torch(activation):
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+
+
+def of_torch(activation):
     import torch
 
     functional = torch.nn.functional
-    functions = {
-        "linear": lambda z: z, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu,
+    return {
+        "linear": lambda z: 1 * z, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu,
         "leaky_relu": functional.leaky_relu, "hard_tanh": functional.hardtanh, "elu": functional.elu,
         "selu": functional.selu, "softplus": functional.softplus, "softsign": functional.softsign,
         "gelu": functional.gelu, "gelu_tanh": lambda z: functional.gelu(z, approximate="tanh"),
         "silu": functional.silu, "mish": functional.mish, "sin": torch.sin,
-    }  # fmt: skip
+    }[activation]  # fmt: skip
+
+
+@needs_torch
+@pytest.mark.parametrize("activation", _core.ACTIVATIONS)
+def test_against_the_autograd_of_torch(activation):
+    import torch
+
     stack, key = network((12, 33, 17, 5), activation, "float64", name="torch")
     x, dy = batch_of(stack, key, 21)
     inputs = torch.tensor(x, requires_grad=True)
@@ -134,7 +142,7 @@ def test_against_the_autograd_of_torch(activation):
     biases = [torch.tensor(b, requires_grad=True) for b in stack.biases]
     a = inputs
     for w, b in zip(weights, biases, strict=True):
-        a = functions[activation](a @ w + b)
+        a = of_torch(activation)(a @ w + b)
     a.backward(torch.tensor(dy))
     found = stack.propagate(x, dy, gradients=True)
     assert scaled_error(found.output, a.detach().numpy()) < 1e-14
@@ -143,3 +151,24 @@ def test_against_the_autograd_of_torch(activation):
         assert scaled_error(g, t.grad.numpy()) < 1e-14
     for g, t in zip(found.bias_gradients, biases, strict=True):
         assert scaled_error(g, t.grad.numpy()) < 1e-14
+
+
+@needs_torch
+@pytest.mark.parametrize("activation", _core.ACTIVATIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_derivative_is_0_where_that_of_torch_is_another(dtype, activation):
+    """Over the numbers where exponentials are normal, subnormal and gone, and over all scales."""
+    import torch
+
+    limits, far = np.finfo(dtype), 120 if dtype == "float32" else 800
+    scales = np.geomspace(float(limits.smallest_subnormal) * 2, float(limits.max) / 2, 4000)
+    z = np.concatenate([np.linspace(-far, far, 100_001), scales, -scales]).astype(dtype)
+    theirs = torch.tensor(z, requires_grad=True)
+    of_torch(activation)(theirs).sum().backward()
+    gradient = theirs.grad.numpy()
+    values, slopes = np.empty_like(z), np.empty_like(z)
+    _core.activate(_core.ACTIVATIONS.index(activation), 0.01, DTYPES.index(dtype), z, values, slopes)
+    known = ~np.isnan(gradient)  # theirs of gelu_tanh is inf - inf far out
+    assert not ((slopes == 0) & (gradient != 0) & known).any()
+    near = np.abs(z) < 3
+    np.testing.assert_allclose(slopes[near], gradient[near], rtol=0, atol=8 * limits.eps)

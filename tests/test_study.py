@@ -72,7 +72,7 @@ def test_a_wrong_gradient_is_found_out(monkeypatch: pytest.MonkeyPatch, kind: st
     monkeypatch.setattr(Stack, "backward", wrong)
     failed = [c.name for c in run_claim(CLAIMS[4], QUICK).measurement.checks if not c.holds]
     assert [name for name in failed if "derivative" in name] == [
-        f"derivative of the loss along the {kind}, relative error of backward"
+        f"derivative of the loss along the {kind}, error of backward over the gradient's norm"
     ]
 
 

@@ -159,4 +159,5 @@ def test_threads_beside_a_library_with_much_thread_local_memory(kilobytes, tmp_p
         "fastinit.get('orthogonal')((600, 600), key=Key(0)); fastinit.normal(1 << 21, key=Key(0)); "
         "Stack((256,) * 4, 'tanh', key=Key(0)).propagate(np.ones((256, 256)), gradients=True)"
     )
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, "LD_PRELOAD": str(library)}, check=True)
+    preload = f"{os.environ.get('LD_PRELOAD', '')} {library}"  # after a sanitizer's, which must come first
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "LD_PRELOAD": preload}, check=True)

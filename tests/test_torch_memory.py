@@ -1,12 +1,10 @@
-"""The PyTorch dialect in memory, shards and modules: layouts, views, DTensors, autograd, and `patch`.
+"""The PyTorch dialect in memory and shards: layouts, views, DTensors, and autograd.
 
 Statistical tests: Kolmogorov-Smirnov at p > 1e-6, so a false alarm of one in a million each; seeds are fixed, so none varies.
 """
 
 from __future__ import annotations
 
-import copy
-import inspect
 import subprocess
 import sys
 
@@ -15,8 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: the dialect is not tested")
 
-from test_torch import DRAWN, FLOATS, KEY, ks  # noqa: E402
-from torch.nn import init as theirs  # noqa: E402
+from test_torch import DRAWN, FLOATS, KEY  # noqa: E402
 
 import fastinit  # noqa: E402
 from fastinit import torch as init  # noqa: E402
@@ -140,127 +137,6 @@ def test_a_tensor_subclass_has_its_say():
     out = init.normal_(tensor, key=KEY)
     assert seen[0] is init.normal_
     assert np.array_equal(out.as_subclass(torch.Tensor).numpy(), fastinit.normal(5, key=KEY))
-
-
-# ---- in the place of PyTorch's own ------------------------------------------------------------
-
-
-@pytest.fixture
-def clean():
-    yield
-    init.unpatch()
-    assert theirs.uniform_ is torch.nn.modules.rnn.init.uniform_
-
-
-def network():
-    return torch.nn.ModuleList([
-        torch.nn.Linear(5, 7), torch.nn.Conv2d(4, 6, 3), torch.nn.Embedding(9, 4), torch.nn.LSTM(3, 4),
-        torch.nn.MultiheadAttention(8, 2), torch.nn.Bilinear(2, 3, 4), torch.nn.BatchNorm1d(3),
-        torch.nn.TransformerEncoderLayer(8, 2, 16),
-    ])  # fmt: skip
-
-
-def test_patch_reaches_every_module(clean, monkeypatch):
-    calls = []
-    fill = sys.modules["fastinit.torch._init"].fill
-    monkeypatch.setattr(
-        sys.modules["fastinit.torch._init"], "fill", lambda *a: calls.append(a[5]) or fill(*a)
-    )
-    with init.patched():
-        torch.manual_seed(0)
-        state = network().state_dict()
-    assert set(calls) == {"kaiming_uniform_", "uniform_", "normal_", "xavier_uniform_"}
-    # MultiheadAttention imported xavier_uniform_ by name: twice here, in_proj of two modules.
-    assert calls.count("xavier_uniform_") == 2
-    calls.clear()
-    with init.patched():
-        torch.manual_seed(0)
-        again = network().state_dict()
-    assert all(torch.equal(state[name], again[name]) for name in state)
-    calls.clear()
-    network()
-    assert not calls
-
-
-def test_patched_layers_have_pytorchs_laws(clean):
-    with init.patched():
-        layer = torch.nn.Linear(400, 300)
-        embedding = torch.nn.Embedding(500, 40)
-    assert ks(layer.weight.detach(), "uniform", -1 / 20, 1 / 10) > 1e-6
-    assert ks(layer.bias.detach(), "uniform", -1 / 20, 1 / 10) > 1e-6
-    assert ks(embedding.weight.detach(), "norm") > 1e-6
-
-
-def test_patch_and_unpatch_leave_no_trace(clean):
-    by_name = torch.nn.modules.activation
-    before = theirs.__dict__.copy(), by_name.xavier_uniform_
-    init.patch()
-    init.patch()
-    assert theirs.kaiming_uniform_ is not before[0]["kaiming_uniform_"]
-    assert by_name.xavier_uniform_ is theirs.xavier_uniform_
-    assert theirs.kaiming_uniform_.__name__ == "kaiming_uniform_"
-    assert inspect.signature(theirs.kaiming_uniform_) == inspect.signature(before[0]["kaiming_uniform_"])
-    with init.patched():
-        pass
-    assert theirs.kaiming_uniform_ is not before[0]["kaiming_uniform_"]  # patched before, patched after
-    init.unpatch()
-    init.unpatch()
-    assert theirs.__dict__ == before[0]
-    assert by_name.xavier_uniform_ is before[1]
-    with pytest.raises(KeyError), init.patched():
-        raise KeyError
-    assert theirs.__dict__ == before[0]
-
-
-def test_unpatch_leaves_what_users_imported(clean):
-    module = type(sys)("a_users_module")
-    module.mine = init.normal_
-    sys.modules["a_users_module"] = module
-    try:
-        with init.patched():
-            module.late = theirs.normal_
-        assert module.mine is init.normal_
-        assert module.late is theirs.normal_
-    finally:
-        del sys.modules["a_users_module"]
-
-
-def test_a_local_name_bound_while_patched_stays_routed(clean):
-    with init.patched():
-        held = [theirs.normal_]
-    torch.manual_seed(0)
-    after = held[0](torch.empty(5))
-    torch.manual_seed(0)
-    assert torch.equal(after, init.normal_(torch.empty(5)))
-
-
-def test_patched_modules_can_still_be_built_on_meta(clean):
-    with init.patched():
-        with torch.device("meta"):
-            model = network()
-        assert all(p.is_meta for p in model.parameters())
-        layer = torch.nn.Linear(3, 4, device="meta").to_empty(device="cpu")
-        torch.manual_seed(1)
-        layer.reset_parameters()
-        torch.manual_seed(1)
-        assert torch.equal(layer.weight, torch.nn.Linear(3, 4).weight)
-
-
-def test_a_patched_model_trains_and_copies(clean):
-    torch.manual_seed(0)
-    with init.patched():
-        model = torch.nn.Sequential(torch.nn.Linear(2, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1))
-    twin = copy.deepcopy(model)
-    x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
-    y = torch.tensor([[0.0], [1], [1], [0]])
-    optimizer = torch.optim.Adam(model.parameters(), 0.05)
-    for _ in range(200):
-        optimizer.zero_grad()
-        loss = ((model(x) - y) ** 2).mean()
-        loss.backward()
-        optimizer.step()
-    assert loss < 0.01
-    assert not torch.equal(twin[0].weight, model[0].weight)
 
 
 # ---- shards -----------------------------------------------------------------------------------

@@ -522,6 +522,16 @@ def test_fit_refuses_parameters_that_cannot_be_written():
     np.testing.assert_array_equal(stack.weights[0], before)
 
 
+@pytest.mark.parametrize("wrong", [None, 3, np.float64(1), np.ones(()), "zeros", (), [None, None], ["zeros", "zeros"]], ids=repr)
+@pytest.mark.parametrize("what", ["weights", "biases"])
+def test_fit_refuses_what_are_no_parameters(what, wrong):
+    stack = Stack((4, 5, 3), "tanh", key=Key(0))
+    setattr(stack, what, wrong)
+    with pytest.raises((TypeError, ValueError), match=rf"{what}(\[0\])?: expected"):
+        fit(stack, np.ones((6, 4)), np.zeros(6, int))
+    assert getattr(stack, what) is wrong
+
+
 @pytest.mark.parametrize("call", [lambda: fit(None, [[1.0]], [0]), lambda: predict(None, [[1.0]])])
 def test_training_wants_a_stack(call):
     with pytest.raises(TypeError, match=r"stack: expected a fastinit.Stack, got NoneType"):

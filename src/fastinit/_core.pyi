@@ -8,6 +8,7 @@ LAWS: tuple[str, ...]
 ACTIVATIONS: tuple[str, ...]
 VALUE_ULP: tuple[float, ...]
 SLOPE_EPS: tuple[float, ...]
+LEFT_ULP: tuple[float, ...]
 FORWARD: int
 BACKWARD: int
 STATISTICS: int

@@ -178,7 +178,8 @@ cdef int plan_open(fi_plan *plan, int law, int dtype, tuple parameters, uint64_t
                    uint64_t stream, unsigned plane) except -1:
     cdef fi_dist dist
     cdef fi_key key
-    if not (0 <= law < len(LAWS) and 0 <= dtype < len(DTYPES) and plane < 255):  # a plane and its next one have 8 bits
+    cdef unsigned last = 255 if law == 0 else 254  # a plane has 8 bits, and all but words take the next one too
+    if not (0 <= law < len(LAWS) and 0 <= dtype < len(DTYPES) and plane <= last):
         raise ValueError(f"expected numbers of a law, a dtype and a plane, got {law}, {dtype} and {plane}")
     memset(&dist, 0, sizeof(dist))
     dist.law = <fi_law>law
@@ -389,6 +390,7 @@ cdef extern from "fastinit.h" nogil:
     const char *fi_activation_name(size_t index)
     double fi_activation_value_ulp(size_t index)
     double fi_activation_slope_eps(size_t index)
+    double fi_activation_left_ulp(size_t index)
     size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned threads)
     void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace, fi_watch *watch)
     double fi_fma_loop(fi_dtype dtype, uint64_t rounds)
@@ -416,9 +418,10 @@ def _activations():
 
 
 ACTIVATIONS = _activations()
-# The stated largest errors, by activation: of the value in ULP, of the derivative in machine epsilons.
+# The stated largest errors, by activation: of the value in ULP, of the derivative in machine epsilons, and on the left in ULP.
 VALUE_ULP = tuple([fi_activation_value_ulp(i) for i in range(len(ACTIVATIONS))])
 SLOPE_EPS = tuple([fi_activation_slope_eps(i) for i in range(len(ACTIVATIONS))])
+LEFT_ULP = tuple([fi_activation_left_ulp(i) for i in range(len(ACTIVATIONS))])
 
 
 cdef class _Buffers:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .checks import shown
 
 __all__ = ["evaluate", "parse"]
 
@@ -30,22 +31,22 @@ def parse(what: str, text: Any) -> tuple[int, float]:
         If it names no activation, or a parameter that does not fit.
     """
     if not isinstance(text, str):
-        raise TypeError(f"{what}: expected a str, got {type(text).__name__} {text!r}")
+        raise TypeError(f"{what}: expected a str, got {type(text).__name__} {shown(text)}")
     found = _SPELLING.fullmatch(text)
     name = found[1] if found else text
     if name not in _core.ACTIVATIONS:
-        raise ValueError(f"{what}: expected one of {', '.join(_core.ACTIVATIONS)}, got {text!r}")
+        raise ValueError(f"{what}: expected one of {', '.join(_core.ACTIVATIONS)}, got {shown(text)}")
     index: int = _core.ACTIVATIONS.index(name)
     if found is None or found[2] is None:
         return index, _PARAMETRIC.get(name, 0.0)
     if name not in _PARAMETRIC:
-        raise ValueError(f"{what}: expected no parameter for {name}, got {text!r}")
+        raise ValueError(f"{what}: expected no parameter for {name}, got {shown(text)}")
     try:
         parameter = float(found[2])
     except ValueError:
         parameter = math.nan
     if not 0 <= parameter < math.inf:
-        raise ValueError(f"{what}: expected {name}(slope) with a finite slope >= 0, got {text!r}")
+        raise ValueError(f"{what}: expected {name}(slope) with a finite slope >= 0, got {shown(text)}")
     return index, parameter
 
 

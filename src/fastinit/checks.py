@@ -5,42 +5,63 @@ from __future__ import annotations
 import math
 import operator
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "any_array", "boolean", "check_apart", "is_masked", "is_tensor", "no_nan", "real_array", "real_number", "unmasked",
-    "whole_number",
+    "any_array", "boolean", "check_apart", "is_masked", "is_tensor", "no_nan", "one_of", "real_array", "real_number", "shown",
+    "unmasked", "whole_number",
 ]  # fmt: skip
 
 _NARROW = ("bfloat16", "float8_", "float6_", "float4_")  # of ml_dtypes and PyTorch, not of NumPy: float32 holds their numbers
+_LONGEST = 160  # characters of an argument that a message quotes
+_MOST = (1 << 63) - 1  # of what is counted: widths, layers, groups
+
+
+def shown(value: Any) -> str:
+    """An argument as a message quotes it: its repr, or the beginning of a long one."""
+    try:
+        text = repr(value)
+    except Exception:  # Python writes no int of more than 4300 digits, nor a list of it; somebody's repr may fail
+        text = f"an int of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__} without a repr"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def boolean(what: str, value: Any) -> None:
     """Refuse what is no bool, such as a str, which is true whatever it says."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{what}: expected a bool, got {type(value).__name__} {value!r}")
+        raise TypeError(f"{what}: expected a bool, got {type(value).__name__} {shown(value)}")
 
 
-def whole_number(what: str, value: Any, *, least: int = 1) -> int:
-    """An int not below `least`; of NumPy's too, but no bool."""
+def one_of(what: str, value: Any, choices: Iterable[str]) -> None:
+    """Refuse what is none of a few names."""
+    names = tuple(choices)
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{what}: expected one of {', '.join(names)}, got {shown(value)}")
+
+
+def whole_number(what: str, value: Any, *, least: int = 1, most: float = _MOST) -> int:
+    """An int in [`least`, `most`], below 2**63 by default; of NumPy's too, but no bool."""
     try:
         number = operator.index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
-        raise TypeError(f"{what}: expected an int >= {least}, got {type(value).__name__} {value!r}")
-    if number < least:
-        raise ValueError(f"{what}: expected an int >= {least}, got {number}")
+        raise TypeError(f"{what}: expected an int >= {least}, got {type(value).__name__} {shown(value)}")
+    if not least <= number <= most:
+        wanted = f">= {least}" if number < least else "< 2**63" if most == _MOST else f"<= {most}"
+        raise ValueError(f"{what}: expected an int {wanted}, got {shown(number)}")
     return number
 
 
 def real_number(what: str, value: Any) -> float:
     """A finite number as a float; of NumPy's too, but no bool and no str."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{what}: expected a real number, got {type(value).__name__} {value!r}")
+    # NumPy's differences of dates are integers to it.
+    if isinstance(value, (bool, np.timedelta64)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{what}: expected a real number, got {type(value).__name__} {shown(value)}")
     try:
         number = float(value)
     except OverflowError:

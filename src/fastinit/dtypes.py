@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .checks import unmasked
+from .checks import shown, unmasked
 
 __all__ = [
     "LARGEST", "LARGEST_FLOAT8", "check_out", "check_range", "check_shape", "new_array", "numpy_dtype", "part_of",
@@ -93,14 +93,14 @@ def resolve(dtype: Any) -> str:
         if dtype is None:  # NumPy would take it for float64
             raise TypeError
         found = np.dtype(dtype)
-    except TypeError:
+    except Exception:  # of half a dozen kinds: NumPy reads whole languages of dtypes
         kind = ValueError if isinstance(dtype, str) else TypeError
-        raise kind(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {dtype!r}") from None
+        raise kind(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {shown(dtype)}") from None
     if found in _NAMES:  # NumPy puts a name together for longer than a small matrix takes
         return _NAMES[found]
     name = str(found.name if found.isnative else found)
     if name not in _ITEMSIZE:
-        raise ValueError(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {name!r}")
+        raise ValueError(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {shown(name)}")
     return name
 
 
@@ -123,14 +123,15 @@ def check_shape(shape: Any) -> tuple[int, ...]:
     except TypeError:
         sizes = None
     if sizes is None or any(isinstance(n, bool) for n in entries):
-        raise TypeError(f"shape: expected an int or a sequence of ints, got {shape!r}")
+        raise TypeError(f"shape: expected an int or a sequence of ints, got {shown(shape)}")
     if any(n < 0 for n in sizes):
-        raise ValueError(f"shape: expected sizes >= 0, got {sizes}")
+        raise ValueError(f"shape: expected sizes >= 0, got {shown(sizes)}")
     if len(sizes) > 64:
         raise ValueError(f"shape: expected at most 64 axes, got {len(sizes)}")
-    total = math.prod(sizes)
+    total = math.prod(n for n in sizes if n)  # of an empty array, too, NumPy multiplies them
     if total > 1 << 58:
-        raise ValueError(f"shape: expected at most 2**58 elements, got {total} in {sizes}")
+        beside = " beside the empty axes" if 0 in sizes else ""
+        raise ValueError(f"shape: expected at most 2**58 elements, got {shown(total)} in {shown(sizes)}{beside}")
     return sizes
 
 

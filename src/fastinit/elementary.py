@@ -51,7 +51,7 @@ def log_1_minus_exp(x: Any) -> Array:
     small = np.minimum(x, 0.5)
     for n in range(17, 1, -1):  # 1 - e^-x = x (1 - x/2 (1 - x/3 (...)))
         series = small / n * (1 - series)
-    return log(np.where(x <= 0.5, small * (1 - series), 1 - exp(-np.maximum(x, 0.5))))
+    return log(np.where(x <= 0.5, small * (1 - series), 1 - exp(-np.clip(x, 0.5, 700.0))))
 
 
 def cosine_of_turns(k: Any, n: int) -> Array:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from .checks import one_of, shown, whole_number
 from .dtypes import check_shape
 
 __all__ = ["FanRule", "Fans", "as_fans", "compute_fans"]
@@ -29,15 +31,13 @@ class Fans(NamedTuple):
 
 def _axes(value: Any, name: str) -> tuple[int, ...]:
     """Axis numbers as a tuple; one int is one axis."""
+    entries = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     try:
-        if isinstance(value, bool):
+        if any(isinstance(axis, bool) for axis in entries):
             raise TypeError
-        try:
-            return (operator.index(value),)
-        except TypeError:
-            return tuple(operator.index(axis) for axis in value)
+        return tuple(operator.index(axis) for axis in entries)
     except TypeError:
-        raise TypeError(f"{name}: expected an int or a sequence of ints, got {value!r}") from None
+        raise TypeError(f"{name}: expected an int or a sequence of ints, got {shown(value)}") from None
 
 
 @dataclass(frozen=True)
@@ -96,22 +96,17 @@ class FanRule:
     batch_axes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.layout not in _LAYOUTS:
-            raise ValueError(f"layout: expected one of {', '.join(_LAYOUTS)}, got {self.layout!r}")
-        if self.kind is not None and self.kind not in _KINDS:
-            raise ValueError(f"kind: expected one of {', '.join(_KINDS)} or None, got {self.kind!r}")
-        if isinstance(self.groups, bool) or not hasattr(self.groups, "__index__"):
-            raise TypeError(f"groups: expected an int >= 1, got {self.groups!r}")
-        object.__setattr__(self, "groups", operator.index(self.groups))
-        if self.groups < 1:
-            raise ValueError(f"groups: expected an int >= 1, got {self.groups}")
+        one_of("layout", self.layout, _LAYOUTS)
+        if self.kind is not None:
+            one_of("kind", self.kind, _KINDS)
+        object.__setattr__(self, "groups", whole_number("groups", self.groups))
         for name in ("in_axes", "out_axes", "batch_axes"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name == "batch_axes":
                 object.__setattr__(self, name, _axes(value, name))
         if (self.in_axes is None) != (self.out_axes is None):
             raise ValueError(
-                f"in_axes, out_axes: expected both or neither, got {self.in_axes} and {self.out_axes}"
+                f"in_axes, out_axes: expected both or neither, got {shown(self.in_axes)} and {shown(self.out_axes)}"
             )
         if self.in_axes is not None and (self.kind is not None or self.groups != 1):
             raise ValueError("in_axes: expected neither kind nor groups beside explicit axes")
@@ -195,7 +190,7 @@ class FanRule:
         found: set[int] = set()
         for axis in axes:
             if not -len(sizes) <= axis < len(sizes):
-                raise ValueError(f"{name}: expected axes of shape {sizes}, got {axis}")
+                raise ValueError(f"{name}: expected axes of shape {sizes}, got {shown(axis)}")
             position = axis % len(sizes)
             if position in found or position in used:
                 raise ValueError(f"{name}: expected every axis at most once, got axis {axis} again")
@@ -211,17 +206,18 @@ def as_fans(fans: Any) -> FanRule | Fans | None:
     if fans is None or isinstance(fans, FanRule):
         return fans
     if isinstance(fans, dict):
+        names = [field.name for field in dataclasses.fields(FanRule)]
+        if not set(fans) <= set(names):
+            raise TypeError(f"fans: expected the options of a FanRule, {', '.join(names)}, got {shown(fans)}")
         return FanRule(**fans)
     try:
-        if any(isinstance(n, bool) for n in fans):
+        if isinstance(fans, (Set, Mapping)) or any(isinstance(n, bool) for n in fans):
             raise TypeError
         known = Fans(*(operator.index(n) for n in fans))
     except TypeError:
-        raise TypeError(
-            f"fans: expected a FanRule or two ints (fan_in, fan_out), got {fans!r}"
-        ) from None
-    if min(known) < 1:
-        raise ValueError(f"fans: expected two ints >= 1, got {tuple(known)}")
+        raise TypeError(f"fans: expected a FanRule or two ints (fan_in, fan_out), got {shown(fans)}") from None
+    if min(known) < 1 or max(known) >= 1 << 63:
+        raise ValueError(f"fans: expected two ints >= 1 and < 2**63, got {shown(tuple(known))}")
     return known
 
 
@@ -257,7 +253,7 @@ def compute_fans(shape: Any, fans: Any = None, **options: Any) -> Fans:
     """
     if options:
         if fans is not None:
-            raise TypeError(f"fans: expected either fans or the options of one, got {fans!r} and {options}")
+            raise TypeError(f"fans: expected either fans or the options of one, got {shown(fans)} and {shown(options)}")
         return FanRule(**options)(shape)
     found = as_fans(fans) or _DEFAULT
     return found(shape) if isinstance(found, FanRule) else found

@@ -45,7 +45,11 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
     drawn: list[Job] = []
     spans: list[tuple[int, int, int]] = []
     made: list[tuple[Any, str, Any]] = []
-    for number, entry in enumerate(jobs):
+    try:
+        entries = iter(jobs)
+    except TypeError:
+        raise TypeError(f"jobs: expected an iterable of (out, initializer, key), got {type(jobs).__name__}") from None
+    for number, entry in enumerate(entries):
         try:
             out, identifier, key = entry
         except (TypeError, ValueError):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .checks import one_of, real_number, shown
 from .theory import chi_1, variance_map
 
 __all__ = ["activation_gain", "calculate_gain", "gradient_gain", "preactivation_gain"]
@@ -43,16 +44,11 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
     TypeError
         If the slope is no number.
     """
-    if nonlinearity == "leaky_relu":
-        slope = 0.01 if param is None else param
-        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
-            raise TypeError(f"param: expected a real number, the negative slope, got {param!r}")
-        return math.sqrt(2 / (1 + slope * slope))
-    if not isinstance(nonlinearity, str) or nonlinearity not in _TABLE:
-        raise ValueError(
-            f"nonlinearity: expected one of {', '.join([*_TABLE, 'leaky_relu'])}, got {nonlinearity!r}"
-        )
-    return _TABLE[nonlinearity]
+    one_of("nonlinearity", nonlinearity, (*_TABLE, "leaky_relu"))
+    if nonlinearity != "leaky_relu":
+        return _TABLE[nonlinearity]
+    slope = 0.01 if param is None else real_number("param", param)
+    return math.sqrt(2 / (1 + slope * slope))
 
 
 def preactivation_gain(activation: str) -> float:
@@ -81,7 +77,7 @@ def activation_gain(activation: str) -> float:
     while too_small(high):
         low, high = high, 2 * high
         if high > 1e6:
-            raise ValueError(f"activation: expected one that reaches a mean square of 1, got {activation!r}")
+            raise ValueError(f"activation: expected one that reaches a mean square of 1, got {shown(activation)}")
     while low < (middle := (low + high) / 2) < high:
         low, high = (middle, high) if too_small(middle) else (low, middle)
     return (low + high) / 2

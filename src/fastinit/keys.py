@@ -11,6 +11,8 @@ import operator
 import secrets
 from dataclasses import dataclass
 
+from .checks import shown
+
 __all__ = ["Key", "check_word"]
 
 _LIMIT = 1 << 64
@@ -25,9 +27,9 @@ def check_word(value: object, what: str) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
-        raise TypeError(f"{what}: expected an int in [0, 2**64), got {type(value).__name__} {value!r}")
+        raise TypeError(f"{what}: expected an int in [0, 2**64), got {type(value).__name__} {shown(value)}")
     if not 0 <= number < _LIMIT:
-        raise ValueError(f"{what}: expected an int in [0, 2**64), got {number}")
+        raise ValueError(f"{what}: expected an int in [0, 2**64), got {shown(number)}")
     return number
 
 
@@ -87,4 +89,4 @@ def _utf8(name: str) -> bytes:
     try:
         return name.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"key / name: expected a str that UTF-8 can encode, got {name!r}") from None
+        raise ValueError(f"key / name: expected a str that UTF-8 can encode, got {shown(name)}") from None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .checks import check_apart, real_number, unmasked
+from .checks import check_apart, real_number, shown, unmasked
 
 __all__ = ["SGD", "Adam", "Momentum", "Optimizer"]
 
@@ -24,7 +24,7 @@ Array = NDArray[Any]
 def _rate(name: str, value: Any, *, low: float = 0.0, high: float = math.inf, closed: bool = False) -> float:
     number = real_number(name, value)
     if not (low <= number < high) or (number == low and not closed):
-        raise ValueError(f"{name}: expected a number in {'[' if closed else '('}{low}, {high}), got {value}")
+        raise ValueError(f"{name}: expected a number in {'[' if closed else '('}{low}, {high}), got {shown(value)}")
     return number
 
 
@@ -53,7 +53,8 @@ def _descent(name: str, parameters: list[Array], *numbers: float) -> _core.Desce
     for i, array in enumerate(parameters):
         unmasked(f"parameters[{i}]", array)
         if not isinstance(array, np.ndarray) or array.dtype.name not in ("float32", "float64"):
-            raise TypeError(f"parameters[{i}]: expected an array of float32 or float64, got {getattr(array, 'dtype', array)!r}")
+            found = shown(getattr(array, "dtype", array))
+            raise TypeError(f"parameters[{i}]: expected an array of float32 or float64, got {found}")
         if not array.dtype.isnative:
             raise TypeError(f"parameters[{i}]: expected native byte order, got {array.dtype}")
         if not array.flags.carray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,8 @@ class Recorder:
             raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")
         stack._check_stored()
         boolean("input_gradient", input_gradient)
-        rows = whole_number("batch", batch, least=0)
+        rows = whole_number("batch", batch, least=0, most=math.inf)  # the limit is that of all layers
+        stack._check_rows("batch", rows)
         if stack._held() is not stack._layout:  # some are copied
             for what, arrays in (("weights", stack.weights), ("biases", stack.biases)):
                 for i, (array, kept) in enumerate(zip(arrays, stack._checked(what, arrays, nan=True), strict=True)):

@@ -51,7 +51,9 @@ class LayerReport:
         1 (ELU, GELU, SiLU, Mish) or 1.0507 (SELU). GELU, SiLU and Mish are flat about their minimum, too, which counts.
         0 for activations that have no flat part, and for ReLU.
     dead : float
-        Share of the units whose derivative is exactly 0 for every sample of the batch; one that is NaN counts as 0 here.
+        Share of the units that are never active and pass no gradient: phi(z) and its derivative are exactly 0 for every sample
+        of the batch; what is NaN counts as 0 here. A unit held at the flat end of a tanh, a hard_tanh or an ELU has a value
+        there, so that it is saturated and not dead.
     """
 
     pre_activation: Moments

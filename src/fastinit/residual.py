@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .checks import whole_number
+from .checks import boolean, real_number, whole_number
 from .elementary import exp, log
 from .initializers import Times, Zeros, get
 
@@ -44,8 +44,14 @@ class ResidualPolicy:
     skip: float = 1.0
     trained: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("weights", "last", "gate", "skip"):
+            object.__setattr__(self, name, real_number(name, getattr(self, name)))
+        boolean("trained", self.trained)
+
     def initializer(self, base: Any, *, last: bool = False) -> Any:
         """The initializer of a branch's weights, or of its last layer: `base` (anything `fastinit.get` takes) with the factor."""
+        boolean("last", last)
         factor = self.last if last else self.weights
         if factor == 0:
             return Zeros()
@@ -87,6 +93,7 @@ def t_fixup(layers: int, *, decoder: bool = False) -> ResidualPolicy:
     better initialization" (2020).
     """
     n = whole_number("layers", layers)
+    boolean("decoder", decoder)
     factor = _root(9 * n, 2) if decoder else 0.67 * _root(n, 2)
     return ResidualPolicy(weights=factor, last=factor)
 

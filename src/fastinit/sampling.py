@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .checks import any_array, shown
 from .dtypes import (
     LARGEST,
     LARGEST_FLOAT8,
@@ -69,8 +70,12 @@ def _number(value: Any, what: str, dtype: str, *, infinite: bool = False) -> flo
     """A parameter as a float that the dtype can hold."""
     if type(value) is float and -3e38 < value < 3e38 and dtype not in _NARROW:
         return value
-    if isinstance(value, (str, bytes, bool, np.bool_)) or np.ndim(value) != 0 or np.iscomplexobj(value):
-        raise TypeError(f"{what}: expected a real number, got {value!r}")
+    if not isinstance(value, (int, float)):
+        array = any_array(what, value)
+        if array.ndim != 0 or array.dtype.kind in "bcUSmM":
+            raise TypeError(f"{what}: expected a real number, got {shown(value)}")
+    elif isinstance(value, bool):
+        raise TypeError(f"{what}: expected a real number, got {value}")
     try:
         number = float(value)
     except OverflowError:
@@ -87,7 +92,7 @@ def _number(value: Any, what: str, dtype: str, *, infinite: bool = False) -> flo
 def check_key(key: Any) -> Key:
     """`key` itself, if it is one."""
     if not isinstance(key, Key):
-        hint = f"; Key({key}) makes one of a seed" if isinstance(key, int) else ""
+        hint = f"; Key({shown(key)}) makes one of a seed" if isinstance(key, int) else ""
         raise TypeError(f"key: expected a fastinit.Key, got {type(key).__name__}{hint}")
     return key
 
@@ -267,7 +272,8 @@ def normal(
 ) -> Any:
     """Normal random numbers, by inversion of the distribution function.
 
-    The tails are whole: every dtype draws from 64 random bits, beyond 8 standard deviations.
+    The tails are whole: every dtype draws from 64 random bits, beyond 8 standard deviations. What lies beyond the range of the
+    dtype becomes infinite, or the largest number of a float8 one.
 
     Parameters
     ----------
@@ -331,7 +337,11 @@ def truncated_normal(
 def _axis(entry: Any, size: int, axis: int) -> tuple[int, int, int, bool]:
     """Start, step, count of an index entry, and whether the axis stays."""
     if isinstance(entry, slice):
-        start, stop, step = entry.indices(size)
+        try:
+            start, stop, step = entry.indices(size)
+        except (TypeError, ValueError):  # of no ints, or a step of 0
+            kind = ValueError if isinstance(entry.step, int) else TypeError
+            raise kind(f"index: expected slices of ints with a step other than 0, got {shown(entry)} for axis {axis}") from None
         return start, step, len(range(start, stop, step)), True
     try:
         position = operator.index(entry)
@@ -342,7 +352,7 @@ def _axis(entry: Any, size: int, axis: int) -> tuple[int, int, int, bool]:
     if isinstance(entry, bool):
         raise TypeError(f"index: expected ints and slices, got bool for axis {axis}")
     if not -size <= position < size:
-        raise IndexError(f"index: expected an int in [{-size}, {size}) for axis {axis}, got {position}")
+        raise IndexError(f"index: expected an int in [{-size}, {size}) for axis {axis}, got {shown(position)}")
     return position % size, 1, 1, False
 
 

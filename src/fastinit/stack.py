@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from . import _core
 from .activations import parse
 from .blocks import offsets_in_block, views_of_block
-from .checks import boolean, is_masked, real_array, real_number
+from .checks import boolean, is_masked, real_array, real_number, shown
 from .dtypes import new_array, resolve
 from .initializers import Initializer, Zeros, get
 from .keys import Key
@@ -144,7 +144,7 @@ class Stack:
         self._skips = () if residual is None else residual_blocks(self.widths, residual)
         self._alpha = in_range("alpha", real_number("alpha", alpha), self.dtype)
         if residual is None and self._alpha != 1:
-            raise ValueError(f"alpha: expected residual=, whose blocks it is for, with it, got alpha={alpha!r} alone")
+            raise ValueError(f"alpha: expected residual=, whose blocks it is for, with it, got alpha={shown(alpha)} alone")
         boolean("virtual", virtual)
         if key is None:
             for what, source in (("weights", weights), ("biases", biases)):
@@ -168,7 +168,7 @@ class Stack:
             for i, entry in enumerate(source):
                 if isinstance(entry, (str, dict, Initializer)) or callable(entry):
                     raise TypeError(
-                        f"{what}[{i}]: expected an array, one a layer, got {entry!r}; an initializer is for all layers, "
+                        f"{what}[{i}]: expected an array, one a layer, got {shown(entry)}; an initializer is for all layers, "
                         "and stands in no list"
                     )
             return [array if array is None else array.copy() for array in self._checked(what, source)]
@@ -343,6 +343,12 @@ class Stack:
         found = self._gradients(block, len(x))
         return Propagation(y, statistics, found.weights, found.biases, found.input, **beside)
 
+    def _check_rows(self, what: str, rows: int) -> None:
+        if rows * self._units > _LARGEST:
+            raise ValueError(
+                f"{what}: expected at most 2**44 numbers in all layers, got a batch of {shown(rows)} in {self._units} units"
+            )
+
     def _check_stored(self) -> None:
         if isinstance(self.weights, DrawnWeights):
             raise ValueError("gradients: expected stored weights, got a virtual stack")
@@ -409,10 +415,7 @@ class Stack:
         spare: list[Any],
     ) -> _core.StackRun:
         """Everything that the engine reads and writes, for one run or many."""
-        if x.shape[0] * self._units > _LARGEST:
-            raise ValueError(
-                f"x: expected at most 2**44 numbers in all layers, got a batch of {x.shape[0]} in {self._units} units"
-            )
+        self._check_rows("x", len(x))
         return _core.StackRun(
             self._held(), x.shape[0], x, dy, y, gradients, statistics, threads or get_num_threads(), backward, spare,
             *beside,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import no_nan, real_array, whole_number
+from .checks import no_nan, real_array, shown, whole_number
 from .dtypes import LARGEST
 
 __all__ = ["check_pairs", "check_parameter", "check_widths", "in_order", "in_range", "residual_blocks"]
@@ -27,7 +27,7 @@ def residual_blocks(widths: tuple[int, ...], layers: Any) -> tuple[int, ...]:
         else:
             i += 1
     if max(skips, default=-1) < 0:
-        raise ValueError(f"residual: expected {k} layers whose input and output have one width, got {widths}")
+        raise ValueError(f"residual: expected {shown(k)} layers whose input and output have one width, got {widths}")
     return tuple(skips)
 
 
@@ -44,12 +44,12 @@ def check_pairs(pairs: Any, batch: int) -> NDArray[np.uintp]:
         rows = [tuple(pair) for pair in pairs]
         chosen = [operator.index(n) for row in rows for n in row]
     except TypeError:
-        raise TypeError(f"{wanted}, got {pairs!r}") from None
+        raise TypeError(f"{wanted}, got {shown(pairs)}") from None
     if any(isinstance(n, bool) for row in rows for n in row):
-        raise TypeError(f"{wanted}, got {pairs!r}")
+        raise TypeError(f"{wanted}, got {shown(pairs)}")
     for row in rows:
         if len(row) != 2 or not all(0 <= n < batch for n in row):
-            raise ValueError(f"{wanted}, got {row}")
+            raise ValueError(f"{wanted}, got {shown(row)}")
     return np.array(chosen, dtype=np.uintp).reshape(-1, 2)
 
 
@@ -58,11 +58,11 @@ def check_widths(widths: Any) -> tuple[int, ...]:
         entries = tuple(widths)
         sizes = tuple(operator.index(n) for n in entries)
     except TypeError:
-        raise TypeError(f"widths: expected a sequence of ints, got {widths!r}") from None
+        raise TypeError(f"widths: expected a sequence of ints, got {shown(widths)}") from None
     if any(isinstance(n, bool) for n in entries) or isinstance(widths, (Set, Mapping)):  # which have another order, or none
-        raise TypeError(f"widths: expected a sequence of ints, got {widths!r}")
+        raise TypeError(f"widths: expected a sequence of ints, got {shown(widths)}")
     if not sizes or any(n < 1 for n in sizes):
-        raise ValueError(f"widths: expected at least one int, each >= 1, got {sizes}")
+        raise ValueError(f"widths: expected at least one int, each >= 1, got {shown(sizes)}")
     return sizes
 
 

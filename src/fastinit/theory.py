@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .activations import evaluate, parse
-from .checks import real_number
+from .checks import real_array, real_number, shown
 
 __all__ = [
     "chi_1", "correlation_map", "correlation_slope", "critical_pair", "expectation", "fixed_correlation",
@@ -92,12 +92,13 @@ def _square_of_homogeneous(activation: str) -> float:
     return float(np.mean(function(activation)([-1.0, 1.0]) ** 2))
 
 
-def _check(what: str, value: Any, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> None:
-    """Refuse what is no finite number in [low, high], or, if `above`, in (low, high]."""
+def _check(what: str, value: Any, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> float:
+    """`value` as a float, refused where it is no finite number in [low, high], or, if `above`, in (low, high]."""
     number = real_number(what, value)
     if not low <= number <= high or (above and number == low):
         limits = f"in [{low}, {high}]" if math.isfinite(high) else f"{'>' if above else '>='} {low}"
         raise ValueError(f"{what}: expected a finite number {limits}, got {value}")
+    return number
 
 
 def function(activation: str) -> Callable[[Any], Array]:
@@ -114,9 +115,19 @@ def slope(activation: str) -> Callable[[Any], Array]:
 
 def expectation(f: Callable[[Array], Array], variance: float = 1.0) -> float:
     """E f(z) for z ~ N(0, variance), f smooth but at 0."""
-    _check("variance", variance)
+    variance = _check("variance", variance)
+    if not callable(f):
+        raise TypeError(f"f: expected a function of an array, got {type(f).__name__} {shown(f)}")
     z, w = _nodes()
-    return float(w @ f(math.sqrt(variance) * z))
+    values = real_array("f", f(math.sqrt(variance) * z))
+    if values.shape not in (z.shape, ()):
+        raise ValueError(f"f: expected a function of an array elementwise, got shape {values.shape} of {z.shape}")
+    return float(w @ np.broadcast_to(values, z.shape))
+
+
+def _unit(q: float) -> float:
+    """A power of 2, to which values are scaled that have no square: not a bit of the result depends on it."""
+    return 2.0**500 if q > 1e280 else 1.0
 
 
 def _mean(activation: str, f: Callable[[Array], Array], q: float) -> float:
@@ -134,21 +145,21 @@ def forward_gain(activation: str) -> float:
 
 def variance_map(activation: str, q: float, weight_variance: float, bias_variance: float = 0.0) -> float:
     """The next layer's pre-activation variance: sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2."""
-    _check("q", q)
-    _check("weight_variance", weight_variance)
-    _check("bias_variance", bias_variance)
+    q = _check("q", q)
+    weight_variance = _check("weight_variance", weight_variance)
+    bias_variance = _check("bias_variance", bias_variance)
     return _variance_map(activation, q, weight_variance, bias_variance)
 
 
 def _variance_map(activation: str, q: float, weight_variance: float, bias_variance: float) -> float:
-    phi = function(activation)
-    return weight_variance * _mean(activation, lambda z: phi(z) ** 2, q) + bias_variance
+    phi, unit = function(activation), _unit(q)
+    return weight_variance * (_mean(activation, lambda z: (phi(z) / unit) ** 2, q) * unit**2) + bias_variance
 
 
 def chi_1(activation: str, q: float, weight_variance: float) -> float:
     """Growth of the gradients' energy per layer: sigma_w^2 E phi'(sqrt(q) z)^2; for q = 0 its limit."""
-    _check("q", q)
-    _check("weight_variance", weight_variance)
+    q = _check("q", q)
+    weight_variance = _check("weight_variance", weight_variance)
     phi_slope = slope(activation)
     return weight_variance * _mean(activation, lambda z: phi_slope(z) ** 2, max(q, _VANISHING))
 
@@ -159,7 +170,8 @@ def _log_growth(activation: str, q: float, weight_variance: float, bias_variance
         square = -math.expm1(-2 * q) / 2 / q  # its closed form, for there is no quadrature beyond _MOST_WAVES
     else:
         phi, root = function(activation), math.sqrt(q)
-        square = _mean(activation, lambda z: (phi(z) / root) ** 2, q)
+        with np.errstate(over="ignore"):  # an activation that is not 0 at 0 makes any variance of the smallest: inf grows, too
+            square = _mean(activation, lambda z: (phi(z) / root) ** 2, q)
     ratio = weight_variance * square + bias_variance / q
     return math.log(ratio) if ratio > 0 else -math.inf
 
@@ -178,13 +190,14 @@ def fixed_point(
         If the iteration leaves every bound: there is no finite fixed point.
     """
 
-    _check("weight_variance", weight_variance)
-    _check("bias_variance", bias_variance)
-    _check("start", start)
+    weight_variance = _check("weight_variance", weight_variance)
+    bias_variance = _check("bias_variance", bias_variance)
+    start = _check("start", start)
+    homogeneous = _homogeneous(activation)
     endless = ValueError(
         f"weight_variance: expected one with a finite fixed point for {activation}, got {weight_variance}"
     )
-    if _homogeneous(activation):
+    if homogeneous:
         rate = weight_variance * _square_of_homogeneous(activation)
         if bias_variance == 0 and (start == 0 or abs(rate - 1) <= _DOUBT):
             return float(start)
@@ -265,10 +278,10 @@ def stability(activation: str, q: float, weight_variance: float) -> float:
 
     d/dq E phi(sqrt(q) z)^2 = E z phi phi' / sqrt(q), so no second derivative is needed.
     """
-    _check("q", q, above=True)
-    _check("weight_variance", weight_variance)
-    phi, phi_slope = function(activation), slope(activation)
-    return weight_variance * _mean(activation, lambda z: z * phi(z) * phi_slope(z), q) / q
+    q = _check("q", q, above=True)
+    weight_variance = _check("weight_variance", weight_variance)
+    phi, phi_slope, root = function(activation), slope(activation), math.sqrt(q)
+    return weight_variance * _mean(activation, lambda z: (z / root) * (phi(z) / root) * phi_slope(z), q)
 
 
 def _product(a: Array, b: Array) -> Array:
@@ -319,8 +332,8 @@ def correlation_map(
     activation: str, c: float, q: float, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
     """Correlation of two inputs' pre-activations after a layer that keeps their variance at q."""
-    _check("c", c, -1.0, 1.0)
-    _check("q", q, above=True)
+    c = _check("c", c, -1.0, 1.0)
+    q = _check("q", q, above=True)
     variance = variance_map(activation, q, weight_variance, bias_variance)
     if variance == 0:
         raise ValueError(f"weight_variance, bias_variance: expected one > 0, got {weight_variance} and {bias_variance}")
@@ -330,9 +343,9 @@ def correlation_map(
 def correlation_slope(activation: str, c: float, q: float, weight_variance: float) -> float:
     """sigma_w^2 E phi'(u) phi'(v): slope of the correlation map at c, where q is a fixed point; chi_1 at c = 1. For q = 0 its
     limit."""
-    _check("c", c, -1.0, 1.0)
-    _check("q", q)
-    _check("weight_variance", weight_variance)
+    c = _check("c", c, -1.0, 1.0)
+    q = _check("q", q)
+    weight_variance = _check("weight_variance", weight_variance)
     return weight_variance * _two_means(slope(activation), activation, c, max(q, _VANISHING))
 
 
@@ -341,7 +354,7 @@ def fixed_correlation(
 ) -> float:
     """c*, the correlation that two different inputs end at: 1 in the ordered phase (chi_1 <= 1), below it in the
     chaotic one. q must be a fixed point of the variance map: a layer may change it by a millionth of itself."""
-    _check("q", q, above=True)
+    q = _check("q", q, above=True)
     after = variance_map(activation, q, weight_variance, bias_variance)
     if abs(after - q) > _STILL * q:
         raise ValueError(
@@ -422,7 +435,7 @@ def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
     (2.0, 1.0)
     """
 
-    _check("bias_variance", bias_variance)
+    bias_variance = _check("bias_variance", bias_variance)
 
     def weight_variance(q: float) -> float:
         return 1 / chi_1(activation, q, 1.0)
@@ -431,8 +444,9 @@ def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
         q = math.exp(log_q)
         return _log_growth(activation, q, weight_variance(q), bias_variance)
 
+    homogeneous = _homogeneous(activation)
     endless = ValueError(f"bias_variance: expected one with a critical point for {activation}, got {bias_variance}")
-    if _homogeneous(activation):
+    if homogeneous:
         if bias_variance > 0:
             raise endless
         return 1 / _square_of_homogeneous(activation), 1.0

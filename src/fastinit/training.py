@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .checks import any_array, no_nan, real_array, whole_number
+from .checks import any_array, no_nan, real_array, shown, whole_number
 from .keys import Key
 from .losses import Loss, prepared, softmax_cross_entropy
 from .optimizers import SGD, Adam, Momentum, Optimizer
@@ -105,14 +105,15 @@ def _check_roles(stack: Any, loss: Any, optimizer: Any, callback: Any) -> None:
     if not isinstance(stack, Stack):
         raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")
     if not callable(loss):
-        raise TypeError(f"loss: expected a function (outputs, targets) -> (value, gradient), got {loss!r}")
+        raise TypeError(f"loss: expected a function (outputs, targets) -> (value, gradient), got {shown(loss)}")
     if optimizer is not None and (isinstance(optimizer, type) or not callable(getattr(optimizer, "start", None))):
-        raise TypeError(f"optimizer: expected an optimizer such as fastinit.SGD(0.01), got {optimizer!r}")
+        raise TypeError(f"optimizer: expected an optimizer such as fastinit.SGD(0.01), got {shown(optimizer)}")
     if callback is not None and not callable(callback):
-        raise TypeError(f"callback: expected a function (epoch, history), got {callback!r}")
+        raise TypeError(f"callback: expected a function (epoch, history), got {shown(callback)}")
     if isinstance(stack.weights, DrawnWeights):
         raise ValueError("stack: expected stored weights to train, got a virtual stack")
     for what, arrays in (("weights", stack.weights), ("biases", stack.biases)):
+        stack._checked(what, arrays, nan=True)
         for i, array in enumerate(arrays):
             if not isinstance(array, np.ndarray) or not array.flags.writeable:
                 raise ValueError(f"stack.{what}[{i}]: expected a writable array, got one that cannot be updated")
@@ -196,7 +197,7 @@ def fit(
     parameters = [*weights, *biases]
     update = optimizer.start(list(parameters))
     if not callable(update):
-        raise TypeError(f"optimizer: expected a start() that returns a function of the gradients, got {update!r}")
+        raise TypeError(f"optimizer: expected a start() that returns a function of the gradients, got {shown(update)}")
     stack.weights, stack.biases = weights, biases
     if type(optimizer) not in (SGD, Momentum, Adam):
         update = _given_its_own(update)

@@ -6,6 +6,7 @@ import functools
 import math
 from dataclasses import dataclass
 
+from ..checks import shown
 from ..gains import activation_gain, gradient_gain, preactivation_gain
 from ..theory import critical_pair
 from .base import choice, finite
@@ -47,7 +48,7 @@ class GainNormal(Scaled, distribution="normal"):
         super().__post_init__()
         choice(self, "keep", _GAINS)
         if not isinstance(self.activation, str):
-            raise TypeError(f"activation: expected a str, got {self.activation!r}")
+            raise TypeError(f"activation: expected a str, got {shown(self.activation)}")
         _gain(self.keep, self.activation)  # an unknown activation, or one without such a gain, is refused here
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
@@ -85,7 +86,7 @@ class CriticalNormal(Scaled, distribution="normal"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.activation, str):
-            raise TypeError(f"activation: expected a str, got {self.activation!r}")
+            raise TypeError(f"activation: expected a str, got {shown(self.activation)}")
         finite(self, "bias_variance")
         _critical_weight_variance(self.activation, self.bias_variance)  # refuses what has no critical point that attracts
 

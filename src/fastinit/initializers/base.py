@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import is_tensor, real_number, whole_number
+from ..checks import boolean, is_tensor, one_of, real_number, shown, whole_number
 from ..dtypes import check_range, check_shape, part_of, resolve, store, working
 from ..fans import FanRule
 from ..keys import Key, check_word
 from ..sampling import Law, check_key, draw, fill_piece, resolve_index
 
-__all__ = ["Initializer", "choice", "finite", "positive", "whole"]
+__all__ = ["Initializer", "choice", "factor", "finite", "flag", "positive", "whole"]
 
 
 # A key is as long in the making as a small matrix, and never changes.
@@ -38,6 +38,22 @@ def positive(owner: Any, *names: str) -> None:
             raise ValueError(f"{name}: expected a number > 0, got {getattr(owner, name)}")
 
 
+def factor(owner: Any, *names: str) -> None:
+    """Check that options are numbers that have a square, which variances are made of, and make them floats."""
+    finite(owner, *names)
+    for name in names:
+        size = abs(getattr(owner, name))
+        if size and not 1e-150 <= size <= 1e150:
+            raise ValueError(f"{name}: expected 0 or a number of magnitude 1e-150 to 1e150, got {getattr(owner, name)}")
+
+
+def flag(owner: Any, *names: str) -> None:
+    """Check that options are True or False, and make them bools of Python's."""
+    for name in names:
+        boolean(name, getattr(owner, name))
+        object.__setattr__(owner, name, bool(getattr(owner, name)))
+
+
 def whole(owner: Any, *names: str, least: int = 1) -> None:
     """Check that options are whole numbers not below `least`, and make them ints."""
     for name in names:
@@ -46,14 +62,16 @@ def whole(owner: Any, *names: str, least: int = 1) -> None:
 
 def choice(owner: Any, name: str, choices: Any) -> None:
     """Check that an option is one of a few names."""
-    value = getattr(owner, name)
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+    one_of(name, getattr(owner, name), choices)
 
 
 @dataclass(frozen=True)
 class Initializer:
     """What every initializer can do; not one itself.
+
+    A shape is read with inputs before outputs: ``(in, out)``, or ``(*field, in, out)`` of a convolution. PyTorch's order,
+    ``(out, in, *field)``, is said by ``fans=FanRule(layout="oi")`` or, of a structure, by ``layout="oi"``; a PyTorch tensor in
+    the place of the shape has it, and so have the functions of `fastinit.torch`.
 
     Parameters
     ----------
@@ -178,8 +196,10 @@ class Initializer:
         Raises
         ------
         ValueError, TypeError
-            If the shape has no meaning here, an argument is of the wrong kind, or a value is beyond the range of the
-            dtype; nothing has been written then.
+            If the shape has no meaning here, an argument is of the wrong kind, or a number is beyond the range of the dtype: a
+            parameter of the law that elements are drawn from (see `law`), or a value where there is none. Nothing has been
+            written then. A draw may become infinite where mean + 9.16 std of a normal, or the bound of a truncated one, is
+            beyond the range; in float8 it is the largest number.
         """
         if (out is not None or type(shape) is not tuple) and is_tensor(shape, out):
             from ..torch._initializers import fill_with  # which imports torch
@@ -237,16 +257,20 @@ class Initializer:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Initializer:
         """The initializer of a `get_config`."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(config, dict) or not set(config) <= set(names):
+            got = shown(config) if isinstance(config, dict) else f"{type(config).__name__} {shown(config)}"
+            raise TypeError(f"config: expected a dict of options of {cls.__name__}, {', '.join(names)}; got {got}")
         return cls(**config)
 
     def _mean(self, shape: Any) -> float:
         """Mean of the elements that a call draws; for a fixed tensor, of its elements (NaN if it has none)."""
-        raise TypeError(f"{type(self).__name__}: its mean is not known")
+        raise TypeError(f"{type(self).__name__}: expected an initializer whose mean is known, got {shown(self)}")
 
     def variance(self, shape: Any) -> float:
         """Variance of the elements that a call draws; for a fixed tensor, of its elements (NaN if it has none)."""
-        raise TypeError(f"{type(self).__name__}: its variance is not known")
+        raise TypeError(f"{type(self).__name__}: expected an initializer whose variance is known, got {shown(self)}")
 
     def bounds(self, shape: Any) -> tuple[float, float]:
         """The closed interval that all elements lie in (infinite for a normal); of a function of a draw before it is rounded."""
-        raise TypeError(f"{type(self).__name__}: its bounds are not known")
+        raise TypeError(f"{type(self).__name__}: expected an initializer whose bounds are known, got {shown(self)}")

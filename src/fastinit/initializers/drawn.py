@@ -32,10 +32,10 @@ class Drawn(Initializer):
     def variance(self, shape: Any) -> float:
         law, parameters = self._law(check_shape(shape))
         if law == "uniform":
-            return (parameters[1] - parameters[0]) ** 2 / 12
-        if law == "normal":
-            return parameters[1] ** 2
-        return (parameters[1] * truncated_moments(*parameters[2:])[1]) ** 2
+            width = parameters[1] - parameters[0]
+            return width * (width / 12)
+        std = parameters[1] * (truncated_moments(*parameters[2:])[1] if parameters[2:] else 1.0)
+        return std * std
 
     def bounds(self, shape: Any) -> tuple[float, float]:
         law, parameters = self._law(check_shape(shape))

@@ -36,24 +36,31 @@ class Fixed(Initializer):
         return once(self._tensor(shape)), None
 
     def _mean(self, shape: Any) -> float:
-        values, counts = self._numbers(check_shape(shape))
-        return float(np.average(values, weights=counts)) if values.size else math.nan
+        return _moments(*self._numbers(check_shape(shape)))[0]
 
     def variance(self, shape: Any) -> float:
-        values, counts = self._numbers(check_shape(shape))
-        if not values.size:
-            return math.nan
-        return float(np.average((values - np.average(values, weights=counts)) ** 2, weights=counts))
+        return _moments(*self._numbers(check_shape(shape)))[1]
 
     def bounds(self, shape: Any) -> tuple[float, float]:
         values, _ = self._numbers(check_shape(shape))
         return (float(values.min()), float(values.max())) if values.size else (math.nan, math.nan)
 
 
-def few_among_zeros(values: NDArray[Any], copies: int, size: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def _moments(values: NDArray[Any], counts: NDArray[Any] | None) -> tuple[float, float]:
+    """Mean and variance of numbers that a tensor has so often each; NaN of none."""
+    if not values.size:
+        return math.nan, math.nan
+    scale = float(np.abs(values).max()) or 1.0  # that no sum and no square is beyond the range
+    values = values / scale
+    mean = np.average(values, weights=counts)
+    return scale * float(mean), scale * (scale * float(np.average((values - mean) ** 2, weights=counts)))
+
+
+def few_among_zeros(values: NDArray[Any], copies: Any, size: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Numbers and counts of a tensor of `size` elements that holds each of some values so many times, and 0 elsewhere."""
     numbers = np.append(values, 0.0)
-    counts = np.append(np.full(values.size, float(copies)), float(size - copies * values.size))
+    counts = np.broadcast_to(np.asarray(copies, dtype=np.float64), values.shape)
+    counts = np.append(counts, size - counts.sum())
     return numbers[counts > 0], counts[counts > 0]
 
 

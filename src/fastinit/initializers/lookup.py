@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import real_array
+from ..checks import real_array, shown
 from ..keys import Key
 from .activation import CriticalNormal, GainNormal
 from .base import Initializer
@@ -125,14 +125,14 @@ def get(identifier: Any) -> Initializer:
         found = _BY_NAME.get(identifier) or _BY_CLASS.get(identifier)
         if found is None:
             raise ValueError(
-                f"initializer: expected one of {', '.join(sorted(_BY_NAME))}; got {identifier!r}"
+                f"initializer: expected one of {', '.join(sorted(_BY_NAME))}; got {shown(identifier)}"
             )
         return found()
     if isinstance(identifier, dict):
         name = identifier.get("class_name")
         if not isinstance(name, str) or not (name in _BY_NAME or name in _BY_CLASS):
             raise ValueError(
-                f"initializer: expected a dict with a known 'class_name', got {identifier!r}"
+                f"initializer: expected a dict with a known 'class_name', got {shown(identifier)}"
             )
         return (_BY_NAME.get(name) or _BY_CLASS[name]).from_config(identifier.get("config", {}))
     if inspect.isclass(identifier) and issubclass(identifier, Initializer):

@@ -57,7 +57,9 @@ class Mapped(Initializer):
 
     def variance(self, shape: Any) -> float:
         u, weights = _quadrature()
-        return float(weights @ (self._of(u) - self._mean(shape)) ** 2)
+        values = self._of(u) - self._mean(shape)
+        scale = float(np.abs(values).max()) or 1.0  # of numbers that have no square
+        return scale * (scale * float(weights @ (values / scale) ** 2))
 
     def bounds(self, shape: Any) -> tuple[float, float]:
         low, high = sorted(float(x) for x in self._of(np.array([0.0, 1.0])))

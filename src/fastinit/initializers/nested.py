@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import shown
 from ..dtypes import check_shape
 from ..keys import Key
 from ..sampling import Law
@@ -30,12 +31,16 @@ class Nested(Initializer):
     """
 
     _complex = True  # as far as those are
+    _several: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         from .lookup import get  # which imports this module
 
         super().__post_init__()
         given: Any = getattr(self, "initializer")  # noqa: B009
+        if isinstance(given, (list, tuple)) != self._several or (self._several and not given):
+            wanted = "a sequence of initializers" if self._several else "one initializer"
+            raise TypeError(f"initializer: expected {wanted}, got {shown(given)}")
         made = tuple(get(one) for one in given) if isinstance(given, (list, tuple)) else get(given)
         object.__setattr__(self, "initializer", made)
         if self.seed is None and isinstance(made, tuple) and any(one.seed is not None for one in made):
@@ -73,8 +78,6 @@ class Times(Nested):
     def __post_init__(self) -> None:
         super().__post_init__()
         finite(self, "factor")
-        if isinstance(self.initializer, tuple):
-            raise TypeError(f"initializer: expected one initializer, got {len(self.initializer)}")
 
     def _law(self, shape: tuple[int, ...]) -> Law | None:
         law: Law | None = self.initializer._law(shape)
@@ -89,7 +92,7 @@ class Times(Nested):
         return self.factor * float(self.initializer._mean(shape))
 
     def variance(self, shape: Any) -> float:
-        return self.factor**2 * float(self.initializer.variance(shape))
+        return self.factor * (self.factor * float(self.initializer.variance(shape)))
 
     def bounds(self, shape: Any) -> tuple[float, float]:
         low, high = sorted(self.factor * bound if self.factor else 0.0 for bound in self.initializer.bounds(shape))
@@ -111,15 +114,15 @@ class PerGate(Nested):
         By default that of the outputs: the last one of a shape, the first of a PyTorch tensor.
     """
 
+    _several: ClassVar[bool] = True
+
     initializer: Any
     axis: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.initializer, tuple) or not self.initializer:
-            raise TypeError(f"initializer: expected a sequence of initializers, got {self.initializer!r}")
         if self.axis is not None and (isinstance(self.axis, bool) or not isinstance(self.axis, (int, np.integer))):
-            raise TypeError(f"axis: expected an int or None, got {self.axis!r}")
+            raise TypeError(f"axis: expected an int or None, got {shown(self.axis)}")
 
     def _outputs_first(self) -> Initializer:
         blocks = tuple(one._outputs_first() for one in self.initializer)
@@ -129,7 +132,7 @@ class PerGate(Nested):
         """The shape of one block, and the axis that they lie along."""
         axis = -1 if self.axis is None else self.axis
         if not -len(shape) <= axis < len(shape):
-            raise ValueError(f"axis: expected one of shape {shape}, got {axis}")
+            raise ValueError(f"axis: expected one of shape {shape}, got {shown(axis)}")
         block, gates = list(shape), len(self.initializer)
         if shape[axis] % gates:
             raise ValueError(f"shape: expected a multiple of {gates} along axis {axis}, got {shape}")
@@ -142,12 +145,13 @@ class PerGate(Nested):
 
     def _mean(self, shape: Any) -> float:
         block, _ = self._block(check_shape(shape))
-        return float(np.mean([one._mean(block) for one in self.initializer]))
+        return float(sum(one._mean(block) / len(self.initializer) for one in self.initializer))
 
     def variance(self, shape: Any) -> float:
         block, _ = self._block(check_shape(shape))
-        squares = [one.variance(block) + one._mean(block) ** 2 for one in self.initializer]
-        return float(np.mean(squares)) - self._mean(shape) ** 2
+        mean, gates = self._mean(shape), len(self.initializer)
+        apart = [one._mean(block) - mean for one in self.initializer]
+        return float(sum(one.variance(block) / gates + d / gates * d for one, d in zip(self.initializer, apart, strict=True)))
 
     def bounds(self, shape: Any) -> tuple[float, float]:
         block, _ = self._block(check_shape(shape))

@@ -13,7 +13,7 @@ from ..dtypes import check_shape, store, working
 from ..haar import haar
 from ..keys import Key
 from ..sampling import resolve_index
-from .base import Initializer, choice, finite
+from .base import Initializer, choice, finite, flag
 
 __all__ = ["DeltaOrthogonal", "Orthogonal"]
 
@@ -52,8 +52,7 @@ class Orthogonal(Initializer):
         super().__post_init__()
         finite(self, "gain")
         choice(self, "layout", ("io", "oi"))
-        if not isinstance(self.spectral, bool):
-            raise TypeError(f"spectral: expected a bool, got {self.spectral!r}")
+        flag(self, "spectral")
 
     def _split(self, shape: tuple[int, ...]) -> int:
         """How many leading axes are the rows of the matrix."""
@@ -122,7 +121,7 @@ class Orthogonal(Initializer):
 
     def variance(self, shape: Any) -> float:
         rows, columns, gain = self._matrix(check_shape(shape))
-        return gain**2 / max(rows, columns, 1)
+        return gain / max(rows, columns, 1) * gain
 
     def bounds(self, shape: Any) -> tuple[float, float]:
         """[-gain, gain]: columns or rows are unit vectors."""
@@ -194,7 +193,7 @@ class DeltaOrthogonal(Initializer):
 
     def variance(self, shape: Any) -> float:
         _, outputs, field = self._channels(check_shape(shape))
-        return self.gain**2 / max(1, outputs * math.prod(field))
+        return self.gain / max(1, outputs * math.prod(field)) * self.gain
 
     def bounds(self, shape: Any) -> tuple[float, float]:
         self._channels(check_shape(shape))

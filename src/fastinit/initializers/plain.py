@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from ..checks import shown
 from ..sampling import Law, check_law
-from .base import finite
+from .base import finite, flag
 from .drawn import Drawn, truncated_moments
 
 __all__ = ["RandomNormal", "RandomUniform", "TruncatedNormal"]
@@ -84,8 +85,7 @@ class TruncatedNormal(Drawn):
     def __post_init__(self) -> None:
         super().__post_init__()
         finite(self, "mean", "std")
-        if not isinstance(self.corrected, bool):
-            raise TypeError(f"corrected: expected a bool, got {self.corrected!r}")
+        flag(self, "corrected")
         _, _, lower, upper = check_law(
             "truncated_normal", (self.mean, self.std, self.lower, self.upper), "float64"
         )
@@ -93,7 +93,7 @@ class TruncatedNormal(Drawn):
         object.__setattr__(self, "upper", upper)
         _reachable("lower, upper", lower, upper)
         if (self.low is None) != (self.high is None):
-            raise ValueError(f"low, high: expected both or neither, got {self.low} and {self.high}")
+            raise ValueError(f"low, high: expected both or neither, got {shown(self.low)} and {shown(self.high)}")
         if self.low is None or self.high is None:
             return
         finite(self, "low", "high")

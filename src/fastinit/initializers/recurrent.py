@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dtypes import check_shape
 from ..elementary import log
 from .base import choice, finite, whole
-from .fixed import Fixed
+from .fixed import Fixed, few_among_zeros
 
 __all__ = ["S4D", "ForgetGateBias", "HippoLegS", "HippoLegSB", "MambaLogA", "PriorBias"]
 
@@ -44,10 +45,17 @@ class ForgetGateBias(Fixed):
         if self.forget_gate >= self.gates:
             raise ValueError(f"forget_gate: expected a block of {self.gates}, got {self.forget_gate}")
 
-    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+    def _units(self, shape: tuple[int, ...]) -> int:
         if len(shape) != 1 or shape[0] % self.gates:
             raise ValueError(f"shape: expected one axis, a multiple of {self.gates} gates, got {shape}")
-        bias = np.zeros((self.gates, shape[0] // self.gates))
+        return shape[0] // self.gates
+
+    def _numbers(self, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        units = self._units(shape)
+        return few_among_zeros(np.array([self.value]), units, shape[0])
+
+    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        bias = np.zeros((self.gates, self._units(shape)))
         bias[self.forget_gate] = self.value
         return bias.ravel()
 
@@ -74,7 +82,8 @@ class PriorBias(Fixed):
             raise ValueError(f"probability: expected a number in (0, 1), got {self.probability}")
 
     def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
-        return np.broadcast_to(-log((1 - self.probability) / self.probability), shape)
+        odds = (1 - self.probability) / self.probability
+        return np.broadcast_to(-log(odds) if odds < math.inf else log(self.probability), shape)
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,10 +94,41 @@ class HippoLegS(Fixed):
     axes before the last two are a batch. `HippoLegSB` is its input vector.
     """
 
-    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+    def _states(self, shape: tuple[int, ...]) -> int:
         if len(shape) < 2 or shape[-1] != shape[-2]:
             raise ValueError(f"shape: expected square matrices, (..., N, N), got {shape}")
-        n = np.arange(shape[-1])
+        return shape[-1]
+
+    # Sums of products of two of a row's numbers, each with each once, are half of (the square of their sum less their squares').
+
+    def _mean(self, shape: Any) -> float:
+        sizes = check_shape(shape)
+        n = np.arange(float(self._states(sizes)))
+        if 0 in sizes:
+            return math.nan
+        below = (np.sqrt(2 * n + 1).sum() ** 2 - (2 * n + 1).sum()) / 2
+        return float(-(below + (n + 1).sum()) / n.size**2)
+
+    def variance(self, shape: Any) -> float:
+        sizes = check_shape(shape)
+        n = np.arange(float(self._states(sizes)))
+        if 0 in sizes:
+            return math.nan
+        below = ((2 * n + 1).sum() ** 2 - ((2 * n + 1) ** 2).sum()) / 2
+        return float((below + ((n + 1) ** 2).sum()) / n.size**2) - self._mean(sizes) ** 2
+
+    def bounds(self, shape: Any) -> tuple[float, float]:
+        sizes = check_shape(shape)
+        states = self._states(sizes)
+        if 0 in sizes:
+            return math.nan, math.nan
+        if states == 1:
+            return -1.0, -1.0
+        corner = math.sqrt(2 * states - 1) * math.sqrt(2 * states - 3)  # beside the last of the diagonal
+        return -max(float(states), corner), 0.0
+
+    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        n = np.arange(self._states(shape))
         roots = np.sqrt(2.0 * n + 1)
         return np.broadcast_to(-np.tril(np.outer(roots, roots), -1) - np.diag(n + 1.0), shape)
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from ..fans import FanRule, Fans, as_fans, compute_fans
 from ..sampling import Law
-from .base import choice, finite, positive
+from .base import choice, factor, finite, positive
 from .drawn import Drawn
 
 __all__ = [
@@ -30,8 +30,8 @@ _MODES: dict[str, Callable[[float, float], float]] = {
 }
 _DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")
 # What every class of this form says after its first lines: the other way round nothing fails, and the law is another.
-_ORIENTATION = """A shape is ``(in, out)`` or ``(*field, in, out)`` where `fans` does not say otherwise; a PyTorch tensor in its
-place is ``(out, in, *field)``, as PyTorch has it."""
+_ORIENTATION = """A shape is read as ``(in, out)`` or ``(*field, in, out)``. PyTorch's order, ``(out, in, *field)``, is said by
+``fans=FanRule(layout="oi")``; a PyTorch tensor in the place of the shape is read in it without being told."""
 
 
 def law_of_variance(variance: float, distribution: str) -> Law:
@@ -146,7 +146,7 @@ class _Glorot(Scaled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        finite(self, "gain")
+        factor(self, "gain")
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
         return self.gain**2 * 2 / (fan_in + fan_out)

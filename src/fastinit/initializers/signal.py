@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..elementary import cosine_of_turns, sine_of_turns
-from .base import choice
+from .base import choice, flag
 from .fixed import Fixed
 
 __all__ = ["STFT"]
@@ -54,8 +54,7 @@ class STFT(Fixed):
             choice(self, "window", _WINDOWS)
         if self.scaling is not None:
             choice(self, "scaling", ("density", "spectrum"))
-        if not isinstance(self.periodic, bool):
-            raise TypeError(f"periodic: expected a bool, got {self.periodic!r}")
+        flag(self, "periodic")
         choice(self, "layout", ("io", "oi"))
 
     def _window(self, frame: int) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .base import positive
+from .base import factor, flag, positive
 from .scaling import Scaled
 
 __all__ = ["SirenFirst", "SirenHidden"]
@@ -44,8 +44,8 @@ class SirenHidden(Scaled, distribution="uniform"):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(self, "omega")
-        if not isinstance(self.corrected, bool):
-            raise TypeError(f"corrected: expected a bool, got {self.corrected!r}")
+        factor(self, "omega")
+        flag(self, "corrected")
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
         return (1 if self.corrected else 2) / (fan_in * self.omega**2)

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from ..checks import shown
 from ..dtypes import check_shape
 from ..keys import Key
 from ..sampling import normal
 from ..threads import get_num_threads
 from .base import Initializer, choice, finite, positive, whole
-from .fixed import Fixed
+from .fixed import Fixed, few_among_zeros
 
 __all__ = ["Hadamard", "Sparse"]
 
@@ -63,7 +64,7 @@ class Sparse(Initializer):
         super().__post_init__()
         positive(self, "std")
         if (self.nonzero is None) == (self.sparsity is None):
-            raise ValueError(f"nonzero, sparsity: expected one of them, got {self.nonzero} and {self.sparsity}")
+            raise ValueError(f"nonzero, sparsity: expected one of them, got {shown(self.nonzero)} and {shown(self.sparsity)}")
         if self.nonzero is not None:
             whole(self, "nonzero")
         else:
@@ -93,11 +94,34 @@ class Sparse(Initializer):
 
     def variance(self, shape: Any) -> float:
         sizes = check_shape(shape)
-        return self.std**2 * self._kept(sizes) / max(1, sizes[0])
+        return self.std * (self._kept(sizes) / max(1, sizes[0])) * self.std
 
     def bounds(self, shape: Any) -> tuple[float, float]:
         self._kept(check_shape(shape))
         return -math.inf, math.inf
+
+
+def _hadamard_scale(outputs: int) -> float:
+    return math.sqrt(2.0 ** (1 - (outputs - 1).bit_length()))
+
+
+def _sum_of_signs(rows: int, columns: int) -> int:
+    """The sum of the first rows and columns of Hadamard's matrix of signs.
+
+    By halves: the matrix is (H, H; H, -H), and the first k <= n columns of an n x n one have the sum n.
+    """
+    total, sign = 0, 1
+    while rows and columns:
+        half = 1 << (max(rows, columns) - 1).bit_length() >> 1
+        if not half:
+            return total + sign
+        if rows > half < columns:  # all of H, what two strips have, and the rest with the other sign
+            total, sign, rows, columns = total + 3 * sign * half, -sign, rows - half, columns - half
+        elif rows > half:
+            total, rows = total + sign * half, rows - half
+        else:
+            total, columns = total + sign * half, columns - half
+    return total
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,22 +144,37 @@ class Hadamard(Fixed):
         super().__post_init__()
         choice(self, "layout", ("io", "oi"))
 
-    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+    def _channels(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, int]:
+        """The field, inputs and outputs."""
         if len(shape) < 2:
             raise ValueError(f"shape: expected at least two axes, inputs and outputs, got {shape}")
         if self.layout == "io":
-            field, inputs, outputs = shape[:-2], shape[-2], shape[-1]
-        else:
-            field, inputs, outputs = shape[2:], shape[1], shape[0]
-        matrix = np.eye(inputs, outputs)
-        if outputs > inputs:
-            common = np.bitwise_and.outer(np.arange(inputs), np.arange(outputs))
-            bits = (outputs - 1).bit_length()
-            odd = np.bitwise_xor.reduce([common >> bit & 1 for bit in range(bits)])
-            matrix = math.sqrt(2.0 ** (1 - bits)) * (1.0 - 2.0 * odd)
+            return shape[:-2], shape[-2], shape[-1]
+        return shape[2:], shape[1], shape[0]
+
+    def _numbers(self, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        _, inputs, outputs = self._channels(shape)
+        size = math.prod(shape)
+        if 0 in shape:
+            return np.empty(0), None
+        if outputs <= inputs:
+            return few_among_zeros(np.ones(1), outputs, size)
+        scale, excess = _hadamard_scale(outputs), _sum_of_signs(inputs, outputs)
+        counts = [(inputs * outputs + excess) // 2, (inputs * outputs - excess) // 2]
+        return few_among_zeros(np.array([scale, -scale]), counts, size)
+
+    def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        field, inputs, outputs = self._channels(shape)
         kernel = np.zeros(shape)
         if 0 in shape:
             return kernel
+        matrix = np.eye(inputs, outputs)
+        if outputs > inputs:
+            common = np.bitwise_and.outer(np.arange(inputs), np.arange(outputs))
+            odd = np.zeros_like(common)
+            for bit in range((outputs - 1).bit_length()):
+                odd ^= common >> bit & 1
+            matrix = _hadamard_scale(outputs) * (1.0 - 2.0 * odd)
         centre = tuple(n // 2 for n in field)
         if self.layout == "io":
             kernel[centre] = matrix

@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from ..checks import boolean, real_number, whole_number
 from ..dtypes import check_shape
 from ..fans import compute_fans
 from .base import choice, whole
@@ -130,10 +129,6 @@ def lora_scaling(alpha: float, rank: int, *, rank_stabilized: bool = False) -> f
     With the square root the adapter's output and gradients do not shrink as the rank grows: Kalajdzievski, "A rank stabilization
     scaling factor for fine-tuning with LoRA" (2023).
     """
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.integer, np.floating)):
-        raise TypeError(f"alpha: expected a real number, got {type(alpha).__name__} {alpha!r}")
-    if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)):
-        raise TypeError(f"rank: expected an int, got {type(rank).__name__} {rank!r}")
-    if rank < 1:
-        raise ValueError(f"rank: expected an int >= 1, got {rank}")
-    return alpha / (math.sqrt(rank) if rank_stabilized else rank)
+    factor, count = real_number("alpha", alpha), whole_number("rank", rank)
+    boolean("rank_stabilized", rank_stabilized)
+    return factor / (math.sqrt(count) if rank_stabilized else count)

@@ -22,9 +22,13 @@ def _identities(settings: Settings, gain: float, depth: int) -> Stack:
 
 
 def _powers(settings: Settings, gain: float, depth: int) -> list[float]:
-    """What each layer passes on for the input 1, in float32; both units have the same."""
-    one = np.ones((1, 2), dtype=np.float32)
-    return [float(values[0, 0]) for values in values_by_layer(_identities(settings, gain, depth), one)]
+    """What each layer passes on for the input 1, in float32, up to the first that is infinite; both units have the same."""
+    powers: list[float] = []
+    for values in values_by_layer(_identities(settings, gain, depth), np.ones((1, 2), dtype=np.float32)):
+        powers.append(float(values[0, 0]))
+        if math.isinf(powers[-1]):
+            break  # the next layer would have 0 times infinity
+    return powers
 
 
 def _gradients(settings: Settings, gain: float, depth: int) -> list[float]:
@@ -87,7 +91,7 @@ def _flips(errors: list[float]) -> float:
 
 
 def linear_stack(settings: Settings) -> Measurement:
-    growth, decay = _powers(settings, 1.5, 220), _powers(settings, 0.5, 151)
+    growth, decay = _powers(settings, 1.5, 250), _powers(settings, 0.5, 151)
     exact = next((i for i, v in enumerate(growth, 1) if v != 1.5**i), math.inf) - 1
     infinite = next((i for i, v in enumerate(growth, 1) if math.isinf(v)), math.inf)
     tiny = float(np.finfo(np.float32).tiny)
@@ -130,9 +134,8 @@ def linear_stack(settings: Settings) -> Measurement:
             Check("largest over first error at 2.5 / lambda", growing, 2, math.inf),
         ),
         (
-            Plot("Output of W = k I", "depth", "output for input 1", (
-                ("k = 1.5", tuple(range(1, 219)), tuple(growth[:218])),
-                ("k = 0.5", tuple(range(1, 150)), tuple(decay[:149])),
+            Plot("Output of W = k I", "depth", "output for input 1", tuple(
+                (f"k = {k:g}", tuple(range(1, len(powers) + 1)), tuple(powers)) for k, powers in ((1.5, growth), (0.5, decay))
             ), True),
             Plot("Error of gradient descent, L = 5", "step", "output − target", tuple(
                 (f"η = {eta:g}/λ", tuple(range(len(r[:13]))), tuple(r[:13])) for eta, r in runs.items()

@@ -135,7 +135,7 @@ def small_relu_slow(settings: Settings) -> Measurement:
             Check("deviation from a^(L-1), a = 1/2", off, 0, 0),
             Check("loss's gradients at 1/4 x He, over those at 1/2 x He, over a^(L-1)", second, 0.95, 1.05),
             *(
-                Check(f"derivative of the loss along {name}, relative error of backward", error, 0, 1e-5)
+                Check(f"derivative of the loss along {name}, error of backward over the gradient's norm", error, 0, 1e-6)
                 for name, error in errors.items()
             ),
             *(
@@ -155,7 +155,7 @@ def small_relu_slow(settings: Settings) -> Measurement:
 _SATURATED_FROM = {"tanh": math.atanh(0.97), "sigmoid": 2 * math.atanh(0.97)}
 _SHARE_MARGIN = {"tanh": (0.003, 0.004), "sigmoid": (0.016, 0.018)}
 # A gradient that only the few unsaturated units pass on fluctuates much from network to network.
-_GRADIENT_MARGIN = {"tanh": (0.03, 0.055), "sigmoid": (0.055, 0.085)}
+_GRADIENT_MARGIN = {"tanh": (0.03, 0.055), "sigmoid": (0.06, 0.085)}
 
 
 def large_tanh_sigmoid(settings: Settings) -> Measurement:
@@ -291,7 +291,8 @@ SCALE = (
         "half true",
         "Units saturate and tanh learns slowly, but not for vanishing gradients: those of random tanh layers explode on average. "
         "Gradients vanish where W = k I makes every unit pass on one amplified number, and where float32 rounds tanh to ±1. "
-        "Sigmoid's vanish up to σ_w of about 10, less than at Xavier's scale, and it learns faster at σ_w = 5 than there.",
+        "Sigmoid's vanish up to σ_w of about 10, but more slowly than at Xavier's scale σ_w = 1, where it also learns more "
+        "slowly than at σ_w = 5.",
     ),
     Claim(
         7,

@@ -42,8 +42,11 @@ from ._init import (
     xavier_uniform_,
 )
 from ._patch import patch, patched, unpatch
+from ._report import Past, Report
 
 __all__ = [
+    "Past",
+    "Report",
     "calculate_gain",
     "constant",
     "constant_",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -16,7 +17,8 @@ from ..initializers.structured import chosen
 from ..keys import Key
 from ._fixed import constant_, dirac_, eye_, ones_, zeros_
 from ._gains import calculate_correct_fan, calculate_fan_in_and_fan_out, calculate_gain
-from ._memory import drawn_key, fill, in_place, names_of, shard_of, write
+from ._memory import drawn_key, fill, names_of, shard_of, write
+from ._traced import draws
 
 __all__ = [
     "calculate_gain", "constant", "constant_", "dirac", "dirac_", "eye", "eye_", "kaiming_normal",
@@ -25,6 +27,7 @@ __all__ = [
     "xavier_normal_", "xavier_uniform", "xavier_uniform_", "zeros_",
 ]  # fmt: skip
 
+_OWN = (__name__.rpartition(".")[0], "torch.nn.init", "torch.overrides", "torch.library", "torch._library", "torch._ops")
 Function = Callable[..., Any]
 Generator: TypeAlias = "torch.Generator | None"
 
@@ -33,6 +36,14 @@ def _real(value: Any, what: str) -> float:
     if isinstance(value, (str, bytes, complex)):
         raise TypeError(f"{what}: expected a float, got {value!r}")
     return float(value)
+
+
+def _warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn whoever called, through this dialect or through PyTorch's functions that it stands for."""
+    level, frame = 2, sys._getframe().f_back
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith(_OWN):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 # ---- independent elements ---------------------------------------------------------------------
@@ -54,7 +65,7 @@ def _normal(tensor: Any, mean: Any, std: Any, generator: Generator, key: Key | N
     return fill(tensor, "normal", (mean, std), generator, key, what)
 
 
-@in_place
+@draws
 def uniform_(
     tensor: torch.Tensor, a: float = 0.0, b: float = 1.0, generator: Generator = None, *, key: Key | None = None
 ) -> torch.Tensor:
@@ -88,7 +99,7 @@ def uniform_(
     return _uniform(tensor, a, b, generator, key, "uniform_")
 
 
-@in_place
+@draws
 def normal_(
     tensor: torch.Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator = None, *, key: Key | None = None
 ) -> torch.Tensor:
@@ -130,7 +141,7 @@ def _deviations(bound: float, mean: float, std: float, kind: type[np.floating[An
     return float(z)
 
 
-@in_place
+@draws
 def trunc_normal_(
     tensor: torch.Tensor,
     mean: float = 0.0,
@@ -183,10 +194,9 @@ def trunc_normal_(
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
     if mean < low - 2 * std or mean > high + 2 * std:
-        warnings.warn(
+        _warn(
             "mean is more than 2 std from [a, b] in nn.init.trunc_normal_: "
-            "the values are the truncated normal's, which is a tail there",
-            stacklevel=3,
+            "the values are the truncated normal's, which is a tail there"
         )
     if tensor.is_complex():
         raise NotImplementedError(f'"trunc_normal_": expected a real dtype, got {tensor.dtype}')
@@ -207,7 +217,7 @@ def trunc_normal_(
     return fill(tensor, "truncated_normal", (mean, std, *bounds), generator, key, "trunc_normal_")
 
 
-@in_place
+@draws
 def xavier_uniform_(
     tensor: torch.Tensor, gain: float = 1.0, generator: Generator = None, *, key: Key | None = None
 ) -> torch.Tensor:
@@ -236,7 +246,7 @@ def xavier_uniform_(
     return _uniform(tensor, -r, r, generator, key, "xavier_uniform_")
 
 
-@in_place
+@draws
 def xavier_normal_(
     tensor: torch.Tensor, gain: float = 1.0, generator: Generator = None, *, key: Key | None = None
 ) -> torch.Tensor:
@@ -252,7 +262,7 @@ def _xavier_std(tensor: torch.Tensor, gain: float) -> float:
     return gain * math.sqrt(2.0 / max(1, sum(calculate_fan_in_and_fan_out(tensor))))
 
 
-@in_place
+@draws
 def kaiming_uniform_(
     tensor: torch.Tensor,
     a: float = 0,
@@ -297,7 +307,7 @@ def kaiming_uniform_(
     return _uniform(tensor, -r, r, generator, key, "kaiming_uniform_")
 
 
-@in_place
+@draws
 def kaiming_normal_(
     tensor: torch.Tensor,
     a: float = 0,
@@ -319,7 +329,7 @@ def kaiming_normal_(
 
 def _warn_if_empty(tensor: torch.Tensor) -> bool:
     if tensor.numel() == 0:
-        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=4)
+        _warn("Initializing zero-element tensors is a no-op")
     return tensor.numel() == 0
 
 
@@ -331,7 +341,7 @@ def _kaiming_std(tensor: torch.Tensor, a: float, mode: str, nonlinearity: str) -
 # ---- matrices ---------------------------------------------------------------------------------
 
 
-@in_place
+@draws
 def orthogonal_(
     tensor: torch.Tensor, gain: float = 1, generator: Generator = None, *, key: Key | None = None
 ) -> torch.Tensor:
@@ -376,7 +386,7 @@ def orthogonal_(
     return write(tensor, make, generator, key, "orthogonal_", names=names_of(True))
 
 
-@in_place
+@draws
 def sparse_(
     tensor: torch.Tensor,
     sparsity: float,
@@ -436,9 +446,7 @@ def _deprecated(function: Function) -> Function:
 
     @functools.wraps(function)
     def renamed(*args: Any, **options: Any) -> Any:
-        warnings.warn(
-            f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning, stacklevel=2
-        )
+        _warn(f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning)
         return function(*args, **options)
 
     renamed.__name__ = renamed.__qualname__ = old

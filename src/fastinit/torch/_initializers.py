@@ -10,7 +10,8 @@ from ..dtypes import check_shape, resolve
 from ..initializers import Initializer
 from ..initializers.fixed import Fixed
 from ..keys import Key
-from ._memory import names_of, refuse_unwritable, write
+from ._memory import is_plain, names_of, refuse_unwritable, write
+from ._traced import is_wrapped
 
 __all__ = ["fill_with"]
 
@@ -47,6 +48,11 @@ def fill_with(initializer: Initializer, shape: Any, dtype: Any, key: Key | None,
     what = type(initializer).__name__
     tensor = _target(shape, dtype, out, names)
     refuse_unwritable(tensor, what)
+    if is_wrapped(tensor):
+        kind = "one under a transform of torch.func" if is_plain(tensor) else f"a {type(tensor).__name__}"
+        raise NotImplementedError(
+            f"{what}: expected a tensor with memory of its own, got {kind}; the functions of fastinit.torch take such tensors"
+        )
     drawn = initializer._outputs_first()
     if key is None and (initializer.seed is not None or isinstance(initializer, Fixed)):
         key = drawn._key(None)

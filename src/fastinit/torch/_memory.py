@@ -6,13 +6,15 @@ values of a contiguous one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from .. import _core, sampling
@@ -20,7 +22,7 @@ from ..keys import Key
 from ..sampling import check_key, check_law, fill_piece
 from ..threads import get_num_threads
 
-__all__ = ["drawn_key", "fill", "in_place", "names_of", "refuse_unwritable", "shard_of", "write"]
+__all__ = ["drawn_key", "fill", "in_place", "is_plain", "names_of", "on_fill", "refuse_unwritable", "shard_of", "write"]
 
 _NAMES = {
     torch.float32: "float32",
@@ -52,6 +54,24 @@ _scratch = _Scratch()
 # Now, outside of any mode of PyTorch that would make another kind of tensor.
 assert _scratch.word.device.type == "cpu"
 
+_watchers: list[Callable[[torch.Tensor], None]] = []
+
+
+@contextlib.contextmanager
+def on_fill(watcher: Callable[[torch.Tensor], None]) -> Iterator[None]:
+    """Tell `watcher` of every tensor that random numbers are written to: no operation of PyTorch shows it."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
+
+
+def _tell(tensor: torch.Tensor) -> None:
+    for watcher in tuple(_watchers):
+        watcher(tensor)
+
+
 # make(shape, dtype, key, index, out): the tensor of `shape`, or its piece at `index`, into the array `out`.
 Make = Callable[[tuple[int, ...], str, Key, Any, Any], Any]
 
@@ -68,19 +88,33 @@ def refuse_unwritable(tensor: Any, what: str) -> None:
     if (tensor.layout is not torch.strided or tensor.is_nested) and what not in _FILLS:
         kind = "a nested one" if tensor.is_nested else f"layout {tensor.layout}"
         raise NotImplementedError(f"{what}: expected a strided tensor, got {kind}")
-    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+    if not is_dynamo_compiling() and tensor.is_inference() and not torch.is_inference_mode_enabled():
         raise RuntimeError(
             f"{what}: expected a normal tensor; an inference tensor is written inside torch.inference_mode() only"
         )
 
 
-def in_place(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Tensor subclasses get their say first, as in PyTorch; then a tensor without memory is refused."""
+def _never(tensor: Any) -> bool:
+    return False
+
+
+def in_place(
+    function: Callable[..., Any],
+    is_traced: Callable[[Any], bool] = _never,
+    traced: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None = None,
+) -> Callable[..., Any]:
+    """Tensor subclasses get their say first, as in PyTorch; then a tensor without memory is refused.
+
+    Where a tensor is traced, by torch.compile or as `is_traced` says, `traced` is called in the place of `function`.
+    """
 
     @functools.wraps(function)
     def checked(tensor: Any, *args: Any, **options: Any) -> Any:
-        if isinstance(tensor, torch.Tensor) and has_torch_function_unary(tensor):
-            return handle_torch_function(checked, (tensor,), tensor, *args, **options)
+        if isinstance(tensor, torch.Tensor):
+            if has_torch_function_unary(tensor):
+                return handle_torch_function(checked, (tensor,), tensor, *args, **options)
+            if traced is not None and (is_dynamo_compiling() or is_traced(tensor)):
+                return traced(tensor, args, options)
         refuse_unwritable(tensor, function.__name__)
         return function(tensor, *args, **options)
 
@@ -117,9 +151,14 @@ def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     return array
 
 
+def is_plain(tensor: Any) -> bool:
+    """Whether it is a tensor of PyTorch's own two classes."""
+    return type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter
+
+
 def shard_of(tensor: Any) -> tuple[torch.Tensor, tuple[slice, ...]] | None:
     """The local part of a DTensor and its place in the whole; None for any other tensor."""
-    if type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter:
+    if is_plain(tensor):
         return None
     if not torch.distributed.is_available():
         return None
@@ -170,6 +209,8 @@ def write(
         make(shape, name, key, index, _array(staged))
         with torch.no_grad():
             memory.copy_(staged)
+    if _watchers:
+        _tell(tensor)
     return tensor
 
 
@@ -200,6 +241,7 @@ def _write_parts(
         memory.copy_(staged[index])
     if memory is not tensor:
         torch.autograd.graph.increment_version(tensor)
+    _tell(tensor)
     return tensor
 
 

@@ -1,0 +1,99 @@
+"""What an initializer is called with: keys, dtypes, shapes and shardings, taken and refused as JAX does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..dtypes import check_shape
+from ..keys import Key
+
+Shape = tuple[int, ...]
+
+
+def is_traced(*values: Any) -> bool:
+    return any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def words_of(key: Any) -> Any:
+    """The uint32 words of one JAX key, typed or raw: as many as its generator has. A tracer inside of a trace.
+
+    A raw key goes through JAX's typed ones, which know how many words it has, and make a tracer of it inside of a trace.
+    """
+    if not hasattr(key, "dtype"):
+        raise TypeError(f"key: expected a JAX key, got {type(key).__name__}")
+    typed = key
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.dtype != np.uint32:
+            raise TypeError(f"key: expected a JAX key, got {key.dtype}{list(key.shape)}")
+        typed = jax.random.wrap_key_data(key)
+    if typed.shape != ():
+        raise ValueError(
+            f"key: expected a single key, got a key array of shape {typed.shape}; use jax.vmap for batches"
+        )
+    words = key if typed is not key and not is_traced(typed) else jax.random.key_data(typed)
+    if words.ndim != 1 or not 1 <= words.shape[0] <= 4:
+        raise TypeError(f"key: expected a JAX key of 1 to 4 words, got one of shape {words.shape}")
+    return words
+
+
+def key_of(words: Any) -> Key:
+    """The first two words are the seed, the rest the stream."""
+    numbers = [int(word) for word in words]
+    seed, stream = 0, 0
+    for number in numbers[:2]:
+        seed = seed << 32 | number
+    for number in numbers[2:]:
+        stream = stream << 32 | number
+    return Key(seed, stream)
+
+
+def checks_keys() -> bool:
+    """Whether JAX is set to look at the keys that are used: at reused ones, or at raw ones."""
+    config = jax.config
+    return config.jax_debug_key_reuse or config.jax_enable_custom_prng or config.jax_legacy_prng_key != "allow"
+
+
+def canonical(dtype: Any) -> np.dtype[Any]:
+    """The dtype that JAX would make of it, with JAX's warning where that is narrower than what was asked for.
+
+    Python's own float and complex ask for no width.
+    """
+    if dtype is None or dtype is float or dtype is complex:
+        return np.dtype(jax.dtypes.canonicalize_dtype(dtype or float))
+    wanted = np.dtype(dtype)
+    found = np.dtype(jax.dtypes.canonicalize_dtype(wanted))
+    return found if found == wanted else np.dtype(jnp.zeros(0, wanted).dtype)
+
+
+def floating(dtype: Any, what: str, *, or_complex: bool = False) -> np.dtype[Any]:
+    found = canonical(dtype)
+    if not jnp.issubdtype(found, jnp.inexact if or_complex else jnp.floating):
+        kinds = "float or complex" if or_complex else "float"
+        raise ValueError(f"dtype argument to `{what}` must be a {kinds} dtype, got {found}")
+    return found
+
+
+def sizes_of(shape: Any) -> Shape:
+    """A shape as JAX takes it: any sequence of ints, or one int."""
+    return check_shape(tuple(shape) if hasattr(shape, "__iter__") else shape)
+
+
+def sharding_of(out_sharding: Any, shape: Shape) -> Any:
+    """`out_sharding` as a sharding, or None; a PartitionSpec is of the mesh that is set, abstract inside of a trace."""
+    if isinstance(out_sharding, jax.sharding.PartitionSpec):
+        mesh = jax.sharding.get_abstract_mesh()
+        if mesh.empty:
+            raise ValueError(
+                f"out_sharding: expected a NamedSharding, or jax.set_mesh around the call, got {out_sharding} and no mesh"
+            )
+        out_sharding = jax.sharding.NamedSharding(mesh, out_sharding)
+    if out_sharding is not None and not isinstance(out_sharding, jax.sharding.Sharding):
+        raise TypeError(f"out_sharding: expected a NamedSharding or PartitionSpec, got {type(out_sharding).__name__}")
+    spec = getattr(out_sharding, "spec", ())
+    if len(spec) > len(shape):
+        raise ValueError(f"out_sharding: expected at most {len(shape)} axes for shape {shape}, got {spec}")
+    return out_sharding

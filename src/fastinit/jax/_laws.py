@@ -1,0 +1,114 @@
+"""What the host draws for JAX: the laws of independent elements, of complex numbers and of matrices, and JAX's fans."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from ..elementary import cosine_of_turns, log, sine_of_turns
+from ..initializers import Orthogonal
+from ..keys import Key
+from ..sampling import draw, fill_piece
+from ..threads import get_num_threads
+from ._arguments import Shape
+from ._arrays import Make
+
+Axes = int | Sequence[int]
+# A complex normal of E |z|^2 = 1 has |z| <= 2 with probability 1 - e^-4, and there E |z|^2 = (1 - 5 e^-4) / (1 - e^-4).
+_MASS_WITHIN_2 = 0.9816843611112658
+_COMPLEX_STD_WITHIN_2 = 0.9619618280082135
+
+
+def of_law(law: str, parameters: tuple[float, ...]) -> Make:
+    """The elements of a law of `fastinit.sampling`."""
+    if law == "uniform" and parameters[0] == parameters[1]:
+        law, parameters = "normal", (parameters[0], 0.0)
+
+    def make(key: Key, shape: Shape, dtype: str, index: Any) -> Any:
+        if index is None:
+            return draw(law, parameters, shape, key, dtype, None)
+        return fill_piece(law, parameters, shape, index, key, dtype, None)
+
+    return make
+
+
+def _parts(std: float, key: Key, shape: Shape, dtype: str) -> Any:
+    """Complex normal numbers with E |z|^2 = std^2: independent parts, of planes 0 and 2 of the stream."""
+    out = np.empty(shape, dtype)
+    part = np.empty(shape, out.real.dtype)
+    law, code = _core.LAWS.index("normal"), _core.DTYPES.index(part.dtype.name)
+    for plane, target in ((0, out.real), (2, out.imag)):
+        _core.fill(part, law, code, (0.0, std / math.sqrt(2)), key.seed, key.stream, 0, get_num_threads(), plane)
+        target[...] = part
+    return out
+
+
+def _polar(squared_radius: Any, key: Key, shape: Shape, dtype: str) -> Any:
+    """Complex numbers of an even angle, of plane 2; their squared radius is a function of a uniform number."""
+    radius = np.sqrt(squared_radius(draw("uniform", (0.0, 1.0), shape, key, "float64", None)))
+    turns = np.empty(shape, np.uint32)
+    _core.fill(
+        turns, _core.LAWS.index("words"), _core.DTYPES.index("float32"), (), key.seed, key.stream, plane=2
+    )
+    out = np.empty(shape, dtype)
+    out.real, out.imag = radius * cosine_of_turns(turns, 2**32), radius * sine_of_turns(turns, 2**32)
+    return out
+
+
+def of_complex_law(std: float, distribution: str) -> Make:
+    """Complex numbers with E |z|^2 = std^2: normal, normal truncated to |z| <= 2 of its deviations, or uniform in a disk."""
+    if std < 0:
+        raise ValueError(f"std: expected a number >= 0, got {std}")
+
+    def make(key: Key, shape: Shape, dtype: str, index: Any) -> Any:
+        if distribution == "normal":
+            whole = _parts(std, key, shape, dtype)
+        elif distribution == "uniform":
+            whole = _polar(lambda u: 2 * std**2 * u, key, shape, dtype)
+        else:
+            variance = (std / _COMPLEX_STD_WITHIN_2) ** 2
+            whole = _polar(lambda u: -variance * log(1 - _MASS_WITHIN_2 * u), key, shape, dtype)
+        return whole if index is None else np.ascontiguousarray(whole[index])
+
+    return make
+
+
+def matrix(key: Key, shape: Shape, column_axis: int, scale: float, dtype: str) -> Any:
+    """An orthogonal matrix in a shape, its columns along one axis."""
+    columns = shape[column_axis]
+    moved = (*np.delete(shape, column_axis), columns)
+    made = Orthogonal(gain=scale)((math.prod(moved[:-1]), columns), dtype, key=key)
+    return np.moveaxis(made.reshape(moved), -1, column_axis)
+
+
+def _sizes(shape: Shape, axes: Axes) -> int:
+    return math.prod(shape[axis] for axis in ((axes,) if isinstance(axes, int) else axes))
+
+
+def fans_of(shape: Shape, in_axis: Axes, out_axis: Axes, batch_axis: Axes) -> tuple[float, float]:
+    """Fans as JAX has them: axes that are neither inputs, outputs nor batch are the receptive field."""
+    if isinstance(in_axis, int) and in_axis == -2 and len(shape) <= 1:
+        raise ValueError(
+            f"Can't compute input and output sizes of a {len(shape)}-dimensional weights tensor with "
+            "default in_axis. Must be at least 2D or specify in_axis explicitly."
+        )
+    inputs, outputs = _sizes(shape, in_axis), _sizes(shape, out_axis)
+    batch = _sizes(shape, batch_axis)
+    if 0 in shape:
+        return 1.0, 1.0  # no elements to care
+    field = math.prod(shape) / inputs / outputs / batch
+    return inputs * field, outputs * field
+
+
+DENOMINATORS: dict[str, Callable[[float, float], float]] = {
+    "fan_in": lambda fan_in, fan_out: fan_in,
+    "fan_out": lambda fan_in, fan_out: fan_out,
+    "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
+    "fan_geo_avg": lambda fan_in, fan_out: math.sqrt(fan_in * fan_out),
+}
+
+
