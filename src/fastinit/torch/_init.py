@@ -383,7 +383,7 @@ def orthogonal_(
             initializer(matrix, dtype, key=key, out=whole.reshape(matrix))
             out[...] = whole[index]
 
-    return write(tensor, make, generator, key, "orthogonal_", names=names_of(True))
+    return write(tensor, make, generator, key, "orthogonal_", names=names_of(complex_too=True))
 
 
 @draws

@@ -15,12 +15,6 @@ from ._traced import is_wrapped
 
 __all__ = ["fill_with"]
 
-_FLOAT8 = {
-    dtype: name
-    for name in ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
-    if (dtype := getattr(torch, name, None)) is not None
-}
-
 
 def _target(shape: Any, dtype: Any, out: Any, names: dict[torch.dtype, str]) -> torch.Tensor:
     """The tensor that a call means, checked against whatever else the call says of it."""
@@ -44,7 +38,7 @@ def fill_with(initializer: Initializer, shape: Any, dtype: Any, key: Key | None,
     A DTensor gets its piece of the whole tensor. The errors are those of the functions of `fastinit.torch` and of the
     initializer; nothing has been written then.
     """
-    names = names_of(initializer._complex) | _FLOAT8
+    names = names_of(complex_too=initializer._complex, float8_too=True)
     what = type(initializer).__name__
     tensor = _target(shape, dtype, out, names)
     refuse_unwritable(tensor, what)

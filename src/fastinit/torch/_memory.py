@@ -32,13 +32,21 @@ _NAMES = {
 }
 _COMPLEX = {torch.complex64: "complex64", torch.complex128: "complex128"}
 _PARTS = {torch.complex64: "float32", torch.complex128: "float64", torch.complex32: "float16"}
+# Of PyTorch's float8 dtypes and bfloat16, which NumPy does not have, the integers that hold their bits.
+_FLOAT8 = {
+    dtype: name
+    for name in ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
+    if (dtype := getattr(torch, name, None)) is not None
+}
+_BITS = {torch.bfloat16: torch.uint16, **dict.fromkeys(_FLOAT8, torch.uint8)}
 _IMAGINARY_PLANE = 2
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 _FILLS = frozenset(("constant_", "ones_", "zeros_"))  # PyTorch's own, for whatever layout it has them
 
 
-def names_of(complex_too: bool) -> dict[torch.dtype, str]:
+def names_of(*, complex_too: bool, float8_too: bool = False) -> dict[torch.dtype, str]:
     """fastinit's names of the dtypes that have laws."""
-    return _NAMES | _COMPLEX if complex_too else _NAMES
+    return _NAMES | (_COMPLEX if complex_too else {}) | (_FLOAT8 if float8_too else {})
 
 
 class _Scratch(threading.local):
@@ -143,22 +151,21 @@ def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     """The memory of a contiguous CPU tensor as an array, without a copy; bfloat16 and float8 as their bits."""
     if tensor.requires_grad:
         tensor = tensor.detach()
-    if tensor.dtype is torch.bfloat16:
-        tensor = tensor.view(torch.uint16)
-    elif tensor.itemsize == 1:
-        tensor = tensor.view(torch.uint8)
+    bits = _BITS.get(tensor.dtype)
+    if bits is not None:
+        tensor = tensor.view(bits)
     array: np.ndarray[Any, Any] = tensor.numpy()
     return array
 
 
 def is_plain(tensor: Any) -> bool:
     """Whether it is a tensor of PyTorch's own two classes."""
-    return type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter
+    return type(tensor) in _PLAIN
 
 
 def shard_of(tensor: Any) -> tuple[torch.Tensor, tuple[slice, ...]] | None:
     """The local part of a DTensor and its place in the whole; None for any other tensor."""
-    if is_plain(tensor):
+    if type(tensor) in _PLAIN:
         return None
     if not torch.distributed.is_available():
         return None

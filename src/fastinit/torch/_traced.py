@@ -29,7 +29,7 @@ _transforms = functorch.peek_interpreter_stack
 
 def is_traced(tensor: torch.Tensor) -> bool:
     """Whether a write to the tensor's memory would be unseen by who looks on, or has no memory to go to."""
-    return (is_plain(tensor) and _modes() > 0) or is_wrapped(tensor)
+    return _modes() > 0 if is_plain(tensor) and _transforms() is None else is_wrapped(tensor)
 
 
 def is_wrapped(tensor: torch.Tensor) -> bool:
