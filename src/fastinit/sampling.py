@@ -99,10 +99,9 @@ def check_key(key: Any) -> Key:
 
 def _fits(mean: Any, std: Any, bounds: Iterable[Any], dtype: str) -> bool:
     """Whether a truncated normal lies in the dtype's range, though the normal before truncation may not."""
-    try:
-        return all(abs(float(mean) + float(std) * float(bound)) <= LARGEST[dtype] for bound in bounds)
-    except (TypeError, ValueError, OverflowError):
-        return False
+    mean, std = _number(mean, "mean", "float64"), _number(std, "std", "float64")
+    ends = [_number(bound, what, "float64", infinite=True) for bound, what in zip(bounds, ("lower", "upper"), strict=True)]
+    return all(abs(mean + std * end) <= LARGEST[dtype] for end in ends)
 
 
 def check_law(law: str, parameters: Iterable[Any], dtype: str) -> tuple[float, ...]:
