@@ -15,8 +15,8 @@
 
 #include "internal.h"
 
-/* Series are taken two terms further than a kernel goes: what they add tells whether the rest may be left out. */
-#define SERIES (FI_NARROW_TERMS + 2)
+#define LONGEST 64 /* terms of a power series, before it is made shorter */
+#define LOG_SERIES (FI_NARROW_TERMS + 2)
 
 /* (a b)_n of two power series */
 static double product(const double *a, const double *b, int n) {
@@ -25,35 +25,45 @@ static double product(const double *a, const double *b, int n) {
     return sum;
 }
 
-/* The number of leading terms of c without which at most `tolerance` is lost for |t| <= 1, or 0 where that is more than
- * FI_NARROW_TERMS. Where it is not, the terms fall faster than by halves, so that the last two bound all that follow. */
-static int terms_needed(const double *c, double tolerance) {
-    int terms = SERIES;
-    double lost = fabs(c[SERIES - 1]) + fabs(c[SERIES - 2]);
-    while (terms > 2 && lost + fabs(c[terms - 1]) <= tolerance) lost += fabs(c[--terms]);
+/* A polynomial of `terms` coefficients c made shorter, to at least two, and changed by at most `tolerance` for |t| <= 1. Returns
+ * how many are left, or 0 where that is more than a kernel's.
+ *
+ * The highest term c_n t^n goes with c_n 2^(1 - n) T_n(t), Chebyshev's polynomial: of all with that term it is the smallest. */
+static int shortened(double *c, int terms, double tolerance) {
+    for (; terms > 2; terms--) {
+        const int n = terms - 1;
+        double term = c[n];
+        tolerance -= fabs(ldexp(term, 1 - n));
+        if (tolerance < 0) break;
+        for (int k = 0; n - 2 * k >= 2; k++) {
+            term *= -((n - 2.0 * k) * (n - 2 * k - 1)) / (4.0 * (k + 1) * (n - k - 1));
+            c[n - 2 * k - 2] -= term;
+        }
+    }
     return terms > FI_NARROW_TERMS ? 0 : terms;
 }
 
 /* OUT y: the quantile (z - m) / h of the middle m = (lower + upper) / 2 and h = (upper - lower) / 2, by powers of v = 2 U - 1,
- * for a = m h in [0, 1] and b = h^2. Largest error for |v| <= 1: 2^-50 where the series is long enough.
+ * for a = m h in [0, 1] and b = h^2 in [0, 1/16]. Returns how many terms are enough for the error `tolerance`, or 0 where LONGEST
+ * are not.
  *
  * The density of y is proportional to g(y) = exp(-a y - b y^2 / 2), and v(y) to its integral G. So y(0) halves the integral over
  * [-1, 1], y' = G(1) - G(-1) over 2 g(y), and y'' = (a + b y) y'^2. */
-static void series_in_v(double a, double b, double *y) {
-    double g[SERIES + 8], slope[SERIES], square[SERIES], growth[SERIES];
-    const int length = SERIES + 8;
+static int series_in_v(double a, double b, double tolerance, double *y) {
+    enum { DENSITY = 30 };
+    double g[DENSITY], slope[LONGEST], square[LONGEST], growth[LONGEST];
     double half_mass = 0, half_excess = 0; /* (G(1) - G(-1)) / 2 and (G(1) + G(-1)) / 2 */
     g[0] = 1;
     g[1] = -a;
-    for (int k = 2; k < length; k++) g[k] = -(a * g[k - 1] + b * g[k - 2]) / k;
-    for (int k = length - 1; k >= 0; k--) *(k % 2 ? &half_excess : &half_mass) += g[k] / (k + 1);
+    for (int k = 2; k < DENSITY; k++) g[k] = -(a * g[k - 1] + b * g[k - 2]) / k;
+    for (int k = DENSITY - 1; k >= 0; k--) *(k % 2 ? &half_excess : &half_mass) += g[k] / (k + 1);
 
     /* Newton's method: the start is wrong by less than a, and every step squares that. */
     double middle = half_excess, density = 1;
     for (int step = 0; step < 6; step++) {
         double integral = 0;
         density = 0;
-        for (int k = length - 1; k >= 0; k--) {
+        for (int k = DENSITY - 1; k >= 0; k--) {
             integral = (integral + g[k] / (k + 1)) * middle;
             density = density * middle + g[k];
         }
@@ -61,12 +71,15 @@ static void series_in_v(double a, double b, double *y) {
     }
     y[0] = middle;
     slope[0] = half_mass / density;
-    for (int k = 0; k + 1 < SERIES; k++) {
+    for (int k = 0; k + 1 < LONGEST; k++) {
         y[k + 1] = slope[k] / (k + 1);
+        /* What follows two small terms in a row is smaller than they are. */
+        if (k > 0 && fabs(y[k]) + fabs(y[k + 1]) <= tolerance) return k;
         growth[k] = (k == 0 ? a : 0) + b * y[k];
         square[k] = product(slope, slope, k);
         slope[k + 1] = product(growth, square, k) / (k + 1);
     }
+    return 0;
 }
 
 /* OUT place: z - lower by powers of -l, where l = ln S(z) - ln S(lower) lies in [*least, 0] and S(z) = 1 - Phi(z);
@@ -76,16 +89,16 @@ static void series_in_v(double a, double b, double *y) {
  * come from a continued fraction, and all terms of each sum below have one sign. (Tried and lost: M' = z M - 1, whose
  * errors grow as exp(-l).) */
 static void series_in_log(double lower, double width, double *place, double *least) {
-    double mills[SERIES];                  /* M by powers of z - lower */
-    double powers[SERIES][SERIES] = {{1}}; /* (z - lower)^n by powers of -l */
+    double mills[LOG_SERIES];                  /* M by powers of z - lower */
+    double powers[LOG_SERIES][LOG_SERIES] = {{1}}; /* (z - lower)^n by powers of -l */
     double ratio = 0; /* I_(n + 1) / I_n; what is left out beyond the first one loses a third of its weight a step */
-    for (int n = SERIES + 100; n >= 0; n--) {
-        if (n < SERIES) mills[n] = (n ? -1 : 1) / (lower + ratio);
+    for (int n = LOG_SERIES + 100; n >= 0; n--) {
+        if (n < LOG_SERIES) mills[n] = (n ? -1 : 1) / (lower + ratio);
         ratio = n / (lower + ratio);
     }
-    for (int n = 1; n < SERIES; n++) mills[n] *= mills[n - 1];
+    for (int n = 1; n < LOG_SERIES; n++) mills[n] *= mills[n - 1];
     place[0] = 0;
-    for (int k = 0; k + 1 < SERIES; k++) {
+    for (int k = 0; k + 1 < LOG_SERIES; k++) {
         double sum = 0;
         for (int n = 0; n <= k; n++) {
             if (n > 0) powers[n][k] = product(powers[n - 1], place, k);
@@ -97,7 +110,7 @@ static void series_in_log(double lower, double width, double *place, double *lea
     double far = width * (lower + 0.5 * width);
     for (int step = 0; step < 6; step++) {
         double reached = 0, slope = 0;
-        for (int k = SERIES - 1; k >= 1; k--) {
+        for (int k = LOG_SERIES - 1; k >= 1; k--) {
             reached = (reached + place[k]) * far;
             slope = slope * far + k * place[k];
         }
@@ -109,7 +122,7 @@ static void series_in_log(double lower, double width, double *place, double *lea
 int fi_narrow_make(fi_plan *plan) {
     fi_narrow *const narrow = &plan->narrow;
     const int is_double = plan->dtype == FI_FLOAT64;
-    const double tolerance = is_double ? 0x1p-51 : 0x1p-25;
+    const double tolerance = is_double ? 0x1p-50 : 0x1p-24; /* of half the window, for each of two steps */
     const int negative = plan->dist.c + plan->dist.d < 0; /* then its mirror image is worked on */
     const double lower = negative ? -plan->dist.d : plan->dist.c, upper = negative ? -plan->dist.c : plan->dist.d;
 
@@ -121,35 +134,35 @@ int fi_narrow_make(fi_plan *plan) {
     const double lost = (low - (sum - (sum - low))) + (high - (sum - low));
     double base = ldexp(0.5 * sum, exponent);
     if (!is_double) base = (float)base;
-    double c[SERIES], least = 0;
+    double c[LONGEST], least = 0;
     const double square = ldexp(1, 2 * exponent), growth = 0.5 * sum * half * square;
-    if (growth <= 1) {
-        series_in_v(growth, half * half * square, c);
-        narrow->terms = terms_needed(c, tolerance);
-    }
-    narrow->logarithmic = narrow->terms == 0 && is_double;
+    int terms = growth <= 1 ? series_in_v(growth, half * half * square, tolerance, c) : 0;
+    if (terms > 0) terms = shortened(c, terms, tolerance);
+    narrow->logarithmic = terms == 0 && is_double;
     if (narrow->logarithmic) {
-        double scaled[SERIES], power = ldexp(1, -exponent);
-        series_in_log(lower, upper - lower, c, &least);
-        for (int k = 0; k < SERIES; k++, power *= least) {
-            scaled[k] = c[k] * power;
-            c[k] = ldexp(k % 2 ? -c[k] : c[k], -exponent);
-        }
-        narrow->terms = terms_needed(scaled, tolerance);
+        /* In t = l / least this would be a polynomial on [0, 1], whose terms fall fast enough to be left out as they are. */
         base = lower;
+        series_in_log(lower, upper - lower, c, &least);
+        double power = 1;
+        for (int k = 0; k < LOG_SERIES; k++, power *= least) {
+            c[k] = ldexp(k % 2 ? -c[k] : c[k], -exponent);
+            if (fabs(c[k] * power) > tolerance) terms = k + 1;
+        }
+        if (terms > FI_NARROW_TERMS) terms = 0;
     } else {
-        for (int k = 0; k < SERIES; k++) c[k] *= half;
+        for (int k = 0; k < terms; k++) c[k] *= half;
         c[0] += (0.5 * sum - ldexp(base, -exponent)) + 0.5 * lost;
     }
-    if (narrow->terms == 0) return 0;
+    if (terms == 0) return 0;
 
+    narrow->terms = terms;
     narrow->base = negative ? -base : base;
     narrow->unit = ldexp(1, exponent);
     narrow->base_f = (float)narrow->base;
     narrow->unit_f = (float)narrow->unit;
     narrow->far = narrow->logarithmic ? fi_exponential(least) : 0;
     narrow->flip = negative ? 0 : UINT64_MAX;
-    for (int k = 0; k < narrow->terms; k++) {
+    for (int k = 0; k < terms; k++) {
         const double value = negative && (narrow->logarithmic || k % 2 == 0) ? -c[k] : c[k];
         if (is_double) narrow->coefficients.d[k] = value;
         else narrow->coefficients.f[k] = (float)value;
