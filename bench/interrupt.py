@@ -54,7 +54,7 @@ def cases() -> dict[str, Callable[[], object]]:
         "normal, complex": lambda: fastinit.normal(complex_out.shape, key=KEY, dtype="complex64", out=complex_out),
         "orthogonal, 4096 x 4096": lambda: fastinit.get("orthogonal")((4096, 4096), key=KEY),
         "orthogonal, 1,500,000 x 64": lambda: fastinit.get("orthogonal")((1_500_000, 64), key=KEY),
-        "sparse": lambda: fastinit.Sparse(0.1)((20_000, 10_000), key=KEY),
+        "sparse": lambda: fastinit.Sparse(sparsity=0.9)((20_000, 10_000), key=KEY),
         "log-uniform": lambda: fastinit.get("log_uniform")(100_000_000, key=KEY),
         "zeros": lambda: fastinit.get("zeros")((20_000, 20_000), key=KEY),
         "stack, forward": lambda: stack.forward(x),

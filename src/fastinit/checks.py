@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .pieces import in_pieces
+
 __all__ = [
     "any_array", "boolean", "check_apart", "is_masked", "is_tensor", "no_nan", "one_of", "real_array", "real_number", "shown",
     "unmasked", "whole_number",
@@ -136,6 +138,7 @@ def no_nan(what: str, array: NDArray[Any]) -> None:
     """Refuse an array in which a number is missing."""
     if array.dtype.kind != "f" or array.size == 0:
         return
-    least = np.minimum.reduce(array, axis=None)  # a NaN is the least of all; half of the time of isnan().any()
-    if least != least:
+    # A NaN is the least of all; half of the time of isnan().any().
+    leasts = [np.minimum.reduce(piece, axis=None) for (piece,) in in_pieces(array)]
+    if any(least != least for least in leasts):
         raise ValueError(f"{what}: expected no NaN, got {int(np.isnan(array).sum())}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .checks import shown, unmasked
+from .pieces import in_pieces, once
 
 __all__ = [
     "LARGEST", "LARGEST_FLOAT8", "check_out", "check_range", "check_shape", "new_array", "numpy_dtype", "part_of",
@@ -240,11 +241,6 @@ def _stays_finite(number: float, dtype: str) -> bool:
     return bool(found & 0x7F80 != 0x7F80 if dtype == "bfloat16" else np.isfinite(found))
 
 
-def once(values: NDArray[Any]) -> NDArray[Any]:
-    """The numbers of an axis that repeats them, as one of a broadcast array does, once; every other axis whole."""
-    return values[tuple(slice(None) if step else slice(1) for step in values.strides)]
-
-
 def check_range(values: NDArray[Any], dtype: str, what: str, *, saturating: bool = False) -> None:
     """Refuse `values` that `dtype` would make infinite.
 
@@ -252,7 +248,9 @@ def check_range(values: NDArray[Any], dtype: str, what: str, *, saturating: bool
     """
     values = once(values)
     for part in (values.real, values.imag) if values.dtype.kind == "c" else (values,):
-        for extreme in (part.min(), part.max()) if part.size else ():
+        extremes = [(piece.min(), piece.max()) for (piece,) in in_pieces(part)]
+        # A NaN is the least and the largest of all, whatever comes after it.
+        for extreme in (np.min([low for low, _ in extremes]), np.max([high for _, high in extremes])) if extremes else ():
             number = float(extreme)
             if abs(number) <= LARGEST[dtype]:
                 continue
@@ -270,6 +268,7 @@ def store(values: NDArray[Any], dtype: str, out: Any = None) -> Any:
         memory = raw_view(out)
     else:
         memory = check_out(out, values.shape, dtype)
-    bits = raw_view(rounded(values, dtype))
-    np.frombuffer(memory, dtype=bits.dtype).reshape(values.shape)[...] = bits
+    target = np.frombuffer(memory, dtype=_HELD[dtype]).reshape(values.shape)
+    for piece, to in in_pieces(values, target):
+        to[...] = raw_view(rounded(piece, dtype))
     return out

@@ -29,6 +29,7 @@ from .dtypes import (
     store,
 )
 from .keys import Key
+from .pieces import AT_ONCE, in_pieces
 from .threads import get_num_threads
 
 __all__ = ["Law", "normal", "truncated_normal", "uniform"]
@@ -158,9 +159,15 @@ def _of_parts(
     """
     real = part_of(name)
     if real is not None:
-        values = part(real, _halved(law, parameters, centred=False), 0).astype(numpy_dtype(name))
-        values.imag = part(real, _halved(law, parameters, centred=True), 2)
-        return store(values, name, out)
+        parts = [part(real, _halved(law, parameters, centred=bool(i)), 2 * i) for i in range(2)]
+        if out is None:
+            out = new_array(parts[0].shape, name)
+        memory = check_out(out, parts[0].shape, name)
+        pairs = np.frombuffer(memory, numpy_dtype(real)).reshape(-1, 2)
+        for i, numbers in enumerate(parts):
+            for start in range(0, numbers.size, AT_ONCE):
+                pairs[start : start + AT_ONCE, i] = numbers.reshape(-1)[start : start + AT_ONCE]
+        return out
     values = part("float32", parameters, 0)
     if law != "normal":
         # The outermost float8 numbers inside the bounds, found among all of them.
@@ -172,7 +179,8 @@ def _of_parts(
             inside = bits[(bits >= low) & (bits <= high)]
         if not inside.size:
             raise ValueError(f"dtype: expected one with numbers between the bounds of {law}{parameters}, got {name}")
-        values = np.clip(values, inside.min(), inside.max())
+        for (piece,) in in_pieces(values):
+            np.clip(piece, inside.min(), inside.max(), out=piece)
     return store(values, name, out)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import any_array, real_array
-from ..dtypes import check_range, check_shape, once
+from ..dtypes import check_range, check_shape
 from ..keys import Key
+from ..pieces import once
 from .base import Initializer, finite
 
 __all__ = ["Constant", "Fixed", "Identity", "Ones", "Zeros", "few_among_zeros"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..dtypes import check_shape, store
 from ..elementary import exp, log, log_1_minus_exp
 from ..keys import Key
+from ..pieces import in_pieces
 from ..sampling import fill_piece, uniform
 from .base import Initializer, finite, positive, whole
 
@@ -31,8 +32,14 @@ class Mapped(Initializer):
     def _of(self, u: NDArray[Any]) -> NDArray[Any]:
         raise NotImplementedError
 
+    def _map(self, u: NDArray[Any]) -> NDArray[Any]:
+        """`_of` of an array, in its place."""
+        for (piece,) in in_pieces(u):
+            piece[...] = self._of(piece)
+        return u
+
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
-        return self._of(uniform(shape, key=key, dtype="float64"))
+        return self._map(uniform(shape, key=key, dtype="float64"))
 
     def shard(
         self,
@@ -45,7 +52,7 @@ class Mapped(Initializer):
     ) -> Any:
         name, sizes = self._dtype(dtype), check_shape(shape)
         u = fill_piece("uniform", (0.0, 1.0), sizes, index, self._key(key), "float64", None)
-        values = self._of(u)
+        values = self._map(u)
         self._check(values, name)
         return store(values, name, out)
 

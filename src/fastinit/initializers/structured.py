@@ -13,6 +13,7 @@ from .. import _core
 from ..checks import shown
 from ..dtypes import check_shape
 from ..keys import Key
+from ..pieces import AT_ONCE, in_pieces
 from ..sampling import normal
 from ..threads import get_num_threads
 from .base import Initializer, choice, finite, positive, whole
@@ -32,8 +33,13 @@ def chosen(shape: tuple[int, int], count: int, key: Key) -> NDArray[np.bool_]:
         words, _core.LAWS.index("words"), _core.DTYPES.index("float32"), (), key.seed, key.stream, 0,
         get_num_threads(), _PLANE_OF_CHOICES,
     )  # fmt: skip
-    ranks = words.astype(np.uint64) << np.uint64(32) | np.arange(shape[0], dtype=np.uint64)[:, None]  # no two alike
-    mask: NDArray[np.bool_] = ranks <= np.partition(ranks, count - 1, axis=0)[count - 1]
+    mask = np.empty(shape, dtype=np.bool_)
+    rows = np.arange(shape[0], dtype=np.uint64)[:, None]
+    width = max(1, AT_ONCE // shape[0])
+    for start in range(0, shape[1], width):
+        columns = np.s_[:, start : start + width]
+        ranks = words[columns].astype(np.uint64) << np.uint64(32) | rows  # no two alike
+        mask[columns] = ranks <= np.partition(ranks, count - 1, axis=0)[count - 1]
     return mask
 
 
@@ -85,7 +91,8 @@ class Sparse(Initializer):
         kept = self._kept(shape)
         mask = chosen((shape[0], shape[1]), kept, key)
         values: NDArray[Any] = normal(shape, 0.0, self.std, key=key, dtype=dtype)
-        values[~mask] = 0
+        for piece, kept_here in in_pieces(values, mask):
+            piece[~kept_here] = 0
         return values
 
     def _mean(self, shape: Any) -> float:
@@ -170,11 +177,14 @@ class Hadamard(Fixed):
             return kernel
         matrix = np.eye(inputs, outputs)
         if outputs > inputs:
-            common = np.bitwise_and.outer(np.arange(inputs), np.arange(outputs))
-            odd = np.zeros_like(common)
-            for bit in range((outputs - 1).bit_length()):
-                odd ^= common >> bit & 1
-            matrix = _hadamard_scale(outputs) * (1.0 - 2.0 * odd)
+            rows = max(1, AT_ONCE // outputs)
+            for start in range(0, inputs, rows):
+                piece = matrix[start : start + rows]
+                common = np.bitwise_and.outer(np.arange(start, start + len(piece)), np.arange(outputs))
+                odd = np.zeros_like(common)
+                for bit in range((outputs - 1).bit_length()):
+                    odd ^= common >> bit & 1
+                piece[...] = _hadamard_scale(outputs) * (1.0 - 2.0 * odd)
         centre = tuple(n // 2 for n in field)
         if self.layout == "io":
             kernel[centre] = matrix
