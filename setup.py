@@ -1,8 +1,11 @@
 """Build of the one extension module; everything else stands in pyproject.toml."""
 
+import os
 import re
+import shutil
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -33,9 +36,33 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 LIMITED_API = sys.implementation.name == "cpython" and not FREE_THREADED
 
 
+def cpus():
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def side_by_side(compile):
+    """The `compile` method of a compiler, with several sources at once; the kernels first, which take longest."""
+
+    def compiled(sources, **options):
+        order = sorted(sources, key=lambda name: "isa" not in name)
+        with ThreadPoolExecutor(cpus()) as pool:
+            done = list(pool.map(lambda source: compile([source], **options), order))
+        found = dict(zip(order, done, strict=True))
+        return [item for source in sources for item in found[source]]
+
+    return compiled
+
+
 class BuildExt(build_ext):
     def build_extensions(self):
         msvc = self.compiler.compiler_type == "msvc"
+        if not msvc and shutil.which(self.compiler.compiler_so[0]) is None:
+            sys.exit(
+                f"fastinit: expected a C compiler, got none ({self.compiler.compiler_so[0]} is not found). Wheels of releases, "
+                "on PyPI, need none: pip install --only-binary fastinit fastinit"
+            )
+        self.compiler.compile = side_by_side(self.compiler.compile)
         for extension in self.extensions:
             extension.extra_compile_args = list(MSVC_FLAGS if msvc else GCC_FLAGS)
             if not msvc:
@@ -43,8 +70,14 @@ class BuildExt(build_ext):
         for name in ("compiler_so", "linker_so"):
             command = getattr(self.compiler, name, None)  # MSVC has none
             if command:
-                setattr(self.compiler, name, [word for word in command if not REFUSED.fullmatch(word)])
+                setattr(self.compiler, name, [word for word in command if self.kept(word)])
         super().build_extensions()
+
+    def kept(self, word):
+        """Whether an option of Python's own build, or of the environment, is one for us."""
+        # Python was built with -g: four fifths of the library would be debug sections. Whoever asks for them has them.
+        ours = word != "-g" or "-g" in os.environ.get("CFLAGS", "").split()
+        return ours and not REFUSED.fullmatch(word)
 
 
 core = Extension(
