@@ -62,7 +62,8 @@ class BuildExt(build_ext):
                 f"fastinit: expected a C compiler, got none ({self.compiler.compiler_so[0]} is not found). Wheels of releases, "
                 "on PyPI, need none: pip install --only-binary fastinit fastinit"
             )
-        self.compiler.compile = side_by_side(self.compiler.compile)
+        if not msvc:
+            self.compiler.compile = side_by_side(self.compiler.compile)
         for extension in self.extensions:
             extension.extra_compile_args = list(MSVC_FLAGS if msvc else GCC_FLAGS)
             if not msvc:
