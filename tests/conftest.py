@@ -2,6 +2,7 @@
 """What several test files share."""
 
 import pytest
+from floating_point import control, mode  # noqa: F401
 
 from fastinit import _core
 

@@ -123,6 +123,8 @@ CALLS = {
     "_core.normal_tail": lambda: _core.normal_tail(1.5),
     "_core.normal_quantile_tail": lambda: _core.normal_quantile_tail(0.25),
     "_core.available_isas": _core.available_isas,
+    "_core.fpenv_enter": lambda: _core.fpenv_enter() > 0,
+    "_core.fpenv_leave": lambda: _core.fpenv_leave(_core.fpenv_enter()),
     "_core.isa": lambda: _core.isa() in _core.available_isas(),
     "_core.set_isa": lambda: _core.set_isa(_core.available_isas()[0]),
     "_core.fma_loop": lambda: _core.fma_loop(0, 1000) > 0,

@@ -43,7 +43,7 @@ def test_everything_exported_exists_and_has_a_docstring() -> None:
 # Layers from the bottom up: a module imports from layers below its own, or from its own layer's package.
 LAYERS = (
     {"pieces"},
-    {"_core", "_version", "checks", "frameworks"},
+    {"_core", "_version", "arithmetic", "checks", "frameworks"},
     {"keys", "threads", "dtypes", "activations", "elementary", "fans", "blocks", "reports", "theory", "losses", "optimizers"},
     {"sampling", "config"},
     {"haar"},

@@ -523,3 +523,51 @@ def test_dirac_is_theirs(groups, tail, channels):
     shape = (*channels, *tail)
     expected = theirs.dirac_(torch.randn(shape, generator=torch.Generator().manual_seed(0)), groups)
     assert torch.equal(init.dirac_(torch.full(shape, 9.0), groups), expected)
+
+
+# ---- the caller's floating-point mode -----------------------------------------------------------
+
+# Made here: under flush-to-zero they could not be.
+TINY = 1e-40
+TINY_F4 = np.float32(TINY)
+
+
+def drawn_and_fixed():
+    """Bytes of what all functions write, over shapes whose roots round otherwise and numbers that are subnormal."""
+    found = []
+
+    def write(name, shape, dtype, **options):
+        tensor = torch.zeros(shape, dtype=dtype)
+        getattr(init, name)(tensor, **options)
+        found.append(tensor.view(torch.uint8).numpy().tobytes())
+
+    for dtype in FLOATS:
+        for n in range(3, 40):
+            for name in ("xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_"):
+                write(name, (3, n), dtype, key=KEY)
+        for name, options in DRAWN.items():
+            write(name, (9, 7), dtype, key=KEY, **options)
+        write("normal_", (9,), dtype, std=TINY_F4, key=KEY)
+        write("trunc_normal_", (9,), dtype, std=TINY, a=-TINY, b=TINY, key=KEY)
+        write("trunc_normal_", (9,), dtype, std=0.3, a=-0.7, b=0.9, key=KEY)
+        write("orthogonal_", (5, 5), dtype, gain=1e-39, key=KEY)
+        write("constant_", (3,), dtype, val=TINY)
+        write("dirac_", (3, 3, 3), dtype)
+    for name in ("normal_", "uniform_", "xavier_normal_", "kaiming_uniform_", "orthogonal_"):
+        write(name, (9, 7), torch.complex64, key=KEY)
+    for made in (fastinit.Constant(TINY), fastinit.Identity(TINY), fastinit.Times("orthogonal", 1e-39)):
+        found.append(made(torch.zeros(4, 4), key=KEY).numpy().tobytes())
+    if hasattr(torch.library, "register_vmap"):
+        with torch.library._scoped_library("fastinit", "FRAGMENT"):
+            tensor = torch.zeros(9, 7, dtype=torch.float64)
+            torch.ops.fastinit.init_(tensor, "kaiming_normal_", [0.3], ["fan_in", "leaky_relu"], "1 2", None)
+            found.append(tensor.numpy().tobytes())
+    return found
+
+
+def test_the_same_bits_in_every_mode(mode):
+    expected = drawn_and_fixed()
+    with mode():
+        found = drawn_and_fixed()
+    assert found == expected
+    assert sum(any(0 < value < 2.0**-126 for value in np.frombuffer(one, "f4")) for one in expected if len(one) == 64) == 3

@@ -151,6 +151,8 @@ except ValueError as error:
     raise ValueError(f"FASTINIT_ISA: {error}") from None
 
 
+include "_fpenv.pxi"
+
 # ---- sampling -----------------------------------------------------------------------------
 
 cdef struct Output:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from .arithmetic import ieee
 from .checks import check_apart
 from .dtypes import check_out, store
 from .initializers import get
@@ -18,6 +19,7 @@ __all__ = ["fill_many"]
 _NOTHING = np.empty(0)  # a fill of it is an error where a fill of more would be
 
 
+@ieee
 def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
     """Fill many arrays, each with its initializer and key, balanced over elements and not over arrays.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .arithmetic import ieee
 from .checks import one_of, real_number, shown
 from .theory import chi_1, variance_map
 
@@ -26,6 +27,7 @@ _TABLE = {
 }  # fmt: skip
 
 
+@ieee
 def calculate_gain(nonlinearity: str, param: Any = None) -> float:
     """PyTorch's table of gains, for compatibility; tanh, sigmoid and selu keep no variance with it.
 
@@ -51,16 +53,19 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
     return math.sqrt(2 / (1 + slope * slope))
 
 
+@ieee
 def preactivation_gain(activation: str) -> float:
     """1 / sqrt(E phi(z)^2), by quadrature. `activation` is one of `fastinit.theory`; a ValueError otherwise."""
     return 1 / math.sqrt(variance_map(activation, 1.0, 1.0))
 
 
+@ieee
 def gradient_gain(activation: str) -> float:
     """1 / sqrt(E phi'(z)^2), by quadrature. `activation` is one of `fastinit.theory`; a ValueError otherwise."""
     return 1 / math.sqrt(chi_1(activation, 1.0, 1.0))
 
 
+@ieee
 def activation_gain(activation: str) -> float:
     """The s with E phi(s z)^2 = 1, by quadrature and bisection.
 

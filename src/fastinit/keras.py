@@ -42,6 +42,7 @@ from keras.initializers import (
     zeros,
 )
 
+from .arithmetic import ieee
 from .dtypes import check_shape
 from .initializers import Orthogonal as _Haar
 from .initializers.scaling import law_of_variance
@@ -115,11 +116,12 @@ class _FromStream:
             law, parameters = "normal", (parameters[0], 0.0)
         return lambda key: draw(law, parameters, shape, key, dtype, None)
 
+    @ieee
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         """A tensor of `shape`, of Keras's default float type if `dtype` is not given."""
         name = _keras.backend.standardize_dtype(dtype)
         sizes = check_shape(tuple(shape))
-        make = self._maker(sizes, name)
+        make = ieee(self._maker(sizes, name))  # which may be called by a thread of JAX
         if not isinstance(self.seed, _keras.random.SeedGenerator):
             key = _key(self.seed, self._init_seed)
         else:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .arithmetic import ieee
 from .checks import no_nan, real_array
 
 __all__ = ["Loss", "mean_squared_error", "softmax_cross_entropy"]
@@ -25,6 +26,7 @@ Loss = Callable[[Array, Any], tuple[float, Array]]
 Kernel = Callable[[], tuple[float, int]]
 
 
+@ieee
 def softmax_cross_entropy(outputs: Array, targets: Any) -> tuple[float, Array]:
     """Mean cross-entropy of the softmax of `outputs`.
 
@@ -52,6 +54,7 @@ def softmax_cross_entropy(outputs: Array, targets: Any) -> tuple[float, Array]:
     return _evaluate(cross_entropy_kernel, outputs, targets)
 
 
+@ieee
 def mean_squared_error(outputs: Array, targets: Any) -> tuple[float, Array]:
     """Mean over batch and outputs of (output - target)^2.
 

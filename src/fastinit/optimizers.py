@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .arithmetic import ieee
 from .checks import check_apart, real_number, shown, unmasked
 
 __all__ = ["SGD", "Adam", "Momentum", "Optimizer"]
@@ -65,6 +66,7 @@ def _descent(name: str, parameters: list[Array], *numbers: float) -> _core.Desce
 
 
 @dataclass(frozen=True)
+@ieee
 class SGD:
     """Gradient descent: w -= learning_rate * g."""
 
@@ -78,6 +80,7 @@ class SGD:
 
 
 @dataclass(frozen=True)
+@ieee
 class Momentum:
     """Heavy ball (Polyak, 1964): v = momentum * v + g; w -= learning_rate * v."""
 
@@ -93,6 +96,7 @@ class Momentum:
 
 
 @dataclass(frozen=True)
+@ieee
 class Adam:
     """Adam with bias correction: Kingma & Ba, "Adam: a method for stochastic optimization" (2015), algorithm 1."""
 

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from .arithmetic import ieee
 from .checks import boolean, real_number, whole_number
 from .elementary import exp, log
 from .initializers import Times, Zeros, get
@@ -21,6 +22,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
+@ieee
 class ResidualPolicy:
     """x -> skip * x + gate * f(x), and the factors on the weights inside f.
 
@@ -65,6 +67,7 @@ def _root(n: float, power: int) -> float:
     return 1 / n
 
 
+@ieee
 def fixup(branches: int, layers: int = 2) -> ResidualPolicy:
     """Fixup: branch weights by branches^(-1 / (2 layers - 2)), the last layer zero; for He's initialization.
 
@@ -85,6 +88,7 @@ def fixup(branches: int, layers: int = 2) -> ResidualPolicy:
     return ResidualPolicy(weights=factor, last=0.0, trained=True)
 
 
+@ieee
 def t_fixup(layers: int, *, decoder: bool = False) -> ResidualPolicy:
     """T-Fixup: 0.67 layers^(-1/4) in an encoder, (9 layers)^(-1/4) in a decoder, on Glorot's; without normalisation and warm-up.
 
@@ -102,6 +106,7 @@ def _deepnorm(alpha: float, beta: float) -> ResidualPolicy:
     return ResidualPolicy(weights=beta, last=beta, skip=alpha)
 
 
+@ieee
 def deepnorm_encoder(layers: int) -> ResidualPolicy:
     """DeepNorm, one stack alone: x -> LN(alpha x + f(x)), alpha = (2 layers)^(1/4); weights by (8 layers)^(-1/4).
 
@@ -115,6 +120,7 @@ def deepnorm_encoder(layers: int) -> ResidualPolicy:
 deepnorm_decoder = deepnorm_encoder
 
 
+@ieee
 def deepnorm_encoder_decoder(encoder: int, decoder: int) -> tuple[ResidualPolicy, ResidualPolicy]:
     """DeepNorm of both stacks together, N = `encoder` and M = `decoder` layers: the encoder's policy and the decoder's.
 
@@ -155,17 +161,20 @@ def zero_last() -> ResidualPolicy:
     return ResidualPolicy(last=0.0)
 
 
+@ieee
 def gpt2(layers: int, branches_per_layer: int = 2) -> ResidualPolicy:
     """The last layer of each branch by 1 / sqrt(branches): Radford et al. (GPT-2, 2019); see also `ResidualNormal`."""
     branches = whole_number("layers", layers) * whole_number("branches_per_layer", branches_per_layer)
     return ResidualPolicy(last=_root(branches, 1))
 
 
+@ieee
 def depth_mup(branches: int) -> ResidualPolicy:
     """Branches times branches^(-1/2): Yang, Yu, Zhu & Hayou, "Feature learning in infinite-depth neural networks" (2024)."""
     return ResidualPolicy(gate=_root(whole_number("branches", branches), 1))
 
 
+@ieee
 def complete_p(branches: int) -> ResidualPolicy:
     """Branches times 1 / branches: Dey et al., "Don't be lazy: CompleteP enables compute-efficient deep transformers" (2025)."""
     return ResidualPolicy(gate=1 / whole_number("branches", branches))

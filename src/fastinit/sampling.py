@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .arithmetic import ieee
 from .checks import any_array, shown
 from .dtypes import (
     LARGEST,
@@ -54,6 +55,7 @@ class Law(NamedTuple):
     name: str
     parameters: tuple[float, ...]
 
+    @ieee
     def times(self, factor: float) -> Law:
         """The law of `factor` times an element."""
         if self.name == "uniform":
@@ -265,7 +267,11 @@ def uniform(
     >>> uniform(3, -1, 1, key=Key(0))
     array([-0.2019071,  0.9444824, -0.9611011], dtype=float32)
     """
-    return draw("uniform", (low, high), shape, key, dtype, out)
+    saved = _core.fpenv_enter()  # as `ieee` does it
+    try:
+        return draw("uniform", (low, high), shape, key, dtype, out)
+    finally:
+        _core.fpenv_leave(saved)
 
 
 def normal(
@@ -299,7 +305,11 @@ def normal(
     ValueError, TypeError
         As for `uniform`; std < 0 is a ValueError.
     """
-    return draw("normal", (mean, std), shape, key, dtype, out)
+    saved = _core.fpenv_enter()  # as `ieee` does it
+    try:
+        return draw("normal", (mean, std), shape, key, dtype, out)
+    finally:
+        _core.fpenv_leave(saved)
 
 
 def truncated_normal(
@@ -338,7 +348,11 @@ def truncated_normal(
     ValueError, TypeError
         As for `uniform`; also where both bounds are more than 36 standard deviations out on one side.
     """
-    return draw("truncated_normal", (mean, std, lower, upper), shape, key, dtype, out)
+    saved = _core.fpenv_enter()  # as `ieee` does it
+    try:
+        return draw("truncated_normal", (mean, std, lower, upper), shape, key, dtype, out)
+    finally:
+        _core.fpenv_leave(saved)
 
 
 def _axis(entry: Any, size: int, axis: int) -> tuple[int, int, int, bool]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .activations import parse
+from .arithmetic import ieee
 from .blocks import offsets_in_block, views_of_block
 from .checks import boolean, is_masked, real_array, real_number, shown
 from .dtypes import new_array, resolve
@@ -102,6 +103,7 @@ class Stack:
     >>> [layer.activation.variance for layer in report.layers]    # doctest: +SKIP
     """
 
+    @ieee
     def __init__(
         self,
         widths: Sequence[int],

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arithmetic import ieee
 from .checks import no_nan, real_array, shown, whole_number
 from .dtypes import LARGEST
 
 __all__ = ["check_pairs", "check_parameter", "check_widths", "in_order", "in_range", "residual_blocks"]
+
+_contiguous = ieee(np.ascontiguousarray)
 
 
 def residual_blocks(widths: tuple[int, ...], layers: Any) -> tuple[int, ...]:
@@ -70,7 +73,7 @@ def in_order(what: str, array: NDArray[Any], dtype: str, *, nan: bool = False) -
     """`array` aligned, in C order and `dtype`, refused if a number is NaN unless allowed."""
     if array.dtype != dtype or not array.flags.c_contiguous:
         with np.errstate(over="ignore"):  # float64 to float32 may give inf, which the statistics show
-            array = np.ascontiguousarray(array, dtype=dtype)
+            array = _contiguous(array, dtype=dtype)
     if not array.flags.aligned:  # a view into packed bytes
         array = array.copy()
     if not nan:

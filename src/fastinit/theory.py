@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .activations import evaluate, parse
+from .arithmetic import ieee
 from .checks import real_array, real_number, shown
 
 __all__ = [
@@ -101,18 +102,21 @@ def _check(what: str, value: Any, low: float = 0.0, high: float = math.inf, *, a
     return number
 
 
+@ieee
 def function(activation: str) -> Callable[[Any], Array]:
     """phi, elementwise, in float64: any activation that `Stack` takes."""
     index, parameter = parse("activation", activation)
-    return lambda z: evaluate(index, parameter, z)[0]
+    return ieee(lambda z: evaluate(index, parameter, z)[0])
 
 
+@ieee
 def slope(activation: str) -> Callable[[Any], Array]:
     """phi', elementwise, in float64."""
     index, parameter = parse("activation", activation)
-    return lambda z: evaluate(index, parameter, z)[1]
+    return ieee(lambda z: evaluate(index, parameter, z)[1])
 
 
+@ieee
 def expectation(f: Callable[[Array], Array], variance: float = 1.0) -> float:
     """E f(z) for z ~ N(0, variance), f smooth but at 0."""
     variance = _check("variance", variance)
@@ -136,6 +140,7 @@ def _mean(activation: str, f: Callable[[Array], Array], q: float) -> float:
     return float(w @ f(math.sqrt(q) * z))
 
 
+@ieee
 def forward_gain(activation: str) -> float:
     """1 / sqrt(E phi(z)^2), z ~ N(0, 1): weights of this standard deviation times 1 / sqrt(fan_in) keep the
     next pre-activation's variance at 1."""
@@ -143,6 +148,7 @@ def forward_gain(activation: str) -> float:
     return 1 / math.sqrt(_mean(activation, lambda z: phi(z) ** 2, 1.0))
 
 
+@ieee
 def variance_map(activation: str, q: float, weight_variance: float, bias_variance: float = 0.0) -> float:
     """The next layer's pre-activation variance: sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2."""
     q = _check("q", q)
@@ -156,6 +162,7 @@ def _variance_map(activation: str, q: float, weight_variance: float, bias_varian
     return weight_variance * (_mean(activation, lambda z: (phi(z) / unit) ** 2, q) * unit**2) + bias_variance
 
 
+@ieee
 def chi_1(activation: str, q: float, weight_variance: float) -> float:
     """Growth of the gradients' energy per layer: sigma_w^2 E phi'(sqrt(q) z)^2; for q = 0 its limit."""
     q = _check("q", q)
@@ -176,6 +183,7 @@ def _log_growth(activation: str, q: float, weight_variance: float, bias_variance
     return math.log(ratio) if ratio > 0 else -math.inf
 
 
+@ieee
 def fixed_point(
     activation: str, weight_variance: float, bias_variance: float = 0.0, start: float = 1.0
 ) -> float:
@@ -273,6 +281,7 @@ def _in_dip(excess: Callable[[float], float], first: float, middle: float, last:
     return None
 
 
+@ieee
 def stability(activation: str, q: float, weight_variance: float) -> float:
     """Slope of the variance map at q: a fixed point attracts where it is below 1 in size, and repels above.
 
@@ -328,6 +337,7 @@ def _nodes_between(cuts: Any) -> tuple[Array, Array]:
     return z, (half[:, None] * w).ravel() * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
+@ieee
 def correlation_map(
     activation: str, c: float, q: float, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
@@ -340,6 +350,7 @@ def correlation_map(
     return (weight_variance * _two_means(function(activation), activation, c, q) + bias_variance) / variance
 
 
+@ieee
 def correlation_slope(activation: str, c: float, q: float, weight_variance: float) -> float:
     """sigma_w^2 E phi'(u) phi'(v): slope of the correlation map at c, where q is a fixed point; chi_1 at c = 1. For q = 0 its
     limit."""
@@ -349,6 +360,7 @@ def correlation_slope(activation: str, c: float, q: float, weight_variance: floa
     return weight_variance * _two_means(slope(activation), activation, c, max(q, _VANISHING))
 
 
+@ieee
 def fixed_correlation(
     activation: str, q: float, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
@@ -381,6 +393,7 @@ def fixed_correlation(
     return 1.0
 
 
+@ieee
 def length_scale(activation: str, c: float, q: float, weight_variance: float) -> float:
     """xi_c = -1 / ln|slope of the correlation map at c*|: layers over which correlations approach c* by e."""
     rate = abs(correlation_slope(activation, c, q, weight_variance))
@@ -411,6 +424,7 @@ def _least_attracting(activation: str) -> float:
     return q - _variance_map(activation, q, 1 / chi_1(activation, q, 1.0), 0.0)
 
 
+@ieee
 def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
     """(sigma_w^2, q*) on the critical line chi_1 = 1 for a given sigma_b^2: gradients neither vanish nor explode.
 

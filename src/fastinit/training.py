@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .arithmetic import ieee
 from .checks import any_array, no_nan, real_array, shown, whole_number
 from .keys import Key
 from .losses import Loss, prepared, softmax_cross_entropy
@@ -124,6 +125,7 @@ def _right(outputs: Array, classes: Array) -> int:
     return int(((outputs.argmax(axis=1) == classes) & ~np.isnan(outputs).any(axis=1)).sum())
 
 
+@ieee
 def fit(
     stack: Stack,
     x: Any,
@@ -290,6 +292,7 @@ class _Step:
         return value, right
 
 
+@ieee
 def predict(stack: Stack, x: Any) -> Array:
     """The class of each sample: the index of its largest output.
 

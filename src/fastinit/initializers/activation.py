@@ -6,6 +6,7 @@ import functools
 import math
 from dataclasses import dataclass
 
+from ..arithmetic import ieee
 from ..checks import shown
 from ..gains import activation_gain, gradient_gain, preactivation_gain
 from ..theory import critical_pair
@@ -91,6 +92,7 @@ class CriticalNormal(Scaled, distribution="normal"):
         _critical_weight_variance(self.activation, self.bias_variance)  # refuses what has no critical point that attracts
 
     @property
+    @ieee
     def biases(self) -> RandomNormal:
         """The initializer of the biases that belong to these weights."""
         return RandomNormal(0.0, math.sqrt(self.bias_variance))

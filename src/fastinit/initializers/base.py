@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .._core import fpenv_enter, fpenv_leave
+from ..arithmetic import ieee
 from ..checks import boolean, is_tensor, one_of, real_number, shown, whole_number
 from ..dtypes import check_range, check_shape, part_of, resolve, store, working
 from ..fans import FanRule
@@ -87,6 +89,10 @@ class Initializer:
 
     seed: int | None = dataclasses.field(default=None, kw_only=True)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        ieee(cls)  # what an initializer says does not depend on the caller's floating-point environment
+
     def __post_init__(self) -> None:
         if self.seed is not None:
             object.__setattr__(self, "seed", check_word(self.seed, "seed"))
@@ -124,6 +130,7 @@ class Initializer:
             return check_key(key)
         return Key.from_entropy() if self.seed is None else _root(self.seed)
 
+    @ieee
     def law(self, shape: Any) -> Law | None:
         """The law that the elements of a tensor of `shape` are drawn from, each independently of the others, or None.
 
@@ -201,16 +208,21 @@ class Initializer:
             written then. A draw may become infinite where mean + 9.16 std of a normal, or the bound of a truncated one, is
             beyond the range; in float8 it is the largest number.
         """
-        if (out is not None or type(shape) is not tuple) and is_tensor(shape, out):
-            from ..torch._initializers import fill_with  # which imports torch
+        saved = fpenv_enter()  # as `ieee` does it
+        try:
+            if (out is not None or type(shape) is not tuple) and is_tensor(shape, out):
+                from ..torch._initializers import fill_with  # which imports torch
 
-            return fill_with(self, shape, dtype, key, out)
-        name, sizes = self._dtype(dtype), check_shape(shape)
-        law = self._law(sizes)
-        if law is not None:
-            return draw(*law, sizes, self._key(key), name, out)
-        return store(self._checked_values(sizes, name, key), name, out)
+                return fill_with(self, shape, dtype, key, out)
+            name, sizes = self._dtype(dtype), check_shape(shape)
+            law = self._law(sizes)
+            if law is not None:
+                return draw(*law, sizes, self._key(key), name, out)
+            return store(self._checked_values(sizes, name, key), name, out)
+        finally:
+            fpenv_leave(saved)
 
+    @ieee
     def shard(
         self,
         shape: Any,

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ..arithmetic import ieee
 from ..checks import boolean, real_number, whole_number
 from ..dtypes import check_shape
 from ..fans import compute_fans
@@ -123,6 +124,7 @@ class LoraB(Zeros):
     """The matrix B of a low-rank adapter, rank to features: zero (Hu et al. 2022)."""
 
 
+@ieee
 def lora_scaling(alpha: float, rank: int, *, rank_stabilized: bool = False) -> float:
     """Factor of the product B A: alpha / rank, or alpha / sqrt(rank) if `rank_stabilized`.
 

@@ -17,9 +17,10 @@ try:
 except ImportError as error:
     raise import_failure(__name__, "JAX", "jax", error) from error
 
-from jax.nn.initializers import Initializer, constant, ones, zeros
+from jax.nn.initializers import Initializer, ones, zeros
 
 from ._init import (
+    constant,
     delta_orthogonal,
     glorot_normal,
     glorot_uniform,

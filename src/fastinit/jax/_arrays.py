@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from ..arithmetic import ieee
 from ..keys import Key
 from ._arguments import Shape, checks_keys, is_traced, key_of, sharding_of, words_of
 
@@ -180,6 +181,7 @@ def _callback(
     return jax.pure_callback(host, result, words, *values, vmap_method="broadcast_all")
 
 
+@ieee  # on a thread of JAX, whose modes are its own
 def _made(
     of_operands: Callable[..., Make], shape: Shape, dtype: np.dtype[Any], part: Any, words: Any, *values: Any
 ) -> Any:

@@ -9,12 +9,20 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.nn import initializers as theirs
 
+from ..arithmetic import ieee
 from ..initializers.scaling import law_of_variance
 from ..keys import Key
 from ._arguments import Shape, floating, is_traced, sizes_of
 from ._arrays import Make, array
 from ._laws import DENOMINATORS, Axes, fans_of, matrix, of_complex_law, of_law
+
+
+@functools.wraps(theirs.constant)
+def constant(*args: Any, **options: Any) -> Any:
+    return ieee(theirs.constant(*args, **options))  # which under flush-to-zero would make 0 of a subnormal number
+
 
 # ---- independent elements ---------------------------------------------------------------------
 
@@ -55,6 +63,7 @@ def uniform(scale: Any = 1e-2, dtype: Any = None) -> Any:
         ``init(key, shape, dtype=dtype, out_sharding=None)``.
     """
 
+    @ieee
     def init(key: Any, shape: Any, dtype: Any = dtype, out_sharding: Any = None) -> Any:
         name = floating(dtype, "uniform")
         return _scaled(lambda s: of_law("uniform", (min(s, 0.0), max(s, 0.0))), scale, key, shape, name, out_sharding)
@@ -77,6 +86,7 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Any:
         ``init(key, shape, dtype=dtype, out_sharding=None)``.
     """
 
+    @ieee
     def init(key: Any, shape: Any, dtype: Any = dtype, out_sharding: Any = None) -> Any:
         name = floating(dtype, "normal", or_complex=True)
 
@@ -106,6 +116,7 @@ def truncated_normal(stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0, u
         ``init(key, shape, dtype=dtype, out_sharding=None)``.
     """
 
+    @ieee
     def init(key: Any, shape: Any, dtype: Any = dtype, out_sharding: Any = None) -> Any:
         name = floating(dtype, "truncated_normal")
         if np.ndim(lower) or np.ndim(upper):
@@ -156,6 +167,7 @@ def variance_scaling(
         When the function is called: if mode or distribution is unknown, or the shape has too few axes.
     """
 
+    @ieee
     def init(key: Any, shape: Any, dtype: Any = dtype, out_sharding: Any = None) -> Any:
         name = floating(dtype, "variance_scaling", or_complex=True)
         sizes = sizes_of(shape)
@@ -244,6 +256,7 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> An
         whole = matrix(key, shape, column_axis, scale, dtype)
         return np.ascontiguousarray(whole if index is None else whole[index])
 
+    @ieee
     def init(key: Any, shape: Any, dtype: Any = dtype, out_sharding: Any = None) -> Any:
         name = floating(dtype, "orthogonal", or_complex=True)
         sizes = sizes_of(shape)
@@ -279,6 +292,7 @@ def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None)
             whole[tuple((size - 1) // 2 for size in shape[:-2])] = made
         return whole if index is None else np.ascontiguousarray(whole[index])
 
+    @ieee
     def init(key: Any, shape: Any, dtype: Any = dtype, out_sharding: Any = None) -> Any:
         name = floating(dtype, "delta_orthogonal", or_complex=True)
         sizes = sizes_of(shape)

@@ -124,7 +124,13 @@ def in_place(
             if traced is not None and (is_dynamo_compiling() or is_traced(tensor)):
                 return traced(tensor, args, options)
         refuse_unwritable(tensor, function.__name__)
-        return function(tensor, *args, **options)
+        if is_dynamo_compiling():  # which follows PyTorch's own operations alone
+            return function(tensor, *args, **options)
+        saved = _core.fpenv_enter()  # as `fastinit.arithmetic.ieee` does it
+        try:
+            return function(tensor, *args, **options)
+        finally:
+            _core.fpenv_leave(saved)
 
     return checked
 

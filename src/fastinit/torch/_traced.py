@@ -14,6 +14,7 @@ import torch
 from torch._C import _functorch as functorch
 from torch.compiler import is_dynamo_compiling
 
+from ..arithmetic import ieee
 from ..keys import Key
 from ..sampling import check_key
 from ._memory import in_place, is_plain, refuse_unwritable, shard_of
@@ -112,7 +113,7 @@ def draws(function: Function) -> Function:
     name = function.__name__
     options = {p.name: p.default for p in list(inspect.signature(function).parameters.values())[1:]}
     defaults = {name: value for name, value in options.items() if name not in ("generator", "key")}
-    _functions[name] = function, defaults
+    _functions[name] = ieee(function), defaults
     order = tuple(options)
 
     def through_operation(tensor: torch.Tensor, args: tuple[Any, ...], given: dict[str, Any]) -> torch.Tensor:
