@@ -15,7 +15,7 @@ from setuptools.command.build_ext import build_ext
 HERE = Path(__file__).parent
 
 # One list for every file and every machine: instruction sets are switched on by target regions
-# inside csrc/isa_*.c, never by flags, and the CPU of the build host is never looked at.
+# inside csrc/isa/*.c, never by flags, and the CPU of the build host is never looked at.
 # The last three undo whatever the user's CFLAGS say: contracted multiply-adds would give other bits. -fno-fast-math comes
 # first of them, as it also brings errno back.
 GCC_FLAGS = [
@@ -85,10 +85,10 @@ core = Extension(
     "fastinit._core",
     sources=[
         "src/fastinit/_core.pyx",
-        *sorted(str(path.relative_to(HERE).as_posix()) for path in (HERE / "csrc").glob("*.c")),
+        *sorted(str(path.relative_to(HERE).as_posix()) for path in (HERE / "csrc").rglob("*.c")),
     ],
     include_dirs=["csrc"],
-    depends=sorted(str(path.relative_to(HERE).as_posix()) for path in (HERE / "csrc").glob("*.[hd]*")),
+    depends=sorted(str(path.relative_to(HERE).as_posix()) for path in (HERE / "csrc").rglob("*.[hd]*")),
     define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],
     py_limited_api=LIMITED_API,
 )

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from fastinit import SGD, Adam, Key, Momentum, Stack, fit
-from fastinit.training import shuffled
+from fastinit._training.fit import shuffled
 
 from .harness import Case, Comparison, Section, alone, optional
 

@@ -83,7 +83,7 @@ def build(folder: Path) -> Path:
     source.write_text(PROGRAM, encoding="ascii")
     subprocess.run(
         ["gcc", "-O3", "-std=c11", "-fno-math-errno", "-ffp-contract=off", "-pthread", f"-I{ROOT / 'csrc'}",
-         str(source), *map(str, sorted((ROOT / "csrc").glob("*.c"))), "-lm", "-o", str(program)],
+         str(source), *map(str, sorted((ROOT / "csrc").rglob("*.c"))), "-lm", "-o", str(program)],
         check=True,
     )  # fmt: skip
     return program

@@ -2,7 +2,7 @@
 
     python bench/interrupt.py
 
-Not a test, as it asks the clock; that calls end in the middle is tested in tests/test_interrupt.py.
+Not a test, as it asks the clock; that calls end in the middle is tested in tests/common/test_interrupt.py.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads, fi_w
 
 typedef enum {
 #define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps, left_ulp) FI_##NAME,
-#include "activations.def"
+#include "stack/activations.def"
     FI_ACTIVATIONS
 } fi_activation;
 
@@ -299,7 +299,7 @@ void fi_order(int64_t *order, const double *draws, size_t n, size_t *scratch, fi
 
 typedef enum {
 #define FI_OPTIMIZER(name, NAME, states) FI_##NAME,
-#include "optimizers.def"
+#include "training/optimizers.def"
     FI_OPTIMIZERS
 } fi_optimizer;
 

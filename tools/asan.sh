@@ -4,7 +4,7 @@
 # call, which compiles only what has changed since. Takes some 200 seconds of CPU the first time (isa_avx512.c alone
 # half of that). PYTHON is the interpreter, which needs Cython and NumPy. Any finding aborts the process.
 #
-#     tools/asan.sh python -m pytest -q tests/test_threads_asan.py
+#     tools/asan.sh python -m pytest -q tests/common/test_threads.py
 set -euo pipefail
 [ $# -gt 0 ] || { echo "usage: tools/asan.sh COMMAND [ARGUMENT...]" >&2; exit 2; }
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -26,8 +26,8 @@ compile() { # source, object, further flags
 }
 export -f compile
 export flags root build
-stamp=$(cat "$root"/csrc/*.[hd]* | sha256sum | cut -c1-16)
-for source in "$root"/csrc/*.c; do
+stamp=$(cat "$root"/csrc/*/*.[hd]* "$root"/csrc/*.h | sha256sum | cut -c1-16)
+for source in "$root"/csrc/*/*.c; do
     object=$build/objects/$(basename "$source" .c)-$stamp-$(sha256sum <"$source" | cut -c1-16).o
     echo "$object" >&3
     [ -e "$object" ] || printf '%s\0%s\0' "$source" "$object"
@@ -38,7 +38,7 @@ IFS=$'\t' read -r include suffix limited < <("$python" -c '
 import sys, sysconfig
 limited = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
 print(sysconfig.get_path("include"), sysconfig.get_config_var("EXT_SUFFIX"), "-DPy_LIMITED_API=0x030B0000" if limited else "-g", sep="\t")')
-cp "$root"/src/fastinit/_core.pyx "$root"/src/fastinit/*.pxi "$build/objects/"
+cp -r "$root"/src/fastinit/_core.pyx "$root"/src/fastinit/_binding "$build/objects/"
 "$python" -m cython -3 "$build/objects/_core.pyx" -o "$build/objects/_core.c"
 compile "$build/objects/_core.c" "$build/objects/_core.o" -I"$include" "$limited"
 (cd "$root/src" && find fastinit -name '*.py' -print0 | xargs -0 cp --parents -t "$build")

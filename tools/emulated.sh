@@ -22,8 +22,8 @@ check() {
     cmp "$work/host.hashes" "$work/$name.hashes"
 }
 
-gcc $flags tests/c/golden.c csrc/*.c -lm -o "$work/host" &
-aarch64-linux-gnu-gcc $flags tests/c/golden.c csrc/*.c -lm -o "$work/arm"
+gcc $flags tests/c/golden.c csrc/*/*.c -lm -o "$work/host" &
+aarch64-linux-gnu-gcc $flags tests/c/golden.c csrc/*/*.c -lm -o "$work/arm"
 wait $!
 "$work/host" tests/vectors/golden.txt 20000 | grep '^haar\|^stack' >"$work/host.hashes"
 echo "AArch64"
@@ -36,6 +36,6 @@ expected="scalar avx2" check avx2 qemu-x86_64 -cpu max "$work/host"
 [ $# -ge 1 ] || exit 0
 for cpu in Nehalem max; do
     echo "Python on $cpu"
-    qemu-x86_64 -cpu "$cpu" "$1" -m pytest -q -p no:cacheprovider tests/test_golden.py::test_every_instruction_set \
-        tests/test_stream.py -k "instruction_set or specification"
+    qemu-x86_64 -cpu "$cpu" "$1" -m pytest -q -p no:cacheprovider tests/stream/test_golden.py::test_every_instruction_set \
+        tests/stream/test_stream.py -k "instruction_set or specification"
 done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole extension built with flags that change arithmetic, by gcc and by clang: it builds, loading it leaves the process's
-# subnormal numbers on, and its bits are the golden ones. (tests/test_build.py tries many more flags on a small library.)
+# subnormal numbers on, and its bits are the golden ones. (tests/package/test_build.py tries many more flags on a small library.)
 #
 #     tools/flags.sh PYTHON    PYTHON has NumPy, setuptools, Cython, mpmath and pytest
 set -euo pipefail
@@ -25,7 +25,7 @@ import fastinit, numpy as np
 assert np.array([1e-40], 'f4')[0] * np.float32(1) != 0, 'subnormals are off'
 assert fastinit.__file__.startswith('$here'), fastinit.__file__
 "
-        "$python" -m pytest -q -p no:cacheprovider tests/test_golden.py tests/test_stream.py tests/test_haar.py tests/test_stack_bits.py
+        "$python" -m pytest -q -p no:cacheprovider tests/stream/test_golden.py tests/stream/test_stream.py tests/stream/test_haar.py tests/engine/test_stack_bits.py
     )
 }
 

@@ -1,6 +1,6 @@
-"""Writes csrc/activation_tables.h: the normal distribution's tail for GELU, and 1/pi for sin.
+"""Writes csrc/stack/activation_tables.h: the normal distribution's tail for GELU, and 1/pi for sin.
 
-Run: python tools/make_activation_tables.py > csrc/activation_tables.h   (needs mpmath)
+Run: python tools/make_activation_tables.py > csrc/stack/activation_tables.h   (needs mpmath)
 """
 
 import mpmath as mp

@@ -1,6 +1,6 @@
-"""Write csrc/tables.h: every fitted constant of the C core, from a multiprecision reference.
+"""Write csrc/random/normal_tables.h: every fitted constant of the C core, from a multiprecision reference.
 
-Run from the root of the project: ``python tools/make_tables.py > csrc/tables.h``. Needs mpmath.
+Run from the root of the project: ``python tools/make_tables.py > csrc/random/normal_tables.h``. Needs mpmath.
 """
 
 import mpmath as mp

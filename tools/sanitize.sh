@@ -12,10 +12,10 @@ trap 'rm -rf "$work"' EXIT
 # $1: the sanitizers. -O0: isa_avx512.c with checks takes gcc 12 s, at -O1 81, and nothing is optimised away.
 build() {
     local flags="-O0 -g -std=c11 -ffp-contract=off -pthread -fsanitize=$1 -fno-sanitize-recover=all"
-    printf '%s\0' csrc/*.c tests/c/*.c |
+    printf '%s\0' csrc/*/*.c tests/c/*.c |
         xargs -0 -P 2 -I{} sh -c "gcc $flags -Icsrc -c {} -o $work/\$(basename {} .c).o"
     local program core=()
-    for file in csrc/*.c; do core+=("$work/$(basename "$file" .c).o"); done
+    for file in csrc/*/*.c; do core+=("$work/$(basename "$file" .c).o"); done
     for program in golden threads training; do
         gcc $flags "${core[@]}" "$work/$program.o" -lm -o "$work/$program"
     done

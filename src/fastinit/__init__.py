@@ -1,11 +1,18 @@
 """Weight initialisation at the speed of the hardware, the same bits on every machine."""
 
 from . import gains, residual
+from ._common.threads import get_num_threads, num_threads, set_num_threads
 from ._core import STREAM_VERSION
+from ._engine.recorder import Recorder
+from ._engine.results import Gradients, LayerReport, Moments, Propagation
+from ._engine.stack import Recording, Stack
+from ._stream.keys import Key
+from ._stream.sampling import normal, truncated_normal, uniform
+from ._training.fit import History, fit, predict
+from ._training.losses import mean_squared_error, softmax_cross_entropy
+from ._training.optimizers import SGD, Adam, Momentum
 from ._version import __version__
 from .config import show_config
-from .fans import FanRule, Fans, compute_fans
-from .filling import fill_many
 from .initializers import (
     CATALOGUE,
     S4D,
@@ -64,15 +71,8 @@ from .initializers import (
     get,
     lora_scaling,
 )
-from .keys import Key
-from .losses import mean_squared_error, softmax_cross_entropy
-from .optimizers import SGD, Adam, Momentum
-from .recorder import Recorder
-from .reports import Gradients, LayerReport, Moments, Propagation
-from .sampling import normal, truncated_normal, uniform
-from .stack import Recording, Stack
-from .threads import get_num_threads, num_threads, set_num_threads
-from .training import History, fit, predict
+from .initializers.fans import FanRule, Fans, compute_fans
+from .initializers.fill_many import fill_many
 
 __all__ = [
     "CATALOGUE",

@@ -19,10 +19,10 @@ import os
 import sys
 import threading as _threading
 
-from fastinit.checks import unmasked as _unmasked
+from fastinit._common.checks import unmasked as _unmasked
 
 
-include "_watch.pxi"
+include "_binding/watch.pxi"
 
 
 cdef extern from "fastinit.h" nogil:
@@ -151,7 +151,7 @@ except ValueError as error:
     raise ValueError(f"FASTINIT_ISA: {error}") from None
 
 
-include "_fpenv.pxi"
+include "_binding/fpenv.pxi"
 
 # ---- sampling -----------------------------------------------------------------------------
 
@@ -461,8 +461,8 @@ cdef class _Buffers:
         return view
 
 
-include "_parameters.pxi"
-include "_run.pxi"
+include "_binding/parameters.pxi"
+include "_binding/run.pxi"
 
 
 def fma_loop(int dtype, uint64_t rounds):
@@ -487,5 +487,5 @@ def activate(int activation, double parameter, int dtype, x, values, slopes=None
     watch_end(watch)
 
 
-include "_haar.pxi"
-include "_training.pxi"
+include "_binding/haar.pxi"
+include "_binding/training.pxi"

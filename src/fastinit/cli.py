@@ -1,4 +1,7 @@
-"""The command ``fastinit``."""
+"""The command ``fastinit``.
+
+May import: _command, config, study, _core.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._command.outputs import Target, TargetError, decide
+from ._command.terminal import Output, Stopped, hold_descriptors, say, status_of, stoppable
 from ._version import __version__
 from .config import show_config
-from .outputs import Target, TargetError, decide
-from .terminal import Output, Stopped, hold_descriptors, say, status_of, stoppable
 
 if TYPE_CHECKING:
     from .study import Result, Settings

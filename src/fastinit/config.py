@@ -1,4 +1,7 @@
-"""What this build is and what it chose on this machine."""
+"""What this build is and what it chose on this machine.
+
+May import: _common, _core.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,14 @@ import os
 import numpy as np
 
 from . import _core
-from .threads import get_num_threads
+from ._common.threads import get_num_threads
 
 __all__ = ["show_config"]
 
 
 def show_config() -> None:
     """Print version, stream version, compiler, instruction sets and threads, one a line."""
-    from . import __version__
+    from ._version import __version__
 
     rows = {
         "fastinit": __version__,

@@ -8,6 +8,8 @@ With weights of variance gain^2 / fan_in, and z a standard normal:
 
 The first two are equal only for homogeneous functions such as ReLU (sqrt(2)); for SiLU they are 1.6765 and 1.5588.
 `calculate_gain` is none of these: it is PyTorch's table, for compatibility.
+
+May import: _common, theory.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .arithmetic import ieee
-from .checks import one_of, real_number, shown
+from ._common.arithmetic import ieee
+from ._common.checks import one_of, real_number, shown
 from .theory import chi_1, variance_map
 
 __all__ = ["activation_gain", "calculate_gain", "gradient_gain", "preactivation_gain"]

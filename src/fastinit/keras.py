@@ -5,6 +5,8 @@ and configuration, and values that are the same on every backend and machine. Th
 ``"fastinit>HeNormal"`` and ``"fastinit>he_normal"``: saved models load again wherever this module was imported, and those
 strings stand wherever Keras takes the name of an initializer. What draws nothing (`Zeros`, `Constant`, ...) is Keras's own.
 docs/dialects.md lists where the two differ.
+
+May import: _common, _stream, initializers, _core.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from .frameworks import import_failure, keras_backend_advice
+from ._common.frameworks import import_failure, keras_backend_advice
 
 try:
     import keras as _keras
@@ -42,12 +44,12 @@ from keras.initializers import (
     zeros,
 )
 
-from .arithmetic import ieee
-from .dtypes import check_shape
+from ._common.arithmetic import ieee
+from ._common.dtypes import check_shape
+from ._stream.keys import Key
+from ._stream.sampling import draw
 from .initializers import Orthogonal as _Haar
-from .initializers.scaling import law_of_variance
-from .keys import Key
-from .sampling import draw
+from .initializers.variance_scaling import law_of_variance
 
 __all__ = [
     "STFT", "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity",

@@ -2,6 +2,8 @@
 
 A branch adds f(x) to x. Each function here returns a `ResidualPolicy`: factors on the standard deviations of the branch's
 weights, which `ResidualPolicy.initializer` applies, and the numbers that the forward pass multiplies with.
+
+May import: _common, initializers.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .arithmetic import ieee
-from .checks import boolean, real_number, whole_number
-from .elementary import exp, log
+from ._common.arithmetic import ieee
+from ._common.checks import boolean, real_number, whole_number
+from ._common.portable_math import exp, log
 from .initializers import Times, Zeros, get
 
 __all__ = [

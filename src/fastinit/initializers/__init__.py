@@ -2,18 +2,19 @@
 
 ``HeNormal(seed=0)((512, 256), dtype="float32")``. Shapes are ``(fan_in, fan_out)`` or ``(*receptive field, in, out)``. In these
 classes "normal" is never truncated: truncation has its own name.
+
+May import: _common, _stream, theory, gains, _core.
 """
 
 from .activation import CriticalNormal, GainNormal
 from .base import Initializer
+from .composed import PerGate, Times
 from .convolution import Bilinear, Dirac, Icnr
 from .depth import DepthwiseResidual, ResidualNormal, SmallInit, WangResidual
-from .fixed import Constant, Identity, Ones, Zeros
+from .deterministic import Constant, Identity, Ones, Zeros
+from .distributions import RandomNormal, RandomUniform, TruncatedNormal
 from .lookup import CATALOGUE, get
-from .mapped import ChronoBias, LogUniform, MambaDtBias
-from .nested import PerGate, Times
 from .orthogonal import DeltaOrthogonal, Orthogonal
-from .plain import RandomNormal, RandomUniform, TruncatedNormal
 from .recurrent import (
     S4D,
     ForgetGateBias,
@@ -22,7 +23,11 @@ from .recurrent import (
     MambaLogA,
     PriorBias,
 )
-from .scaling import (
+from .signal import STFT
+from .siren import SirenFirst, SirenHidden
+from .structured import Hadamard, Sparse
+from .transformed_uniform import ChronoBias, LogUniform, MambaDtBias
+from .variance_scaling import (
     GlorotNormal,
     GlorotUniform,
     HeNormal,
@@ -37,9 +42,6 @@ from .scaling import (
     XavierNormal,
     XavierUniform,
 )
-from .signal import STFT
-from .siren import SirenFirst, SirenHidden
-from .structured import Hadamard, Sparse
 from .width import (
     LoraA,
     LoraB,

@@ -6,13 +6,13 @@ import functools
 import math
 from dataclasses import dataclass
 
-from ..arithmetic import ieee
-from ..checks import shown
+from .._common.arithmetic import ieee
+from .._common.checks import shown
 from ..gains import activation_gain, gradient_gain, preactivation_gain
 from ..theory import critical_pair
 from .base import choice, finite
-from .plain import RandomNormal
-from .scaling import Scaled
+from .distributions import RandomNormal
+from .variance_scaling import Scaled
 
 __all__ = ["CriticalNormal", "GainNormal"]
 

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .._common.arithmetic import ieee
+from .._common.checks import boolean, is_tensor, one_of, real_number, shown, whole_number
+from .._common.dtypes import check_range, check_shape, part_of, resolve, store, working
 from .._core import fpenv_enter, fpenv_leave
-from ..arithmetic import ieee
-from ..checks import boolean, is_tensor, one_of, real_number, shown, whole_number
-from ..dtypes import check_range, check_shape, part_of, resolve, store, working
-from ..fans import FanRule
-from ..keys import Key, check_word
-from ..sampling import Law, check_key, draw, fill_piece, resolve_index
+from .._stream.keys import Key, check_word
+from .._stream.sampling import Law, check_key, draw, fill_piece, resolve_index
+from .fans import FanRule
 
 __all__ = ["Initializer", "choice", "factor", "finite", "flag", "positive", "whole"]
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dtypes import check_shape
-from ..keys import Key
+from .._common.dtypes import check_shape
+from .._stream.keys import Key
 from .base import Initializer, choice, finite, whole
-from .fixed import Fixed, few_among_zeros
-from .nested import Nested
+from .composed import Nested
+from .deterministic import Fixed, few_among_zeros
 
 __all__ = ["Bilinear", "Dirac", "Icnr"]
 

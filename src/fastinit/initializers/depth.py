@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..sampling import Law
+from .._stream.sampling import Law
 from .base import positive, whole
-from .drawn import Drawn
+from .independent import Drawn
 
 __all__ = ["DepthwiseResidual", "ResidualNormal", "SmallInit", "WangResidual"]
 

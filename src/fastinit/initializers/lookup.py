@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import real_array, shown
-from ..keys import Key
+from .._common.checks import real_array, shown
+from .._stream.keys import Key
 from .activation import CriticalNormal, GainNormal
 from .base import Initializer
+from .composed import PerGate, Times
 from .convolution import Bilinear, Dirac, Icnr
 from .depth import DepthwiseResidual, ResidualNormal, SmallInit, WangResidual
-from .fixed import Constant, Identity, Ones, Zeros
-from .mapped import ChronoBias, LogUniform, MambaDtBias
-from .nested import PerGate, Times
+from .deterministic import Constant, Identity, Ones, Zeros
+from .distributions import RandomNormal, RandomUniform, TruncatedNormal
 from .orthogonal import DeltaOrthogonal, Orthogonal
-from .plain import RandomNormal, RandomUniform, TruncatedNormal
 from .recurrent import S4D, ForgetGateBias, HippoLegS, HippoLegSB, MambaLogA, PriorBias
-from .scaling import (
+from .signal import STFT
+from .siren import SirenFirst, SirenHidden
+from .structured import Hadamard, Sparse
+from .transformed_uniform import ChronoBias, LogUniform, MambaDtBias
+from .variance_scaling import (
     GlorotNormal,
     GlorotUniform,
     HeNormal,
@@ -33,9 +36,6 @@ from .scaling import (
     TorchLinear,
     VarianceScaling,
 )
-from .signal import STFT
-from .siren import SirenFirst, SirenHidden
-from .structured import Hadamard, Sparse
 from .width import LoraA, LoraB, MuP, SpectralScaling, UnitScaling
 
 __all__ = ["CATALOGUE", "get"]

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dtypes import check_shape, store, working
-from ..haar import haar
-from ..keys import Key
-from ..sampling import resolve_index
+from .._common.dtypes import check_shape, store, working
+from .._stream.haar import haar
+from .._stream.keys import Key
+from .._stream.sampling import resolve_index
 from .base import Initializer, choice, finite, flag
 
 __all__ = ["DeltaOrthogonal", "Orthogonal"]
@@ -39,7 +39,7 @@ class Orthogonal(Initializer):
     References
     ----------
     Saxe, McClelland & Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
-    neural networks" (2014); see `fastinit.haar` for the construction.
+    neural networks" (2014); see `fastinit._stream.haar` for the construction.
     """
 
     _complex: ClassVar[bool] = True

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dtypes import check_shape
-from ..elementary import log
+from .._common.dtypes import check_shape
+from .._common.portable_math import log
 from .base import choice, finite, whole
-from .fixed import Fixed, few_among_zeros
+from .deterministic import Fixed, few_among_zeros
 
 __all__ = ["S4D", "ForgetGateBias", "HippoLegS", "HippoLegSB", "MambaLogA", "PriorBias"]
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..elementary import cosine_of_turns, sine_of_turns
+from .._common.portable_math import cosine_of_turns, sine_of_turns
 from .base import choice, flag
-from .fixed import Fixed
+from .deterministic import Fixed
 
 __all__ = ["STFT"]
 

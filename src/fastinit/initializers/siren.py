@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .base import factor, flag, positive
-from .scaling import Scaled
+from .variance_scaling import Scaled
 
 __all__ = ["SirenFirst", "SirenHidden"]
 

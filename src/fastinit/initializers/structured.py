@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..checks import shown
-from ..dtypes import check_shape
-from ..keys import Key
-from ..pieces import AT_ONCE, in_pieces
-from ..sampling import normal
-from ..threads import get_num_threads
+from .._common.checks import shown
+from .._common.dtypes import check_shape
+from .._common.pieces import AT_ONCE, in_pieces
+from .._common.threads import get_num_threads
+from .._stream.keys import Key
+from .._stream.sampling import normal
 from .base import Initializer, choice, finite, positive, whole
-from .fixed import Fixed, few_among_zeros
+from .deterministic import Fixed, few_among_zeros
 
 __all__ = ["Hadamard", "Sparse"]
 

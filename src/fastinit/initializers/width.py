@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ..arithmetic import ieee
-from ..checks import boolean, real_number, whole_number
-from ..dtypes import check_shape
-from ..fans import compute_fans
+from .._common.arithmetic import ieee
+from .._common.checks import boolean, real_number, whole_number
+from .._common.dtypes import check_shape
 from .base import choice, whole
-from .fixed import Zeros
-from .scaling import Scaled
+from .deterministic import Zeros
+from .fans import compute_fans
+from .variance_scaling import Scaled
 
 __all__ = ["LoraA", "LoraB", "MuP", "SpectralScaling", "UnitScaling", "lora_scaling"]
 

@@ -6,11 +6,13 @@ Equinox take as they take JAX's own. The 64 bits of a JAX key are the seed, so `
 one (jit, vmap, scan, eval_shape) by a host callback. It lies where JAX's own would: on the device of the key, or
 replicated over the mesh that is set. With `out_sharding` each shard is made alone.
 docs/dialects.md lists where the two differ.
+
+May import: _common, _stream, initializers, _core.
 """
 
 from __future__ import annotations
 
-from ..frameworks import import_failure
+from .._common.frameworks import import_failure
 
 try:
     import jax as _jax  # noqa: F401

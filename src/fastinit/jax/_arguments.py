@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dtypes import check_shape
-from ..keys import Key
+from .._common.dtypes import check_shape
+from .._stream.keys import Key
 
 Shape = tuple[int, ...]
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from ..arithmetic import ieee
-from ..keys import Key
+from .._common.arithmetic import ieee
+from .._stream.keys import Key
 from ._arguments import Shape, checks_keys, is_traced, key_of, sharding_of, words_of
 
 __all__ = ["Make", "array"]

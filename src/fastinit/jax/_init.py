@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn import initializers as theirs
 
-from ..arithmetic import ieee
-from ..initializers.scaling import law_of_variance
-from ..keys import Key
+from .._common.arithmetic import ieee
+from .._stream.keys import Key
+from ..initializers.variance_scaling import law_of_variance
 from ._arguments import Shape, floating, is_traced, sizes_of
 from ._arrays import Make, array
 from ._laws import DENOMINATORS, Axes, fans_of, matrix, of_complex_law, of_law

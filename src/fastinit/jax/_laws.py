@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..elementary import cosine_of_turns, log, sine_of_turns
+from .._common.portable_math import cosine_of_turns, log, sine_of_turns
+from .._common.threads import get_num_threads
+from .._stream.keys import Key
+from .._stream.sampling import draw, fill_piece
 from ..initializers import Orthogonal
-from ..keys import Key
-from ..sampling import draw, fill_piece
-from ..threads import get_num_threads
 from ._arguments import Shape
 from ._arrays import Make
 
@@ -24,7 +24,7 @@ _COMPLEX_STD_WITHIN_2 = 0.9619618280082135
 
 
 def of_law(law: str, parameters: tuple[float, ...]) -> Make:
-    """The elements of a law of `fastinit.sampling`."""
+    """The elements of a law of `fastinit._stream.sampling`."""
     if law == "uniform" and parameters[0] == parameters[1]:
         law, parameters = "normal", (parameters[0], 0.0)
 

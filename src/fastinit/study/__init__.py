@@ -1,4 +1,7 @@
-"""The study: the claims of a text on weight initialisation, each measured and answered."""
+"""The study: the claims of a text on weight initialisation, each measured and answered.
+
+May import: _common, _stream, theory, initializers, _engine, _training, _core.
+"""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from .._engine.stack import Stack
+from .._training.losses import mean_squared_error
 from ..initializers import Identity
-from ..losses import mean_squared_error
-from ..stack import Stack
 from .measure import values_by_layer
 from .rows import Check, Claim, Measurement, Plot
 from .settings import Settings

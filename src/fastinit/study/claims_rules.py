@@ -6,17 +6,17 @@ import math
 
 import numpy as np
 
+from .._training.fit import fit
+from .._training.optimizers import Momentum
 from ..initializers import RandomNormal, VarianceScaling
-from ..optimizers import Momentum
 from ..theory import chi_1, fixed_point
-from ..training import fit
 from .measure import energies, factor, near, profile, settling, within
 from .rows import Check, Claim, Measurement, Plot
 from .settings import Settings
 
 __all__ = ["CRITICAL_BIAS_VARIANCE", "CRITICAL_WEIGHT_VARIANCE", "RULES"]
 
-# The pair where tanh keeps both signal and gradient (chi_1 = 1): theory, see tests/test_theory.py.
+# The pair where tanh keeps both signal and gradient (chi_1 = 1): theory, see tests/theory/test_theory.py.
 CRITICAL_WEIGHT_VARIANCE, CRITICAL_BIAS_VARIANCE = 1.76095464, 0.05
 
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from .._engine.stack import Stack
+from .._training.losses import softmax_cross_entropy
 from ..initializers import Identity, VarianceScaling
-from ..losses import softmax_cross_entropy
-from ..stack import Stack
 from ..theory import chi_1, fixed_point
 from .measure import (
     directional_errors,

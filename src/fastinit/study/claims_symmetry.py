@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
+from .._training.fit import fit
+from .._training.losses import mean_squared_error, softmax_cross_entropy
+from .._training.optimizers import SGD
 from ..initializers import Constant, RandomNormal, VarianceScaling
-from ..losses import mean_squared_error, softmax_cross_entropy
-from ..optimizers import SGD
 from ..theory import chi_1
-from ..training import fit
 from .measure import factor, images, near, parameters, seeds_of, width_of
 from .rows import Check, Claim, Measurement, Plot
 from .settings import Settings

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._engine.results import LayerReport
+from .._engine.stack import Stack
+from .._stream.keys import Key
+from .._stream.sampling import normal, uniform
+from .._training.fit import History, fit
+from .._training.losses import softmax_cross_entropy
+from .._training.optimizers import SGD
 from ..initializers import RandomNormal, VarianceScaling
-from ..keys import Key
-from ..losses import softmax_cross_entropy
-from ..optimizers import SGD
-from ..reports import LayerReport
-from ..sampling import normal, uniform
-from ..stack import Stack
 from ..theory import chi_1, variance_map
-from ..training import History, fit
 from .rows import Check
 from .settings import Settings
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._engine.stack import Stack
+from .._stream.keys import Key
+from .._stream.sampling import uniform
 from ..initializers import Initializer, Times, get
-from ..keys import Key
-from ..sampling import uniform
-from ..stack import Stack
 
 __all__ = ["Digits", "Settings", "load_digits"]
 

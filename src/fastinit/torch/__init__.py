@@ -4,11 +4,13 @@ Names, keywords and defaults are those of torch.nn.init; the values are fastinit
 machine and for every memory layout. The seed of a tensor is one 64-bit draw from a torch.Generator, so torch.manual_seed
 governs; ``key=`` names the values instead. `patch` puts these functions in the place of PyTorch's own, inside its
 modules too. docs/dialects.md lists where the two differ.
+
+May import: _common, _stream, initializers, gains, _core.
 """
 
 from __future__ import annotations
 
-from ..frameworks import import_failure as _import_failure
+from .._common.frameworks import import_failure as _import_failure
 
 try:
     import torch as _torch  # noqa: F401

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from .._stream.keys import Key
 from ..initializers import Orthogonal
 from ..initializers.structured import chosen
-from ..keys import Key
 from ._fixed import constant_, dirac_, eye_, ones_, zeros_
 from ._gains import calculate_correct_fan, calculate_fan_in_and_fan_out, calculate_gain
 from ._memory import drawn_key, fill, names_of, shard_of, write

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from ..dtypes import check_shape, resolve
+from .._common.dtypes import check_shape, resolve
+from .._stream.keys import Key
 from ..initializers import Initializer
-from ..initializers.fixed import Fixed
-from ..keys import Key
+from ..initializers.deterministic import Fixed
 from ._memory import is_plain, names_of, refuse_unwritable, write
 from ._traced import is_wrapped
 

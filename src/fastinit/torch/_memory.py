@@ -17,10 +17,11 @@ import torch
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from .. import _core, sampling
-from ..keys import Key
-from ..sampling import check_key, check_law, fill_piece
-from ..threads import get_num_threads
+from .. import _core
+from .._common.threads import get_num_threads
+from .._stream import sampling
+from .._stream.keys import Key
+from .._stream.sampling import check_key, check_law, fill_piece
 
 __all__ = ["drawn_key", "fill", "in_place", "is_plain", "names_of", "on_fill", "refuse_unwritable", "shard_of", "write"]
 
@@ -126,7 +127,7 @@ def in_place(
         refuse_unwritable(tensor, function.__name__)
         if is_dynamo_compiling():  # which follows PyTorch's own operations alone
             return function(tensor, *args, **options)
-        saved = _core.fpenv_enter()  # as `fastinit.arithmetic.ieee` does it
+        saved = _core.fpenv_enter()  # as `fastinit._common.arithmetic.ieee` does it
         try:
             return function(tensor, *args, **options)
         finally:
@@ -274,7 +275,7 @@ def fill(
     key: Key | None,
     what: str,
 ) -> Any:
-    """Fill a tensor with a law of `fastinit.sampling`, and return it.
+    """Fill a tensor with a law of `fastinit._stream.sampling`, and return it.
 
     The parts of a complex tensor are uniform in [low, high) each, or normal with E |z - mean|^2 = std^2. A uniform
     interval that is a single number of the dtype is filled with it, as PyTorch does.

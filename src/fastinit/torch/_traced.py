@@ -14,9 +14,9 @@ import torch
 from torch._C import _functorch as functorch
 from torch.compiler import is_dynamo_compiling
 
-from ..arithmetic import ieee
-from ..keys import Key
-from ..sampling import check_key
+from .._common.arithmetic import ieee
+from .._stream.keys import Key
+from .._stream.sampling import check_key
 from ._memory import in_place, is_plain, refuse_unwritable, shard_of
 
 __all__ = ["draws", "is_traced", "is_wrapped"]

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Between haar.c, which knows sizes, memory and threads, and haar_template.h, which knows vectors. */
+#ifndef FI_HAAR_H
+#define FI_HAAR_H
+
+#include "core/watch.h"
+
+#define FI_REFLECTIONS 64 /* applied together: a part of the arithmetic, so of the bits */
+#define FI_HAAR_PANELS 4  /* of columns that one task makes at most, to read v less often */
+
+/* Sizes are of the real matrix that a complex one is on pairs of numbers: twice as high and wide. */
+typedef struct {
+    const fi_haar_run *run;
+    size_t parts;    /* of a number */
+    fi_plan plan[2]; /* standard normals of the stream: a real matrix, or real parts and imaginary ones */
+    fi_fill_fn fill; /* and what draws them */
+    size_t rows;        /* of the matrix, rounded up to whole tiles */
+    size_t reflections; /* that the wanted columns need: up to the last of them */
+    size_t blocks;
+    size_t panels; /* of columns that one task makes */
+    /* v: the reflections' vectors. Block k has rows FI_REFLECTIONS * k to the end, in column panels (see
+     * gemm_template.h). t: one triangle T a block, panels too. d: D, one number a column. */
+    void *v, *t, *d;
+    /* For each worker: a row of numbers, or columns under way; and the matrices of one block. */
+    void **scratch, **small;
+    fi_watch *watch;
+} fi_haar_job;
+
+struct fi_haar_kernels {
+    size_t columns; /* of a panel */
+    size_t small;   /* bytes */
+    /* Rows begin .. end-1 of all blocks, drawn. */
+    void (*draw)(const fi_haar_job *job, unsigned worker, size_t begin, size_t end);
+    /* From the normals of a block to its reflections, its part of D and its triangle. */
+    void (*reflect)(const fi_haar_job *job, unsigned worker, size_t block);
+    /* Group g of panels of wanted columns, to the output. */
+    void (*apply)(const fi_haar_job *job, unsigned worker, size_t group);
+};
+
+/* Where block k begins in v, in elements. */
+FI_INLINE size_t fi_haar_block(const fi_haar_job *job, size_t k) {
+    return FI_REFLECTIONS * (k * job->rows - FI_REFLECTIONS * (k * (k - 1) / 2));
+}
+
+/* Columns of block k that are reflections: what is beyond them is zero, and left out. */
+FI_INLINE size_t fi_haar_live(const fi_haar_job *job, size_t k) {
+    const size_t left = job->reflections - k * FI_REFLECTIONS;
+    return left < FI_REFLECTIONS ? left : FI_REFLECTIONS;
+}
+
+#endif

@@ -1,0 +1,20 @@
+# ---- the floating-point environment: part of _core.pyx --------------------------------------------------
+
+cdef extern from "core/fpenv.h" nogil:
+    ctypedef unsigned long long fi_fpenv
+    fi_fpenv fi_fpenv_enter()
+    void fi_fpenv_leave(fi_fpenv saved)
+
+
+def fpenv_enter():
+    """Round to nearest, with subnormal numbers, in this thread; returns what `fpenv_leave` brings back."""
+    return <unsigned long long>fi_fpenv_enter()
+
+
+def fpenv_leave(unsigned long long saved):
+    """The floating-point environment of before `fpenv_enter`."""
+    fi_fpenv_leave(<fi_fpenv>saved)
+
+
+# torch.compile runs them outside of its graph, as torch.compiler.disable would make it.
+fpenv_enter._torchdynamo_disable = fpenv_leave._torchdynamo_disable = True

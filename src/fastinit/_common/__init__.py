@@ -1,0 +1,4 @@
+"""What everything uses: checks of arguments, dtypes and memory, threads, activations by name.
+
+May import: _core.
+"""

@@ -1,0 +1,58 @@
+"""Names of activation functions, and the functions themselves as the stack computes them."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from .checks import shown
+
+__all__ = ["evaluate", "parse"]
+
+_PARAMETRIC = {"leaky_relu": 0.01}
+_SPELLING = re.compile(r"(\w+)(?:\(\s*([^()\s]+)\s*\))?")
+
+
+def parse(what: str, text: Any) -> tuple[int, float]:
+    """The index in `_core.ACTIVATIONS`, and the parameter, of ``"tanh"`` or ``"leaky_relu(0.2)"``.
+
+    The parameter of leaky_relu is its slope on the left, finite and >= 0, 0.01 where none is given.
+
+    Raises
+    ------
+    TypeError
+        If `text` is no str.
+    ValueError
+        If it names no activation, or a parameter that does not fit.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{what}: expected a str, got {type(text).__name__} {shown(text)}")
+    found = _SPELLING.fullmatch(text)
+    name = found[1] if found else text
+    if name not in _core.ACTIVATIONS:
+        raise ValueError(f"{what}: expected one of {', '.join(_core.ACTIVATIONS)}, got {shown(text)}")
+    index: int = _core.ACTIVATIONS.index(name)
+    if found is None or found[2] is None:
+        return index, _PARAMETRIC.get(name, 0.0)
+    if name not in _PARAMETRIC:
+        raise ValueError(f"{what}: expected no parameter for {name}, got {shown(text)}")
+    try:
+        parameter = float(found[2])
+    except ValueError:
+        parameter = math.nan
+    if not 0 <= parameter < math.inf:
+        raise ValueError(f"{what}: expected {name}(slope) with a finite slope >= 0, got {shown(text)}")
+    return index, parameter
+
+
+def evaluate(index: int, parameter: float, z: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """phi(z) and phi'(z) in float64, of the shape of z."""
+    z = np.asarray(z, dtype=np.float64, order="C")  # np.ascontiguousarray makes a number a vector
+    values, slopes = np.empty_like(z), np.empty_like(z)
+    _core.activate(index, parameter, _core.DTYPES.index("float64"), z, values, slopes)
+    return values, slopes

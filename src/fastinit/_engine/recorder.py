@@ -1,0 +1,143 @@
+"""Passes through a stack again and again in the same memory: what a training loop is made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from .._common.checks import boolean, whole_number
+from .._common.dtypes import new_array
+from .._common.threads import get_num_threads
+from .stack import Stack
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """Forward and backward passes of a stack for batches of one size, in memory that every pass uses again.
+
+    ``recorder.forward(x)`` is ``stack.record(x)`` and ``recorder.backward(dy)`` its `backward`, to the bit; but nothing is
+    allocated, and the arrays below are the same ones each time, overwritten by the next pass. So a recorder is for one thread
+    at a time; several may share the stack; it can be neither copied nor pickled. Its number of threads is what
+    `get_num_threads` said when it was made. After an exception out of a signal's handler, such as the KeyboardInterrupt of
+    Ctrl-C, its arrays hold anything, and the next call is `forward`.
+
+    Parameters
+    ----------
+    stack : Stack
+        Not virtual. Its weights and biases are the arrays that it has now: changes in them are seen, other
+        arrays put in their place are not.
+    batch : int, >= 0
+        Rows of a batch.
+    input_gradient : bool, default False
+        Compute the gradient with respect to the input too.
+
+    Attributes
+    ----------
+    x : ndarray of shape (batch, n_0)
+        The input: may be written to before ``forward()``, but not between it and ``backward()``. What is written there
+        is not checked.
+    output : ndarray of shape (batch, n_L)
+    dy : ndarray of shape (batch, n_L)
+        A loss's gradient with respect to the output: may be written to before ``backward()``, unchecked too.
+    weight_gradients, bias_gradients : list of ndarray
+        Like the stack's weights and biases.
+    input_gradient : ndarray of shape (batch, n_0), or None
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a virtual stack, parameters that are no aligned C-contiguous arrays of the stack's dtype, a negative batch, or an
+        `input_gradient` that is no bool.
+    AttributeError
+        If another array is put in the place of one of its own, which the passes would not see: write into it; or under a name
+        that it does not have.
+
+    Examples
+    --------
+    >>> recorder = fastinit.Recorder(stack, 32)
+    >>> output = recorder.forward(x)
+    >>> value, dy = fastinit.softmax_cross_entropy(output, classes)
+    >>> recorder.backward(dy)    # then look at recorder.weight_gradients
+    """
+
+    def __init__(self, stack: Stack, batch: int, *, input_gradient: bool = False) -> None:
+        if not isinstance(stack, Stack):
+            raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")
+        stack._check_stored()
+        boolean("input_gradient", input_gradient)
+        rows = whole_number("batch", batch, least=0, most=math.inf)  # the limit is that of all layers
+        stack._check_rows("batch", rows)
+        if stack._held() is not stack._layout:  # some are copied
+            for what, arrays in (("weights", stack.weights), ("biases", stack.biases)):
+                for i, (array, kept) in enumerate(zip(arrays, stack._checked(what, arrays, nan=True), strict=True)):
+                    if array is not kept:
+                        raise ValueError(f"stack.{what}[{i}]: expected an aligned C-contiguous array of {stack.dtype}")
+        self._stack = stack
+        self.x = new_array((rows, stack.widths[0]), stack.dtype)
+        self.output = new_array((rows, stack.widths[-1]), stack.dtype)
+        self.dy = new_array((rows, stack.widths[-1]), stack.dtype)
+        block = stack._new_gradients(rows if input_gradient else 0)
+        gradients = stack._gradients(block, rows if input_gradient else 0)
+        self.weight_gradients: list[NDArray[Any]] = gradients.weights
+        self.bias_gradients: list[NDArray[Any]] = gradients.biases
+        self.input_gradient: NDArray[Any] | None = gradients.input if input_gradient else None
+        self._run = stack._lay_out(self.x, self.dy, self.output, block, backward=True, threads=get_num_threads(), spare=[])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The passes read and write the arrays that were laid out when the recorder was made.
+        if not name.startswith("_"):
+            if name in self.__dict__:
+                raise AttributeError(f"{name}: expected no other array after construction; write into it: {name}[...] = ...")
+            if "_run" in self.__dict__:
+                raise AttributeError(f"Recorder: expected no new attribute, got {name!r}; write into its arrays")
+        super().__setattr__(name, value)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("Recorder: expected no copy or pickle, as passes run in its own memory; make another of the stack")
+
+    def forward(self, x: Any = None) -> NDArray[Any]:
+        """The output for a batch, with all that a backward pass needs kept.
+
+        Parameters
+        ----------
+        x : array_like of shape (batch, n_0), optional
+            Copied to the attribute `x`; what is there already if not given.
+
+        Returns
+        -------
+        ndarray of shape (batch, n_L)
+            The attribute `output`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `Stack.forward`.
+        """
+        if x is not None:
+            np.copyto(self.x, self._stack._input("x", x, self.x.shape[1], rows=len(self.x)))
+        self._run.run(_core.FORWARD)
+        return self.output
+
+    def backward(self, dy: Any = None) -> None:
+        """Gradients of a loss, to the attributes; once after each forward pass, and before the parameters change.
+
+        Parameters
+        ----------
+        dy : array_like of shape (batch, n_L), optional
+            Copied to the attribute `dy`; what is there already if not given.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `Stack.backward`.
+        RuntimeError
+            Without a forward pass before it.
+        """
+        if dy is not None:
+            np.copyto(self.dy, self._stack._cotangent(dy, len(self.dy)))
+        self._run.run(_core.BACKWARD)

@@ -1,0 +1,44 @@
+"""Weights that are not stored: what a virtual stack keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .. import _core
+from .._stream.keys import Key
+from .._stream.sampling import check_law
+
+__all__ = ["DrawnWeights"]
+
+
+class DrawnWeights(Sequence[NDArray[Any]]):
+    """The weights of a virtual stack: laws and keys, and arrays only of those that are looked at."""
+
+    def __init__(
+        self, initializer: Any, key: Key, shapes: list[tuple[int, int]], dtype: str
+    ) -> None:
+        self._initializer, self._key, self._shapes, self._dtype = initializer, key, shapes, dtype
+        self.laws: list[tuple[int, tuple[float, ...], int, int]] = []
+        for i, shape in enumerate(shapes):
+            law = initializer.law(shape)
+            if law is None:
+                raise ValueError(
+                    "weights: expected an initializer that draws its elements independently, for a virtual "
+                    f"stack, got {initializer!r}"
+                )
+            of_layer = initializer._key(key / f"{i}.weight")
+            checked = check_law(law.name, law.parameters, dtype)
+            self.laws.append((_core.LAWS.index(law.name), checked, of_layer.seed, of_layer.stream))
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[j] for j in range(len(self))[i]]
+        i = range(len(self))[i]
+        key = self._key / f"{i}.weight"
+        return self._initializer(self._shapes[i], dtype=self._dtype, key=key)

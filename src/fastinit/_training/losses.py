@@ -1,0 +1,159 @@
+"""Losses: value, and gradient with respect to the outputs.
+
+Both come from one pass in C: in double precision, in a fixed order and without libm, so that they have the same bits on
+every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from .._common.arithmetic import ieee
+from .._common.checks import no_nan, real_array
+
+__all__ = ["Loss", "mean_squared_error", "softmax_cross_entropy"]
+
+Array = NDArray[Any]
+Loss = Callable[[Array, Any], tuple[float, Array]]
+
+# A built-in loss of some arrays: outputs, checked targets, and the gradient, which a call writes. It returns the value and
+# how many are right.
+Kernel = Callable[[], tuple[float, int]]
+
+
+@ieee
+def softmax_cross_entropy(outputs: Array, targets: Any) -> tuple[float, Array]:
+    """Mean cross-entropy of the softmax of `outputs`.
+
+    Parameters
+    ----------
+    outputs : array_like of shape (batch, classes)
+        Logits; integers count as float64.
+    targets : array_like of shape (batch,) or (batch, classes)
+        Class numbers in [0, classes), or a probability for each class: none negative, and of sum 1 within 1e-3.
+
+    Returns
+    -------
+    value : float
+        In nats, the mean over the batch.
+    gradient : ndarray of shape (batch, classes)
+        With respect to `outputs`, in their dtype.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the targets do not fit the outputs, or are not what is said above.
+    """
+    outputs = _outputs(outputs)
+    targets = _class_targets(targets, outputs.shape)
+    return _evaluate(cross_entropy_kernel, outputs, targets)
+
+
+@ieee
+def mean_squared_error(outputs: Array, targets: Any) -> tuple[float, Array]:
+    """Mean over batch and outputs of (output - target)^2.
+
+    Parameters
+    ----------
+    outputs : array_like of shape (batch, n)
+        Integers count as float64.
+    targets : array_like of the same shape
+
+    Returns
+    -------
+    value : float
+    gradient : ndarray of shape (batch, n)
+        With respect to `outputs`, in their dtype.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shapes differ, a target is NaN, or something is no real number.
+    """
+    outputs = _outputs(outputs)
+    return _evaluate(squared_error_kernel, outputs, _like_outputs(targets, outputs.shape))
+
+
+def _outputs(outputs: Any) -> Array:
+    found = real_array("outputs", outputs)
+    if found.ndim != 2:
+        raise ValueError(f"outputs: expected shape (batch, n), got {found.shape}")
+    return found if found.dtype.kind == "f" else found.astype(np.float64)
+
+
+def _real_targets(targets: Any, what: str) -> Array:
+    found = np.require(real_array(what, targets), np.float64, ("C", "A"))
+    no_nan(what, found)
+    return found
+
+
+def _like_outputs(targets: Any, shape: tuple[int, ...], what: str = "targets") -> Array:
+    found = _real_targets(targets, what)
+    if found.shape != shape:
+        raise ValueError(f"{what}: expected shape {shape}, got {found.shape}")
+    return found
+
+
+def _class_targets(targets: Any, shape: tuple[int, ...], what: str = "targets") -> Array:
+    found = real_array(what, targets)
+    one = "; the only output is the only class here: take mean_squared_error for numbers" if shape[1] == 1 else ""
+    if found.ndim == 1 and len(found) == shape[0]:
+        if found.dtype.kind not in "iu":
+            raise TypeError(f"{what}: expected class numbers of an int dtype, got {found.dtype}{one}")
+        if found.size and not (found.min() >= 0 and found.max() < shape[1]):
+            raise ValueError(f"{what}: expected classes in [0, {shape[1]}), got [{found.min()}, {found.max()}]{one}")
+        return np.require(found, np.int64, ("C", "A"))
+    if found.shape == shape:
+        found = _real_targets(found, what)
+        sums = found.sum(axis=1)
+        if found.size and (found.min() < 0 or np.abs(sums - 1).max() > 1e-3):
+            raise ValueError(
+                f"{what}: expected probabilities, none negative and of sum 1 in each row; "
+                f"got a least one of {found.min()} and sums in [{sums.min()}, {sums.max()}]{one}"
+            )
+        return found
+    raise ValueError(f"{what}: expected shape ({shape[0]},) or {shape}, got {found.shape}")
+
+
+# ---- without checks: for a training loop, which has made them ----------------------------------
+
+
+def prepared(
+    loss: Loss, targets: Array, shape: tuple[int, int], what: str = "targets"
+) -> tuple[Callable[[Array, Array, Array], Kernel], Array] | None:
+    """What makes a built-in loss's kernel, and the targets as it takes them, checked for outputs of a shape; None for others.
+
+    Errors in the targets call them `what`.
+    """
+    if loss is mean_squared_error:
+        return squared_error_kernel, _like_outputs(targets, shape, what)
+    if loss is softmax_cross_entropy:
+        return cross_entropy_kernel, _class_targets(targets, shape, what)
+    return None
+
+
+def _code(array: Array) -> int:
+    """Of float32 or float64 in the list of dtypes; by the size, as the name takes longer than a small batch."""
+    return array.itemsize // 8
+
+
+def cross_entropy_kernel(outputs: Array, targets: Array, gradient: Array) -> Kernel:
+    labels, shares = (targets, None) if targets.ndim == 1 else (None, targets)
+    batch, classes = outputs.shape
+    return _core.CrossEntropy(_code(outputs), batch, classes, outputs, labels, shares, gradient)
+
+
+def squared_error_kernel(outputs: Array, targets: Array, gradient: Array) -> Kernel:
+    return _core.SquaredError(_code(outputs), outputs.size, outputs, targets, gradient)
+
+
+def _evaluate(kernel: Callable[[Array, Array, Array], Kernel], outputs: Array, targets: Array) -> tuple[float, Array]:
+    real = np.float32 if outputs.dtype.name == "float32" else np.float64
+    gradient = np.empty(outputs.shape, real)
+    value, _ = kernel(np.require(outputs, real, ("C", "A")), targets, gradient)()
+    return value, gradient.astype(outputs.dtype, copy=False)

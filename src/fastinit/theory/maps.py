@@ -1,0 +1,505 @@
+"""Mean-field theory of wide random networks, by quadrature.
+
+A layer z = a W + b of independent weights of variance sigma_w^2 / fan_in and biases of variance sigma_b^2 has, in the limit of
+many units, normal pre-activations of variance q' = sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2 (Poole, Lahiri, Raghu,
+Sohl-Dickstein & Ganguli, "Exponential expressivity in deep neural networks through transient chaos", 2016), and its
+gradients' energy grows per layer, backward, by chi_1 = sigma_w^2 E phi'(sqrt(q) z)^2 (Schoenholz, Gilmer, Ganguli &
+Sohl-Dickstein, "Deep information propagation", 2017).
+
+In all functions, q > 0 or, where it makes sense, q >= 0 is a variance, c in [-1, 1] a correlation, and `weight_variance` and
+`bias_variance` are >= 0; anything else is a ValueError, and a TypeError if it is no real number.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from .._common.activations import evaluate, parse
+from .._common.arithmetic import ieee
+from .._common.checks import real_array, real_number, shown
+
+__all__ = [
+    "chi_1", "correlation_map", "correlation_slope", "critical_pair", "expectation", "fixed_correlation",
+    "fixed_point", "forward_gain", "function", "length_scale", "slope", "stability", "variance_map",
+]  # fmt: skip
+
+Array = NDArray[Any]
+
+# Where an activation or its derivative jumps or bends: a piece of the quadrature ends there.
+_KINKS = {"hard_tanh": (-1.0, 0.0, 1.0)}
+_SMOOTH = ("linear", "tanh", "sigmoid", "softplus", "gelu", "gelu_tanh", "silu", "mish", "sin")
+_FAR = 13.0  # standard deviations: the density is 1e-37 there
+# In the place of a variance of 0, whose two sides of 0 are the same point: means of slopes have a limit there, half from
+# each side, and the slopes of all activations are constant to rounding errors over such numbers.
+_VANISHING = 1e-200
+_NARROW = 400.0  # the variance up to which pieces of one standard deviation are right for a tanh to rounding errors
+_MOST_WAVES = 1e3  # the variance of what goes into a sine: errors of 2e-12 here, of 2e-9 at one and a half times as much
+_DOUBT = 2e-15  # ln(map(q) / q) to a few rounding errors: what is smaller has no sign
+_STRIDE = 0.5  # in ln q: what a normal of variance q sees of an activation changes over 1 and more
+_HIGHEST = 709.7  # ln of the largest variance
+_FEATURES = 90.0  # |ln q| beyond which means are powers of q to rounding errors: bends are 1e19 times as wide, or as narrow
+_STILL = 1e-6  # by how much of itself a layer may change a variance that is to be a fixed point
+
+
+@functools.cache
+def _legendre(points: int) -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(points)
+
+
+@functools.lru_cache(maxsize=64)
+def _nodes(kinks: tuple[float, ...] = (0.0,), decades: int = 4) -> tuple[Array, Array]:
+    """Nodes and weights for E f(z), z ~ N(0, 1): Gauss-Legendre on pieces that meet at the kinks, the first of 10^-decades."""
+    x, w = _legendre(20)
+    # Pieces double away from 0: with a wide normal a tanh is steep there.
+    half_line = np.concatenate([[0.0], np.geomspace(10.0**-decades, 1.0, 3 * decades + 1), np.arange(1.5, _FAR + 0.1, 0.5)])
+    edges = np.concatenate([-half_line, half_line, [k for k in kinks if abs(k) < _FAR]])
+    edges = np.unique(edges)
+    middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
+    z = (middle[:, None] + half[:, None] * x).ravel()
+    weight = (half[:, None] * w).ravel() * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    return z, weight
+
+
+def _nodes_of(activation: str, q: float) -> tuple[Array, Array]:
+    if _name(activation) == "sin" and q > _MOST_WAVES:
+        raise ValueError(f"q: expected at most {_MOST_WAVES:g} for sin, whose waves lie too close beyond, got {q}")
+    kinks = _KINKS.get(_name(activation))
+    decades = max(4, math.ceil(math.log10(q) / 2)) if q > 1 else 4  # where a steep tanh bends
+    if kinks is None or q <= 0:
+        return _nodes(decades=decades)
+    return _nodes(tuple(k / math.sqrt(q) for k in kinks), decades)
+
+
+def _name(activation: str) -> str:
+    """The name of an activation without its parameter; an unknown one is refused."""
+    name: str = _core.ACTIVATIONS[parse("activation", activation)[0]]
+    return name
+
+
+def _homogeneous(activation: str) -> bool:
+    """Whether phi(k z) = k phi(z) for k > 0, so that the variance map is a straight line."""
+    return _name(activation) in ("linear", "relu", "leaky_relu")
+
+
+def _square_of_homogeneous(activation: str) -> float:
+    """E phi(sqrt(q) z)^2 / q and E phi'^2 of a homogeneous activation: one number, whatever q."""
+    return float(np.mean(function(activation)([-1.0, 1.0]) ** 2))
+
+
+def _check(what: str, value: Any, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> float:
+    """`value` as a float, refused where it is no finite number in [low, high], or, if `above`, in (low, high]."""
+    number = real_number(what, value)
+    if not low <= number <= high or (above and number == low):
+        limits = f"in [{low}, {high}]" if math.isfinite(high) else f"{'>' if above else '>='} {low}"
+        raise ValueError(f"{what}: expected a finite number {limits}, got {value}")
+    return number
+
+
+@ieee
+def function(activation: str) -> Callable[[Any], Array]:
+    """phi, elementwise, in float64: any activation that `Stack` takes."""
+    index, parameter = parse("activation", activation)
+    return ieee(lambda z: evaluate(index, parameter, z)[0])
+
+
+@ieee
+def slope(activation: str) -> Callable[[Any], Array]:
+    """phi', elementwise, in float64."""
+    index, parameter = parse("activation", activation)
+    return ieee(lambda z: evaluate(index, parameter, z)[1])
+
+
+@ieee
+def expectation(f: Callable[[Array], Array], variance: float = 1.0) -> float:
+    """E f(z) for z ~ N(0, variance), f smooth but at 0."""
+    variance = _check("variance", variance)
+    if not callable(f):
+        raise TypeError(f"f: expected a function of an array, got {type(f).__name__} {shown(f)}")
+    z, w = _nodes()
+    values = real_array("f", f(math.sqrt(variance) * z))
+    if values.shape not in (z.shape, ()):
+        raise ValueError(f"f: expected a function of an array elementwise, got shape {values.shape} of {z.shape}")
+    return float(w @ np.broadcast_to(values, z.shape))
+
+
+def _unit(q: float) -> float:
+    """A power of 2, to which values are scaled that have no square: not a bit of the result depends on it."""
+    return 2.0**500 if q > 1e280 else 1.0
+
+
+def _mean(activation: str, f: Callable[[Array], Array], q: float) -> float:
+    """E f(z), z ~ N(0, q), f being made of an activation."""
+    z, w = _nodes_of(activation, q)
+    return float(w @ f(math.sqrt(q) * z))
+
+
+@ieee
+def forward_gain(activation: str) -> float:
+    """1 / sqrt(E phi(z)^2), z ~ N(0, 1): weights of this standard deviation times 1 / sqrt(fan_in) keep the
+    next pre-activation's variance at 1."""
+    phi = function(activation)
+    return 1 / math.sqrt(_mean(activation, lambda z: phi(z) ** 2, 1.0))
+
+
+@ieee
+def variance_map(activation: str, q: float, weight_variance: float, bias_variance: float = 0.0) -> float:
+    """The next layer's pre-activation variance: sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2."""
+    q = _check("q", q)
+    weight_variance = _check("weight_variance", weight_variance)
+    bias_variance = _check("bias_variance", bias_variance)
+    return _variance_map(activation, q, weight_variance, bias_variance)
+
+
+def _variance_map(activation: str, q: float, weight_variance: float, bias_variance: float) -> float:
+    phi, unit = function(activation), _unit(q)
+    return weight_variance * (_mean(activation, lambda z: (phi(z) / unit) ** 2, q) * unit**2) + bias_variance
+
+
+@ieee
+def chi_1(activation: str, q: float, weight_variance: float) -> float:
+    """Growth of the gradients' energy per layer: sigma_w^2 E phi'(sqrt(q) z)^2; for q = 0 its limit."""
+    q = _check("q", q)
+    weight_variance = _check("weight_variance", weight_variance)
+    phi_slope = slope(activation)
+    return weight_variance * _mean(activation, lambda z: phi_slope(z) ** 2, max(q, _VANISHING))
+
+
+def _log_growth(activation: str, q: float, weight_variance: float, bias_variance: float) -> float:
+    """ln(variance_map(q) / q), q > 0, where the map itself would overflow or vanish, too."""
+    if _name(activation) == "sin":
+        square = -math.expm1(-2 * q) / 2 / q  # its closed form, for there is no quadrature beyond _MOST_WAVES
+    else:
+        phi, root = function(activation), math.sqrt(q)
+        with np.errstate(over="ignore"):  # an activation that is not 0 at 0 makes any variance of the smallest: inf grows, too
+            square = _mean(activation, lambda z: (phi(z) / root) ** 2, q)
+    ratio = weight_variance * square + bias_variance / q
+    return math.log(ratio) if ratio > 0 else -math.inf
+
+
+@ieee
+def fixed_point(
+    activation: str, weight_variance: float, bias_variance: float = 0.0, start: float = 1.0
+) -> float:
+    """q* with variance_map(q*) = q*, at which the iteration from `start` ends; 0 where the signal dies.
+
+    The map grows with q for every activation, so the iteration never turns nor passes a fixed point: it ends at the first one
+    above `start`, or below, as the first layer says. Where q changes by less than rounding errors, it is a fixed point.
+
+    Raises
+    ------
+    ValueError
+        If the iteration leaves every bound: there is no finite fixed point.
+    """
+
+    weight_variance = _check("weight_variance", weight_variance)
+    bias_variance = _check("bias_variance", bias_variance)
+    start = _check("start", start)
+    homogeneous = _homogeneous(activation)
+    endless = ValueError(
+        f"weight_variance: expected one with a finite fixed point for {activation}, got {weight_variance}"
+    )
+    if homogeneous:
+        rate = weight_variance * _square_of_homogeneous(activation)
+        if bias_variance == 0 and (start == 0 or abs(rate - 1) <= _DOUBT):
+            return float(start)
+        if rate >= 1 or not math.isfinite(bias_variance / (1 - rate)):
+            raise endless
+        return bias_variance / (1 - rate)
+
+    def excess(log_q: float) -> float:
+        return _log_growth(activation, math.exp(log_q), weight_variance, bias_variance)
+
+    least = _variance_map(activation, 0.0, weight_variance, bias_variance)  # no layer gives less
+    if least == math.inf:
+        raise endless
+    if start == least == 0:
+        return 0.0
+    lowest = least or math.exp(-_FEATURES)
+    q = max(float(start), lowest)
+    growth, low, x = _log_growth(activation, q, weight_variance, bias_variance), math.log(lowest), math.log(q)
+    if abs(growth) <= _DOUBT:
+        # The signal dies, if by less than a rounding error a layer, where a smaller one does not grow either; else q* is here.
+        if least > 0 or q > 1 or abs(excess(x - _STRIDE)) > _DOUBT or _crossing(excess, x, low) is not None:
+            return q
+        return 0.0
+    if growth < 0:
+        found = _crossing(excess, x, low)
+        return least if found is None else math.exp(found)
+    found = _crossing(excess, x, _HIGHEST) if x < _HIGHEST else None
+    if found is None:
+        raise endless
+    return math.exp(found)
+
+
+def _crossing(excess: Callable[[float], float], x: float, end: float) -> float | None:
+    """The first point from x towards `end`, upwards or downwards in ln q, where `excess` falls through 0 as q grows."""
+    way = math.copysign(1.0, end - x)
+    before, value = math.inf, way * excess(x)  # positive until the crossing
+    older = clear = x
+    while way * (end - x) > 0:
+        # A layer never passes a fixed point; a stride may pass two at once, but leaves a dip to be looked into. Far from 1 there
+        # are no two: ln of a sum of falling powers of q.
+        stride = min(max(_STRIDE, value, abs(x) - _FEATURES), 300.0, way * (end - x))
+        new = end if stride == way * (end - x) else x + way * stride
+        new_value = way * excess(new)
+        if new_value < -_DOUBT:
+            return _root(excess, min(clear, new), max(clear, new))
+        if _DOUBT < value < min(before, new_value):
+            found = _in_dip(excess, older, x, new)
+            if found is not None:
+                return found
+        older, before, x, value = x, value, new, new_value
+        if value > _DOUBT:
+            clear = x
+    return None
+
+
+def _in_dip(excess: Callable[[float], float], first: float, middle: float, last: float) -> float | None:
+    """Where |excess|, smaller at `middle` than at both ends, first gets to 0, if it does: by halves towards the smallest."""
+    way = math.copysign(1.0, last - first)
+    least = way * excess(middle)
+    for _ in range(30):
+        sides = (first + middle) / 2, (middle + last) / 2
+        values = [way * excess(x) for x in sides]
+        if values[0] < least:
+            last, middle, least = middle, sides[0], values[0]
+        elif values[1] < least:
+            first, middle, least = middle, sides[1], values[1]
+        else:
+            first, last = sides
+        if least < -_DOUBT:
+            return _root(excess, min(first, middle), max(first, middle))
+        if least <= _DOUBT:
+            return middle
+    return None
+
+
+@ieee
+def stability(activation: str, q: float, weight_variance: float) -> float:
+    """Slope of the variance map at q: a fixed point attracts where it is below 1 in size, and repels above.
+
+    d/dq E phi(sqrt(q) z)^2 = E z phi phi' / sqrt(q), so no second derivative is needed.
+    """
+    q = _check("q", q, above=True)
+    weight_variance = _check("weight_variance", weight_variance)
+    phi, phi_slope, root = function(activation), slope(activation), math.sqrt(q)
+    return weight_variance * _mean(activation, lambda z: (z / root) * (phi(z) / root) * phi_slope(z), q)
+
+
+def _product(a: Array, b: Array) -> Array:
+    return a * b
+
+
+def _half_squared_difference(a: Array, b: Array) -> Array:
+    return (a - b) ** 2 / 2
+
+
+def _two_means(
+    f: Callable[[Any], Array], activation: str, c: float, q: float, of: Callable[[Array, Array], Array] = _product
+) -> float:
+    """E of(f(u), f(v)) for normal u, v of variance q and correlation c: v = c u + sqrt(1 - c^2) y, y independent."""
+    z, w = _nodes_of(activation, q)
+    root = math.sqrt(q)
+    other = math.sqrt((1 - c) * (1 + c))
+    # E over the second, independent normal, for every node of the first.
+    fz = f(root * z)
+    if other == 0:
+        return float(w @ of(fz, f(root * c * z)))
+    if _name(activation) in _SMOOTH and q <= _NARROW:
+        y, v = _nodes_between(())
+        return float(w @ (of(fz[:, None], f(root * (c * z[:, None] + other * y))) @ v))
+    # A kink of f, or its bend under a wide normal, stands, for the second, at another place for every node of the first: cut
+    # there too, and about it in pieces that double.
+    kinks = np.array(_KINKS.get(_name(activation), (0.0,))) / root
+    doubling = np.geomspace(0.3 / root, 4.0, 3 * math.ceil(math.log10(root)) + 4) if q > _NARROW else np.empty(0)
+    about = np.concatenate([-doubling, [0.0], doubling])
+    inner = np.empty_like(z)
+    for i, x in enumerate(z):
+        y, v = _nodes_between(((kinks - c * x) / other)[:, None] + about)
+        inner[i] = v @ of(fz[i], f(root * (c * x + other * y)))
+    return float(w @ inner)
+
+
+def _nodes_between(cuts: Any) -> tuple[Array, Array]:
+    """As `_nodes`, with fewer pieces, cut where it is said: for the inner integral."""
+    x, w = _legendre(24)
+    cuts = np.ravel(cuts)
+    edges = np.unique(np.concatenate([np.arange(-_FAR, _FAR + 0.1, 1.0), cuts[np.abs(cuts) < _FAR]]))
+    middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
+    z = (middle[:, None] + half[:, None] * x).ravel()
+    return z, (half[:, None] * w).ravel() * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+@ieee
+def correlation_map(
+    activation: str, c: float, q: float, weight_variance: float, bias_variance: float = 0.0
+) -> float:
+    """Correlation of two inputs' pre-activations after a layer that keeps their variance at q."""
+    c = _check("c", c, -1.0, 1.0)
+    q = _check("q", q, above=True)
+    variance = variance_map(activation, q, weight_variance, bias_variance)
+    if variance == 0:
+        raise ValueError(f"weight_variance, bias_variance: expected one > 0, got {weight_variance} and {bias_variance}")
+    return (weight_variance * _two_means(function(activation), activation, c, q) + bias_variance) / variance
+
+
+@ieee
+def correlation_slope(activation: str, c: float, q: float, weight_variance: float) -> float:
+    """sigma_w^2 E phi'(u) phi'(v): slope of the correlation map at c, where q is a fixed point; chi_1 at c = 1. For q = 0 its
+    limit."""
+    c = _check("c", c, -1.0, 1.0)
+    q = _check("q", q)
+    weight_variance = _check("weight_variance", weight_variance)
+    return weight_variance * _two_means(slope(activation), activation, c, max(q, _VANISHING))
+
+
+@ieee
+def fixed_correlation(
+    activation: str, q: float, weight_variance: float, bias_variance: float = 0.0
+) -> float:
+    """c*, the correlation that two different inputs end at: 1 in the ordered phase (chi_1 <= 1), below it in the
+    chaotic one. q must be a fixed point of the variance map: a layer may change it by a millionth of itself."""
+    q = _check("q", q, above=True)
+    after = variance_map(activation, q, weight_variance, bias_variance)
+    if abs(after - q) > _STILL * q:
+        raise ValueError(
+            f"q: expected a fixed point of the variance map for {activation}, weight_variance {weight_variance} and "
+            f"bias_variance {bias_variance}, to {_STILL:g} of itself, got {q}, which a layer makes {after}"
+        )
+    if chi_1(activation, q, weight_variance) <= 1 + 1e-12:
+        return 1.0
+    if correlation_map(activation, 0.0, q, weight_variance, bias_variance) <= 0:
+        return 0.0
+    phi = function(activation)
+
+    def excess(apart: float) -> float:
+        """How 1 - c grows in a layer, less 1: a mean of squared differences, for near c = 1 a difference of means is noise."""
+        c = 1 - apart
+        return weight_variance / q * _two_means(phi, activation, c, q, _half_squared_difference) / (1 - c) - 1
+
+    # In the chaotic phase the map leaves c = 1 downwards and crosses the diagonal once.
+    apart = 1.0
+    while apart > 1e-15:
+        apart /= 10
+        if excess(apart) > 0:
+            return 1 - _root(excess, apart, 10 * apart)
+    return 1.0
+
+
+@ieee
+def length_scale(activation: str, c: float, q: float, weight_variance: float) -> float:
+    """xi_c = -1 / ln|slope of the correlation map at c*|: layers over which correlations approach c* by e."""
+    rate = abs(correlation_slope(activation, c, q, weight_variance))
+    if rate == 0:
+        return 0.0
+    return math.inf if rate >= 1 - 1e-12 else -1 / math.log(rate)
+
+
+@functools.lru_cache(maxsize=64)
+def _least_attracting(activation: str) -> float:
+    """The bias variance from which on the critical point attracts: 0 where all do.
+
+    Along the critical line the variance map's slope at q* begins at 1, for q* = 0. Of tanh and its like it falls from there. Of
+    GELU, SiLU and Mish it rises first and falls below 1 once, while sigma_b^2 grows with q* throughout.
+    """
+
+    def slope_above_1(log_q: float) -> float:
+        q = math.exp(log_q)
+        return stability(activation, q, 1 / chi_1(activation, q, 1.0)) - 1
+
+    begin = -20.0  # ln q: the slope differs from 1 by some 1e-9 there, a million rounding errors
+    if slope_above_1(begin) <= 0:
+        return 0.0
+    log_q = _crossing(slope_above_1, begin, _HIGHEST)
+    if log_q is None:
+        return math.inf
+    q = math.exp(log_q)
+    return q - _variance_map(activation, q, 1 / chi_1(activation, q, 1.0), 0.0)
+
+
+@ieee
+def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
+    """(sigma_w^2, q*) on the critical line chi_1 = 1 for a given sigma_b^2: gradients neither vanish nor explode.
+
+    On that line sigma_w^2 = 1 / E phi'(sqrt(q) z)^2, so q alone is unknown. Without biases it is 0 for tanh and its like, and
+    given as 1 for ReLU, leaky ReLU and the linear activation, of which any q is a fixed point.
+
+    Parameters
+    ----------
+    activation : str
+    bias_variance : float
+        sigma_b^2 >= 0.
+
+    Raises
+    ------
+    ValueError
+        If there is no critical point: ReLU and its like have none with biases, softplus has none at all. Also where q* repels, so
+        that variances leave it layer by layer: GELU, SiLU and Mish are critical only with a bias variance that the message names.
+
+    Examples
+    --------
+    >>> critical_pair("relu", 0)
+    (2.0, 1.0)
+    """
+
+    bias_variance = _check("bias_variance", bias_variance)
+
+    def weight_variance(q: float) -> float:
+        return 1 / chi_1(activation, q, 1.0)
+
+    def excess(log_q: float) -> float:
+        q = math.exp(log_q)
+        return _log_growth(activation, q, weight_variance(q), bias_variance)
+
+    homogeneous = _homogeneous(activation)
+    endless = ValueError(f"bias_variance: expected one with a critical point for {activation}, got {bias_variance}")
+    if homogeneous:
+        if bias_variance > 0:
+            raise endless
+        return 1 / _square_of_homogeneous(activation), 1.0
+    q = 0.0
+    if bias_variance > 0 or float(function(activation)(0.0)) != 0:
+        low = math.log(bias_variance) if bias_variance > 0 else -40.0  # no layer gives less
+        high = math.log(_MOST_WAVES) if _name(activation) == "sin" else _HIGHEST
+        log_q = _crossing(excess, low, high) if low < high else None
+        if log_q is None:
+            raise endless
+        q = math.exp(log_q)
+    least = _least_attracting(activation)
+    if bias_variance < least:
+        shown = math.ceil(least * 1e6) / 1e6
+        raise ValueError(
+            f"bias_variance: expected at least {shown} for {activation}, whose critical point repels below, got {bias_variance}"
+        )
+    return weight_variance(q), q
+
+
+def _root(f: Callable[[float], float], low: float, high: float) -> float:
+    """Where f, positive at `low` and negative at `high`, crosses 0: bisection sped up by secants (Illinois)."""
+    at_low, at_high = f(low), f(high)
+    if at_low <= 0 or at_high >= 0:  # to rounding errors an end is the place
+        return low if at_low <= 0 else high
+    side = 0
+    for _ in range(200):
+        middle = (low * at_high - high * at_low) / (at_high - at_low)
+        value = f(middle)
+        if value == 0 or abs(high - low) <= 4e-16 * max(abs(low), abs(high)):
+            return middle
+        if value > 0:
+            low, at_low = middle, value
+            at_high = at_high / 2 if side == 1 else at_high
+            side = 1
+        else:
+            high, at_high = middle, value
+            at_low = at_low / 2 if side == -1 else at_low
+            side = -1
+        if abs(value) < 1e-16:
+            return middle
+    return (low + high) / 2

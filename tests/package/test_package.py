@@ -1,0 +1,45 @@
+"""The package as a whole: what an import costs, which way the arrows point, and that the documents are true."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+import fastinit
+
+
+def test_import_pulls_in_numpy_alone() -> None:
+    code = (
+        "import sys, json, numpy; before = set(sys.modules); import fastinit;"
+        "print(json.dumps(sorted({m.partition('.')[0] for m in set(sys.modules) - before})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    new = {m for m in json.loads(done.stdout) if m not in sys.stdlib_module_names}
+    # Cython's own shared module has a name of its version's.
+    assert {m for m in new if not m.startswith(("_cython", "cython_runtime"))} <= {"fastinit", "numpy"}
+
+
+def test_version_is_one() -> None:
+    assert metadata.version("fastinit") == fastinit.__version__
+
+
+def test_everything_exported_exists_and_has_a_docstring() -> None:
+    assert len(set(fastinit.__all__)) == len(fastinit.__all__)
+    for name in fastinit.__all__:
+        value = getattr(fastinit, name)
+        if callable(value):
+            assert value.__doc__, name
+
+
+@pytest.mark.parametrize("name", ["Batches", "CrossEntropy", "Descent", "Held", "SquaredError", "StackParameters", "StackRun"])
+def test_nothing_of_the_binding_exists_unfinished(name) -> None:
+    """Without its arguments an object would hold no memory to work in."""
+    kind = getattr(fastinit._core, name)
+    with pytest.raises(TypeError):
+        kind.__new__(kind)
+    with pytest.raises(TypeError, match="parameters"):
+        fastinit._core.StackRun(None, 1, None, None, None, None, None, 1, False, fastinit._core.FORWARD, [])

@@ -1,0 +1,33 @@
+"""Golden files are made by one command, which says what changed and wants a reason."""
+
+import shutil
+
+import pytest
+from places import VECTORS
+from update_golden import MADE, update
+
+
+def test_a_changed_a_missing_and_a_left_over_line_are_named(tmp_path):
+    for file in MADE:
+        shutil.copy(VECTORS / file, tmp_path)
+    path = tmp_path / "stack.txt"
+    head, first, second, *rest = path.read_text("ascii").splitlines()
+    changed = first.rsplit(" ", 1)[0] + " " + "0" * 32
+    path.write_text("\n".join([head, changed, *rest, "forward nothing float32 " + "1" * 32]) + "\n", "ascii")
+    found = update("a test of the command", tmp_path)
+    assert sorted(found) == sorted([
+        f"stack.txt: changed: {first.rsplit(' ', 1)[0]}", f"stack.txt: new: {second.rsplit(' ', 1)[0]}",
+        "stack.txt: gone: forward nothing float32",
+    ])  # fmt: skip
+    for file in MADE:
+        assert (tmp_path / file).read_bytes() == (VECTORS / file).read_bytes()
+    history = (tmp_path / "history.txt").read_text("utf-8")
+    assert history.startswith("a test of the command\n")
+    assert all(change in history for change in found)
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "because"])
+def test_without_a_reason_nothing_is_written(tmp_path, reason):
+    with pytest.raises(ValueError, match="expected the reason"):
+        update(reason, tmp_path)
+    assert not list(tmp_path.iterdir())
