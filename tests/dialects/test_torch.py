@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import truncated_law
 from dialect_laws import ks
-from torch.nn import init as theirs
-from torch_cases import DRAWN, FLOATS, KEY, torch
+from torch_cases import DRAWN, FLOATS, KEY, torch  # which skips all of this where PyTorch is not installed
 
-import fastinit
-from fastinit import torch as init
+theirs = torch.nn.init
+
+import fastinit  # noqa: E402
+from fastinit import torch as init  # noqa: E402
 
 # ---- the same interface -----------------------------------------------------------------------
 

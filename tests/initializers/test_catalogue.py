@@ -71,7 +71,7 @@ def test_no_initializer_is_left_out():
     assert {type(one) for one, _ in CASES} == set(CATALOGUE)
     for one in CATALOGUE:
         assert getattr(fastinit, one.__name__) is one
-        assert fastinit.get.__globals__["_BY_CLASS"][one.__name__] is one
+        assert fastinit.get.__globals__["BY_CLASS"][one.__name__] is one
 
 
 @pytest.mark.parametrize(("initializer", "shape"), CASES, ids=ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from importlib import metadata
@@ -43,3 +44,11 @@ def test_nothing_of_the_binding_exists_unfinished(name) -> None:
         kind.__new__(kind)
     with pytest.raises(TypeError, match="parameters"):
         fastinit._core.StackRun(None, 1, None, None, None, None, None, 1, False, fastinit._core.FORWARD, [])
+
+
+@pytest.mark.parametrize("name", [n for n in fastinit.__all__ if callable(getattr(fastinit, n))])
+def test_public_names_belong_to_the_package(name) -> None:
+    """Where they lie may change; pickles and documents name the package."""
+    assert getattr(fastinit, name).__module__ == "fastinit"
+    if isinstance(getattr(fastinit, name), type):
+        assert pickle.loads(pickle.dumps(getattr(fastinit, name))) is getattr(fastinit, name)

@@ -6,104 +6,57 @@ classes "normal" is never truncated: truncation has its own name.
 May import: _common, _stream, theory, gains, _core.
 """
 
-from .activation import CriticalNormal, GainNormal
+# ruff: noqa: F403
+from . import (
+    activation,
+    composed,
+    convolution,
+    depth,
+    deterministic,
+    distributions,
+    orthogonal,
+    recurrent,
+    signal,
+    siren,
+    structured,
+    transformed_uniform,
+    variance_scaling,
+    width,
+)
+from .activation import *
 from .base import Initializer
-from .composed import PerGate, Times
-from .convolution import Bilinear, Dirac, Icnr
-from .depth import DepthwiseResidual, ResidualNormal, SmallInit, WangResidual
-from .deterministic import Constant, Identity, Ones, Zeros
-from .distributions import RandomNormal, RandomUniform, TruncatedNormal
-from .lookup import CATALOGUE, get
-from .orthogonal import DeltaOrthogonal, Orthogonal
-from .recurrent import (
-    S4D,
-    ForgetGateBias,
-    HippoLegS,
-    HippoLegSB,
-    MambaLogA,
-    PriorBias,
-)
-from .signal import STFT
-from .siren import SirenFirst, SirenHidden
-from .structured import Hadamard, Sparse
-from .transformed_uniform import ChronoBias, LogUniform, MambaDtBias
-from .variance_scaling import (
-    GlorotNormal,
-    GlorotUniform,
-    HeNormal,
-    HeUniform,
-    KaimingNormal,
-    KaimingUniform,
-    LeCunNormal,
-    LeCunUniform,
-    SeluNormal,
-    TorchLinear,
-    VarianceScaling,
-    XavierNormal,
-    XavierUniform,
-)
-from .width import (
-    LoraA,
-    LoraB,
-    MuP,
-    SpectralScaling,
-    UnitScaling,
-    lora_scaling,
-)
+from .catalogue import catalogue
+from .composed import *
+from .convolution import *
+from .depth import *
+from .deterministic import *
+from .distributions import *
+from .fans import FanRule, Fans, compute_fans
+from .fill_many import fill_many
+from .lookup import get
+from .orthogonal import *
+from .recurrent import *
+from .signal import *
+from .siren import *
+from .structured import *
+from .transformed_uniform import *
+from .variance_scaling import *
+from .width import *
 
-__all__ = [
-    "CATALOGUE",
-    "S4D",
-    "STFT",
-    "Bilinear",
-    "ChronoBias",
-    "Constant", "CriticalNormal",
-    "DeltaOrthogonal",
-    "DepthwiseResidual",
-    "Dirac",
-    "ForgetGateBias", "GainNormal",
-    "GlorotNormal",
-    "GlorotUniform",
-    "Hadamard",
-    "HeNormal",
-    "HeUniform",
-    "HippoLegS",
-    "HippoLegSB",
-    "Icnr",
-    "Identity",
-    "Initializer",
-    "KaimingNormal",
-    "KaimingUniform",
-    "LeCunNormal",
-    "LeCunUniform",
-    "LogUniform",
-    "LoraA",
-    "LoraB",
-    "MambaDtBias",
-    "MambaLogA",
-    "MuP",
-    "Ones",
-    "Orthogonal",
-    "PerGate",
-    "PriorBias",
-    "RandomNormal",
-    "RandomUniform",
-    "ResidualNormal",
-    "SeluNormal",
-    "SirenFirst",
-    "SirenHidden",
-    "SmallInit",
-    "Sparse",
-    "SpectralScaling",
-    "Times",
-    "TorchLinear",
-    "TruncatedNormal",
-    "UnitScaling",
-    "VarianceScaling",
-    "WangResidual",
-    "XavierNormal",
-    "XavierUniform",
-    "Zeros",
-    "get",
-    "lora_scaling",
-]  # fmt: skip
+CATALOGUE = catalogue()
+
+__all__ = ["CATALOGUE", "FanRule", "Fans", "Initializer", "compute_fans", "fill_many", "get"]
+__all__ += deterministic.__all__
+__all__ += distributions.__all__
+__all__ += variance_scaling.__all__
+__all__ += activation.__all__
+__all__ += siren.__all__
+__all__ += depth.__all__
+__all__ += width.__all__
+__all__ += orthogonal.__all__
+__all__ += structured.__all__
+__all__ += convolution.__all__
+__all__ += signal.__all__
+__all__ += recurrent.__all__
+__all__ += transformed_uniform.__all__
+__all__ += composed.__all__

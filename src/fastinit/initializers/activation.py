@@ -11,6 +11,7 @@ from .._common.checks import shown
 from ..gains import activation_gain, gradient_gain, preactivation_gain
 from ..theory import critical_pair
 from .base import choice, finite
+from .catalogue import registered
 from .distributions import RandomNormal
 from .variance_scaling import Scaled
 
@@ -25,6 +26,7 @@ def _gain(keep: str, activation: str) -> float:
     return float(f"{_GAINS[keep](activation):.12g}")
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class GainNormal(Scaled, distribution="normal"):
     """N(0, gain^2 / fan_in) with the gain of an activation, so that what `keep` names passes the layer with its mean square.
@@ -62,6 +64,7 @@ def _critical_weight_variance(activation: str, bias_variance: float) -> float:
     return float(f"{critical_pair(activation, bias_variance)[0]:.10g}")
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class CriticalNormal(Scaled, distribution="normal"):
     """N(0, sigma_w^2 / fan_in) on an activation's critical line: gradients neither vanish nor explode.

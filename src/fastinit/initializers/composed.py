@@ -14,8 +14,10 @@ from .._common.dtypes import check_shape
 from .._stream.keys import Key
 from .._stream.sampling import Law
 from .base import Initializer, finite
+from .catalogue import registered
+from .lookup import get
 
-__all__ = ["Nested", "PerGate", "Times"]
+__all__ = ["PerGate", "Times"]
 
 
 def _as_config(initializer: Initializer) -> dict[str, Any]:
@@ -34,8 +36,6 @@ class Nested(Initializer):
     _several: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        from .lookup import get  # which imports this module
-
         super().__post_init__()
         given: Any = getattr(self, "initializer")  # noqa: B009
         if isinstance(given, (list, tuple)) != self._several or (self._several and not given):
@@ -57,6 +57,7 @@ class Nested(Initializer):
         return value
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class Times(Nested):
     """The values of another initializer times `factor`: what residual policies ask for.
@@ -99,6 +100,7 @@ class Times(Nested):
         return low, high
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class PerGate(Nested):
     """Equal blocks along one axis, each by its own initializer and with its own fans: the gates of an LSTM, or packed Q, K and V.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .._common.dtypes import check_shape
 from .._stream.keys import Key
 from .base import Initializer, choice, finite, whole
+from .catalogue import registered
 from .composed import Nested
 from .deterministic import Fixed, few_among_zeros
 
@@ -66,6 +67,7 @@ class _ChannelToChannel(Fixed):
         return np.multiply.outer(channels.T, taps)
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class Dirac(_ChannelToChannel):
     """`gain` at the centre from channel i to channel i of every group, zero elsewhere: the convolution copies its input.
@@ -87,6 +89,7 @@ class Dirac(_ChannelToChannel):
         return taps
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class Bilinear(_ChannelToChannel):
     """Linear interpolation along every axis, from channel i to channel i: a transposed convolution that enlarges an image.
@@ -107,6 +110,7 @@ class Bilinear(_ChannelToChannel):
         return reduce(np.multiply.outer, triangles)
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class Icnr(Nested):
     """Copies of one kernel for all the sub-pixels of an output channel, so that enlarging starts without a checkerboard.

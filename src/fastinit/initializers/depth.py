@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from .._stream.sampling import Law
 from .base import positive, whole
+from .catalogue import registered
 from .independent import Drawn
 
 __all__ = ["DepthwiseResidual", "ResidualNormal", "SmallInit", "WangResidual"]
@@ -23,6 +24,7 @@ class _Normal(Drawn):
         return Law("normal", (0.0, self._std()))
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class ResidualNormal(_Normal):
     """N(0, std^2 / N), N = `branches_per_layer` x `layers`: the last layer of each residual branch.
@@ -51,6 +53,7 @@ class ResidualNormal(_Normal):
         return self.std / math.sqrt(self.branches_per_layer * self.layers)
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class DepthwiseResidual(_Normal):
     """N(0, std^2 / (2 (layer + 1))): the last layer of the branches of layer number `layer`, counted from 0.
@@ -77,6 +80,7 @@ class DepthwiseResidual(_Normal):
         return self.std / math.sqrt(2 * (self.layer + 1))
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class SmallInit(_Normal):
     """N(0, 2 / (5 width)): Nguyen & Salazar, "Transformers without tears" (2019). Every matrix but the last of a branch.
@@ -97,6 +101,7 @@ class SmallInit(_Normal):
         return math.sqrt(2 / (5 * self.width))
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class WangResidual(_Normal):
     """N(0, 4 / (layers^2 width)): the last matrix of a branch beside `SmallInit`, after Wang's GPT-J; used by GPT-NeoX.

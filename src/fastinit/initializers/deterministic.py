@@ -14,8 +14,9 @@ from .._common.dtypes import check_range, check_shape
 from .._common.pieces import once
 from .._stream.keys import Key
 from .base import Initializer, finite
+from .catalogue import registered
 
-__all__ = ["Constant", "Fixed", "Identity", "Ones", "Zeros", "few_among_zeros"]
+__all__ = ["Constant", "Identity", "Ones", "Zeros"]
 
 
 class Fixed(Initializer):
@@ -65,6 +66,7 @@ def few_among_zeros(values: NDArray[Any], copies: Any, size: int) -> tuple[NDArr
     return numbers[counts > 0], counts[counts > 0]
 
 
+@registered()
 @dataclass(frozen=True, repr=False, eq=False)
 class Constant(Fixed):
     """One value everywhere, or the values of an array.
@@ -128,6 +130,7 @@ class Constant(Fixed):
             ) from None
 
 
+@registered("zero")
 @dataclass(frozen=True, repr=False)
 class Zeros(Fixed):
     """Zeros: right for biases; weights of zero never move in tanh and ReLU networks."""
@@ -136,6 +139,7 @@ class Zeros(Fixed):
         return np.broadcast_to(np.float64(0), shape)
 
 
+@registered("one")
 @dataclass(frozen=True, repr=False)
 class Ones(Fixed):
     """Ones."""
@@ -144,6 +148,7 @@ class Ones(Fixed):
         return np.broadcast_to(np.float64(1), shape)
 
 
+@registered("eye")
 @dataclass(frozen=True, repr=False)
 class Identity(Fixed):
     """``gain`` on the main diagonal of a matrix, square or not, zero elsewhere; axes before the last two are a batch.

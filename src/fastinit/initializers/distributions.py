@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from .._common.checks import shown
 from .._stream.sampling import Law, check_law
 from .base import finite, flag
+from .catalogue import registered
 from .independent import Drawn, truncated_moments
 
 __all__ = ["RandomNormal", "RandomUniform", "TruncatedNormal"]
 
 
+@registered("uniform")
 @dataclass(frozen=True, repr=False)
 class RandomUniform(Drawn):
     """Uniform in the half-open interval [low, high), whatever the fans.
@@ -34,6 +36,7 @@ class RandomUniform(Drawn):
         return Law("uniform", (self.low, self.high))
 
 
+@registered("normal")
 @dataclass(frozen=True, repr=False)
 class RandomNormal(Drawn):
     """Normal with a fixed standard deviation, whatever the fans; not truncated.
@@ -56,6 +59,7 @@ class RandomNormal(Drawn):
         return Law("normal", (self.mean, self.std))
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class TruncatedNormal(Drawn):
     """Normal truncated to [mean + std * lower, mean + std * upper], or to [low, high].

@@ -14,12 +14,14 @@ from .._stream.haar import haar
 from .._stream.keys import Key
 from .._stream.sampling import resolve_index
 from .base import Initializer, choice, finite, flag
+from .catalogue import registered
 
 __all__ = ["DeltaOrthogonal", "Orthogonal"]
 
 _SURE = 2.0**14  # no element is beyond the gain, and no gain up to here beyond a dtype that has infinities
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class Orthogonal(Initializer):
     """A random matrix with orthonormal columns or rows, exactly Haar distributed, times `gain`; unitary in complex dtypes.
@@ -129,6 +131,7 @@ class Orthogonal(Initializer):
         return -gain, gain
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class DeltaOrthogonal(Initializer):
     """A convolution that is orthogonal at its centre and zero elsewhere, so that signals pass any depth unchanged.

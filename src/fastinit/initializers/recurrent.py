@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from .._common.dtypes import check_shape
 from .._common.portable_math import log
 from .base import choice, finite, whole
+from .catalogue import registered
 from .deterministic import Fixed, few_among_zeros
 
 __all__ = ["S4D", "ForgetGateBias", "HippoLegS", "HippoLegSB", "MambaLogA", "PriorBias"]
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class ForgetGateBias(Fixed):
     """`value` for the forget gates of an LSTM and zero for the others, so that it remembers at first.
@@ -60,6 +62,7 @@ class ForgetGateBias(Fixed):
         return bias.ravel()
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class PriorBias(Fixed):
     """-ln((1 - p) / p) everywhere: the bias with which a sigmoid says `probability` at first.
@@ -86,6 +89,7 @@ class PriorBias(Fixed):
         return np.broadcast_to(-log(odds) if odds < math.inf else log(self.probability), shape)
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class HippoLegS(Fixed):
     """The state matrix A of HiPPO-LegS: -sqrt((2n+1)(2k+1)) below the diagonal, -(n+1) on it, 0 above.
@@ -133,6 +137,7 @@ class HippoLegS(Fixed):
         return np.broadcast_to(-np.tril(np.outer(roots, roots), -1) - np.diag(n + 1.0), shape)
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class HippoLegSB(Fixed):
     """The input vector B of HiPPO-LegS: sqrt(2n+1) along the last axis. Gu et al. (2020), see `HippoLegS`."""
@@ -143,6 +148,7 @@ class HippoLegSB(Fixed):
         return np.broadcast_to(np.sqrt(2.0 * np.arange(shape[-1]) + 1), shape)
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class S4D(Fixed):
     """The diagonal state matrix of S4D along the last axis, one of each pair of conjugates.
@@ -184,6 +190,7 @@ class S4D(Fixed):
         return np.broadcast_to(values, shape)
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class MambaLogA(Fixed):
     """ln(n + 1) along the last axis: the logarithm of -A of Mamba, shape ``(channels, states)``. Gu & Dao (2023)."""

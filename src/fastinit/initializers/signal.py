@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .._common.portable_math import cosine_of_turns, sine_of_turns
 from .base import choice, flag
+from .catalogue import registered
 from .deterministic import Fixed
 
 __all__ = ["STFT"]
@@ -19,6 +20,7 @@ __all__ = ["STFT"]
 _WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08)}
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class STFT(Fixed):
     """Real or imaginary part of the short-time Fourier transform, as the kernel of a convolution over time.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .base import factor, flag, positive
+from .catalogue import registered
 from .variance_scaling import Scaled
 
 __all__ = ["SirenFirst", "SirenHidden"]
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class SirenFirst(Scaled, distribution="uniform"):
     """U(-r, r) with r = 1 / fan_in, variance 1 / (3 fan_in^2): the first layer of a SIREN, for inputs in [-1, 1].
@@ -21,6 +23,7 @@ class SirenFirst(Scaled, distribution="uniform"):
         return 1 / (3 * fan_in**2)
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class SirenHidden(Scaled, distribution="uniform"):
     """U(-r, r) with r = sqrt(6 / fan_in) / omega, variance 2 / (fan_in omega^2): the other layers of a SIREN.

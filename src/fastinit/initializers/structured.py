@@ -17,6 +17,7 @@ from .._common.threads import get_num_threads
 from .._stream.keys import Key
 from .._stream.sampling import normal
 from .base import Initializer, choice, finite, positive, whole
+from .catalogue import registered
 from .deterministic import Fixed, few_among_zeros
 
 __all__ = ["Hadamard", "Sparse"]
@@ -43,6 +44,7 @@ def chosen(shape: tuple[int, int], count: int, key: Key) -> NDArray[np.bool_]:
     return mask
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class Sparse(Initializer):
     """A matrix with exactly k non-zeros in every column, N(0, std^2) each, so that a unit hears few others.
@@ -131,6 +133,7 @@ def _sum_of_signs(rows: int, columns: int) -> int:
     return total
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class Hadamard(Fixed):
     """ZerO: the identity, a part of it where the layer narrows, a part of Hadamard's matrix where it widens.

@@ -14,6 +14,7 @@ from .._common.portable_math import exp, log, log_1_minus_exp
 from .._stream.keys import Key
 from .._stream.sampling import fill_piece, uniform
 from .base import Initializer, finite, positive, whole
+from .catalogue import registered
 
 __all__ = ["ChronoBias", "LogUniform", "MambaDtBias"]
 
@@ -73,6 +74,7 @@ class Mapped(Initializer):
         return low, high
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class LogUniform(Mapped):
     """The logarithm of a uniform number, ln U(low, high); not the law of that name.
@@ -98,6 +100,7 @@ class LogUniform(Mapped):
         return log(self.low + (self.high - self.low) * u)
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class MambaDtBias(Mapped):
     """The bias of Mamba's step size: softplus of it is log-uniform in [dt_min, dt_max), and not below `floor`.
@@ -127,6 +130,7 @@ class MambaDtBias(Mapped):
         return dt + log_1_minus_exp(dt)
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class ChronoBias(Initializer):
     """Biases of an LSTM's gates for memories of up to `max_time` steps: forget b = ln U(1, max_time - 1), input -b, others 0.

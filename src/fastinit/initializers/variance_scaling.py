@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 
 from .._stream.sampling import Law
 from .base import choice, factor, finite, positive
+from .catalogue import registered
 from .fans import FanRule, Fans, as_fans, compute_fans
 from .independent import Drawn
 
 __all__ = [
     "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "KaimingNormal", "KaimingUniform", "LeCunNormal",
-    "LeCunUniform", "Scaled", "SeluNormal", "TorchLinear", "VarianceScaling", "XavierNormal", "XavierUniform",
+    "LeCunUniform", "SeluNormal", "TorchLinear", "VarianceScaling", "XavierNormal", "XavierUniform",
 ]  # fmt: skip
 
 # `truncated_moments(-2, 2)[1]`, as a literal: an import should not compute.
@@ -95,6 +96,7 @@ class Scaled(Drawn):
         return law_of_variance(self._variance_of(fan_in or 1, fan_out or 1), self._distribution)
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class VarianceScaling(Scaled):
     """Mean 0 and variance ``scale / fan``: the general form of Glorot, He and LeCun.
@@ -152,11 +154,13 @@ class _Glorot(Scaled):
         return self.gain**2 * 2 / (fan_in + fan_out)
 
 
+@registered("xavier_normal", "XavierNormal")
 @dataclass(frozen=True, repr=False)
 class GlorotNormal(_Glorot, distribution="normal"):
     """N(0, 2 gain^2 / (fan_in + fan_out)): Glorot & Bengio (2010), "normalized initialization", also called Xavier."""
 
 
+@registered("xavier_uniform", "XavierUniform")
 @dataclass(frozen=True, repr=False)
 class GlorotUniform(_Glorot, distribution="uniform"):
     """U(-r, r) with r = gain sqrt(6 / (fan_in + fan_out)): Glorot & Bengio (2010), also called Xavier."""
@@ -190,11 +194,13 @@ class _He(Scaled):
         return 2 / (1 + self.negative_slope**2) / _MODES[self.mode](fan_in, fan_out)
 
 
+@registered("kaiming_normal", "KaimingNormal")
 @dataclass(frozen=True, repr=False)
 class HeNormal(_He, distribution="normal"):
     """N(0, 2 / ((1 + a^2) fan_in)): He, Zhang, Ren & Sun (2015), also called Kaiming; a = `negative_slope`."""
 
 
+@registered("kaiming_uniform", "KaimingUniform")
 @dataclass(frozen=True, repr=False)
 class HeUniform(_He, distribution="uniform"):
     """U(-r, r) with r = sqrt(6 / ((1 + a^2) fan_in)): He, Zhang, Ren & Sun (2015), also called Kaiming."""
@@ -207,16 +213,19 @@ class _OneOverFanIn(Scaled):
         return 1 / fan_in
 
 
+@registered("LecunNormal")
 @dataclass(frozen=True, repr=False)
 class LeCunNormal(_OneOverFanIn, distribution="normal"):
     """N(0, 1 / fan_in): LeCun, Bottou, Orr & Müller, "Efficient BackProp" (1998)."""
 
 
+@registered("LecunUniform")
 @dataclass(frozen=True, repr=False)
 class LeCunUniform(_OneOverFanIn, distribution="uniform"):
     """U(-r, r) with r = sqrt(3 / fan_in): LeCun, Bottou, Orr & Müller, "Efficient BackProp" (1998)."""
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class SeluNormal(_OneOverFanIn, distribution="normal"):
     """N(0, 1 / fan_in), the law that SELU's constants are made for: Klambauer et al., "Self-normalizing neural networks" (2017).
@@ -225,6 +234,7 @@ class SeluNormal(_OneOverFanIn, distribution="normal"):
     """
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class TorchLinear(Scaled, distribution="uniform"):
     """U(-r, r) with r = 1 / sqrt(fan_in), variance 1 / (3 fan_in): what PyTorch's Linear and Conv layers draw by default.

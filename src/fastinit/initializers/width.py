@@ -10,6 +10,7 @@ from .._common.arithmetic import ieee
 from .._common.checks import boolean, real_number, whole_number
 from .._common.dtypes import check_shape
 from .base import choice, whole
+from .catalogue import registered
 from .deterministic import Zeros
 from .fans import compute_fans
 from .variance_scaling import Scaled
@@ -19,6 +20,7 @@ __all__ = ["LoraA", "LoraB", "MuP", "SpectralScaling", "UnitScaling", "lora_scal
 _ROLES = ("input", "hidden", "output")
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class MuP(Scaled, distribution="normal"):
     """N(0, 1 / fan_in) for input and hidden layers, N(0, base / fan_in^2) for the output: maximal update parametrisation.
@@ -52,6 +54,7 @@ class MuP(Scaled, distribution="normal"):
         return 1.0 if self.role == "input" else self.base / max(1, fan_in)
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class SpectralScaling(Scaled, distribution="normal"):
     """N(0, s^2) with s = min(1, sqrt(fan_out / fan_in)) / sqrt(fan_in): the spectral norm grows like sqrt(fan_out / fan_in).
@@ -63,6 +66,7 @@ class SpectralScaling(Scaled, distribution="normal"):
         return min(1.0, fan_out / fan_in) / fan_in
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class UnitScaling(Scaled, distribution="normal"):
     """N(0, 1): weights of variance 1, and a factor `multiplier` that the forward pass applies.
@@ -91,6 +95,7 @@ class UnitScaling(Scaled, distribution="normal"):
         return {"input": 1.0, "hidden": 1 / math.sqrt(fan_in), "output": 1 / fan_in}[self.role]
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class LoraA(Scaled):
     """The matrix A of a low-rank adapter, features to rank: U(-r, r) with r = 1 / sqrt(fan_in), or N(0, 1 / rank^2).
@@ -119,6 +124,7 @@ class LoraA(Scaled):
         return 1 / (3 * fan_in) if self.distribution == "uniform" else 1 / fan_out**2
 
 
+@registered()
 @dataclass(frozen=True, repr=False)
 class LoraB(Zeros):
     """The matrix B of a low-rank adapter, rank to features: zero (Hu et al. 2022)."""
