@@ -276,8 +276,7 @@ class Stack:
         ValueError, TypeError
             As for `forward`.
         """
-        self._check_stored()
-        return Recording(self, self._input("x", x, self.widths[0]))
+        return Recording(self, x)
 
     def propagate(
         self,
@@ -470,7 +469,11 @@ class Recording:
     output : ndarray of shape (batch, n_L)
     """
 
-    def __init__(self, stack: Stack, x: NDArray[Any]) -> None:
+    def __init__(self, stack: Stack, x: Any) -> None:
+        if not isinstance(stack, Stack):
+            raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")
+        stack._check_stored()
+        x = stack._input("x", x, stack.widths[0])
         self.output = new_array((len(x), stack.widths[-1]), stack.dtype)
         self._stack, self._rows = stack, len(x)
         self._block = stack._new_gradients(len(x))
