@@ -450,7 +450,7 @@ def run(seed: int, at: int, only: str | None, patience: int) -> tuple[str, str |
         return name, str(finding), False
     except REFUSALS as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        if "self.function(" in (where.line or "") or where.name == "expectation" and "f(math" in (where.line or ""):
+        if "self.function(" in (where.line or "") or (where.name == "expectation" and "f(math" in (where.line or "")):
             return name, None, True  # a user's function, and its own error
         if "expected" not in str(error) and not isinstance(error, MemoryError) and not str(error).startswith(NOT_MADE):
             return name, f"unclear: {error!r} ({where.filename.rpartition('/')[2]}:{where.lineno})", True
