@@ -204,39 +204,7 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 }
 #define vd_to_double(a, part) (a)
 
-#include "random/philox_template.h"
-#include "random/quantile_template.h"
-#include "random/dist_template.h"
-#include "random/narrow_template.h"
-#include "random/fill_template.h"
-#include "random/map_template.h"
-
-#include "isa/real_f32.h"
-#include "linalg/gemm_template.h"
-#include "stack/activation_template.h"
-#include "stack/moments_template.h"
-#include "stack/layer_template.h"
-#include "stack/statistics_template.h"
-#include "stack/norm_template.h"
-#include "stack/cosine_template.h"
-#include "stack/stack_template.h"
-#include "linalg/haar_template.h"
-#include "training/optimizer_template.h"
-
-#include "isa/real_f64.h"
-#include "linalg/gemm_template.h"
-#include "stack/activation_template.h"
-#include "stack/moments_template.h"
-#include "stack/layer_template.h"
-#include "stack/statistics_template.h"
-#include "stack/norm_template.h"
-#include "stack/cosine_template.h"
-#include "stack/stack_template.h"
-#include "linalg/haar_template.h"
-#include "training/optimizer_template.h"
-#include "training/softmax_template.h"
-
-#include "isa/kernel_table_template.h"
+#include "isa/instantiate.h"
 #endif
 
 typedef int fi_isa_neon_is_not_empty; /* ISO C wants a declaration in every unit */
