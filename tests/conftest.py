@@ -7,6 +7,24 @@ from floating_point import control, mode  # noqa: F401
 from fastinit import _core
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--update-golden", metavar="REASON", help="write the golden files of tests/vectors anew, for a reason, and stop"
+    )
+
+
+def pytest_configure(config):
+    reason = config.getoption("--update-golden")
+    if reason is not None:
+        from update_golden import update
+
+        try:
+            changes = update(reason)
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from None
+        pytest.exit("\n".join(changes) or "no golden line changed", returncode=0)
+
+
 @pytest.fixture
 def restored_isa():
     """The instruction set of before, after a test that chooses others."""

@@ -31,3 +31,7 @@ def test_without_a_reason_nothing_is_written(tmp_path, reason):
     with pytest.raises(ValueError, match="expected the reason"):
         update(reason, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_option_is_there(pytestconfig):
+    assert pytestconfig.getoption("--update-golden") is None
