@@ -65,7 +65,20 @@ class LayerReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gradients:
-    """Gradients of a loss: a list of arrays like the weights, one like the biases, and the input's."""
+    """Gradients of a loss: a list of arrays like the weights, one like the biases, and the input's.
+
+    It unpacks: ``weights, biases, input = gradients``. All arrays have the dtype of the stack, whose
+    widths are (n_0, ..., n_L).
+
+    Attributes
+    ----------
+    weights : list of L ndarrays
+        Layer i's is of shape (n_i, n_{i+1}), summed over the batch.
+    biases : list of L ndarrays
+        Layer i's is of shape (n_{i+1},), summed over the batch.
+    input : ndarray of shape (batch, n_0)
+        A row for each sample.
+    """
 
     weights: list[NDArray[Any]]
     biases: list[NDArray[Any]]

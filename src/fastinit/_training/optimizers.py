@@ -68,7 +68,28 @@ def _descent(name: str, parameters: list[Array], *numbers: float) -> _core.Desce
 @dataclass(frozen=True)
 @ieee
 class SGD:
-    """Gradient descent: w -= learning_rate * g."""
+    """Gradient descent: w -= learning_rate * g.
+
+    Parameters
+    ----------
+    learning_rate : float, in (0, inf), default 0.01
+
+    Raises
+    ------
+    TypeError
+        If a parameter is no real number; a bool is none.
+    ValueError
+        If a parameter is outside its interval.
+        `start` also refuses a rate that rounds to 0 or infinity in the arrays' dtype.
+
+    Examples
+    --------
+    >>> w = np.ones(2)
+    >>> step = SGD(0.5).start([w])
+    >>> step([np.array([1.0, 2.0])])
+    >>> w
+    array([0.5, 0. ])
+    """
 
     learning_rate: float = 0.01
 
@@ -82,7 +103,33 @@ class SGD:
 @dataclass(frozen=True)
 @ieee
 class Momentum:
-    """Heavy ball (Polyak, 1964): v = momentum * v + g; w -= learning_rate * v."""
+    """Heavy ball (Polyak, 1964): v = momentum * v + g; w -= learning_rate * v.
+
+    v is 0 before the first step, and has the shape and the dtype of w.
+
+    Parameters
+    ----------
+    learning_rate : float, in (0, inf), default 0.01
+    momentum : float, in [0, 1), default 0.9
+        Share of v that a step keeps; with 0 it is gradient descent.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is no real number; a bool is none.
+    ValueError
+        If a parameter is outside its interval.
+        `start` also refuses a rate that rounds to 0 or infinity in the arrays' dtype.
+
+    Examples
+    --------
+    >>> w = np.ones(1)
+    >>> step = Momentum(0.25, momentum=0.5).start([w])
+    >>> for _ in range(2):
+    ...     step([np.ones(1)])
+    >>> w
+    array([0.375])
+    """
 
     learning_rate: float = 0.01
     momentum: float = 0.9
@@ -98,7 +145,39 @@ class Momentum:
 @dataclass(frozen=True)
 @ieee
 class Adam:
-    """Adam with bias correction: Kingma & Ba, "Adam: a method for stochastic optimization" (2015), algorithm 1."""
+    """Adam with bias correction: Kingma & Ba, "Adam: a method for stochastic optimization" (2015),
+    algorithm 1.
+
+    m = beta_1 * m + (1 - beta_1) * g and v = beta_2 * v + (1 - beta_2) * g^2, both 0 before the first step.
+    Step t is w -= learning_rate * (m / (1 - beta_1^t)) / (sqrt(v / (1 - beta_2^t)) + epsilon).
+
+    Parameters
+    ----------
+    learning_rate : float, in (0, inf), default 0.001
+    beta_1 : float, in [0, 1), default 0.9
+        Share of m, the mean of gradients, that a step keeps.
+    beta_2 : float, in [0, 1), default 0.999
+        Share of v, the mean of squared gradients, that a step keeps.
+    epsilon : float, in (0, inf), default 1e-8
+        What keeps the divisor from 0.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is no real number; a bool is none.
+    ValueError
+        If a parameter is outside its interval.
+        `start` also refuses a rate, or an epsilon * sqrt(1 - beta_2),
+        that rounds to 0 or infinity in the arrays' dtype.
+
+    Examples
+    --------
+    >>> w = np.ones(2)
+    >>> step = Adam(0.25).start([w])
+    >>> step([np.array([3.0, -4.0])])  # the first step is by the learning rate, however large the gradient
+    >>> w.round(6)
+    array([0.75, 1.25])
+    """
 
     learning_rate: float = 0.001
     beta_1: float = 0.9

@@ -1,13 +1,9 @@
-"""Mean-field theory of wide random networks, by quadrature.
-
-A layer z = a W + b of independent weights of variance sigma_w^2 / fan_in and biases of variance sigma_b^2 has, in the limit of
-many units, normal pre-activations of variance q' = sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2 (Poole, Lahiri, Raghu,
-Sohl-Dickstein & Ganguli, "Exponential expressivity in deep neural networks through transient chaos", 2016), and its
-gradients' energy grows per layer, backward, by chi_1 = sigma_w^2 E phi'(sqrt(q) z)^2 (Schoenholz, Gilmer, Ganguli &
-Sohl-Dickstein, "Deep information propagation", 2017).
+"""Mean-field theory of wide random networks, by quadrature: the package's docstring says of which networks.
 
 In all functions, q > 0 or, where it makes sense, q >= 0 is a variance, c in [-1, 1] a correlation, and `weight_variance` and
 `bias_variance` are >= 0; anything else is a ValueError, and a TypeError if it is no real number.
+`function` says what an activation is, and which errors there are for others. All functions but `fixed_point`
+refuse a q above 1000 for sin.
 """
 
 from __future__ import annotations
@@ -104,21 +100,59 @@ def _check(what: str, value: Any, low: float = 0.0, high: float = math.inf, *, a
 
 @ieee
 def function(activation: str) -> Callable[[Any], Array]:
-    """phi, elementwise, in float64: any activation that `Stack` takes."""
+    """phi, elementwise, in float64: any activation that `Stack` takes.
+
+    Parameters
+    ----------
+    activation : str
+        Its name; ``"leaky_relu(0.2)"`` has another slope on the left than 0.01, finite and >= 0.
+
+    Returns
+    -------
+    callable
+        Takes an array_like of real numbers and gives an array of its shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `activation` is no str; if it names no activation, or has a parameter that does not fit.
+    """
     index, parameter = parse("activation", activation)
     return ieee(lambda z: evaluate(index, parameter, z)[0])
 
 
 @ieee
 def slope(activation: str) -> Callable[[Any], Array]:
-    """phi', elementwise, in float64."""
+    """phi', elementwise, in float64: a function like the one that `function` gives.
+
+    Parameters
+    ----------
+    activation : str
+    """
     index, parameter = parse("activation", activation)
     return ieee(lambda z: evaluate(index, parameter, z)[1])
 
 
 @ieee
 def expectation(f: Callable[[Array], Array], variance: float = 1.0) -> float:
-    """E f(z) for z ~ N(0, variance), f smooth but at 0."""
+    """E f(z) for z ~ N(0, variance), f smooth but at 0.
+
+    Parameters
+    ----------
+    f : callable
+        Takes an array of float64 and gives real numbers: an array of the same shape, or one number.
+    variance : float, in [0, inf), default 1
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `f` is no function or its values are no real numbers; if their shape is another.
+
+    Examples
+    --------
+    >>> expectation(lambda z: z**2, 4.0)
+    4.0
+    """
     variance = _check("variance", variance)
     if not callable(f):
         raise TypeError(f"f: expected a function of an array, got {type(f).__name__} {shown(f)}")
@@ -143,14 +177,26 @@ def _mean(activation: str, f: Callable[[Array], Array], q: float) -> float:
 @ieee
 def forward_gain(activation: str) -> float:
     """1 / sqrt(E phi(z)^2), z ~ N(0, 1): weights of this standard deviation times 1 / sqrt(fan_in) keep the
-    next pre-activation's variance at 1."""
+    next pre-activation's variance at 1.
+
+    Parameters
+    ----------
+    activation : str
+    """
     phi = function(activation)
     return 1 / math.sqrt(_mean(activation, lambda z: phi(z) ** 2, 1.0))
 
 
 @ieee
 def variance_map(activation: str, q: float, weight_variance: float, bias_variance: float = 0.0) -> float:
-    """The next layer's pre-activation variance: sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2."""
+    """Next layer's pre-activation variance: sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2. Poole et al. (2016).
+
+    Parameters
+    ----------
+    activation : str
+    q, weight_variance, bias_variance : float, in [0, inf)
+        This layer's pre-activation variance, sigma_w^2 (fan_in times the variance of a weight) and sigma_b^2.
+    """
     q = _check("q", q)
     weight_variance = _check("weight_variance", weight_variance)
     bias_variance = _check("bias_variance", bias_variance)
@@ -164,7 +210,14 @@ def _variance_map(activation: str, q: float, weight_variance: float, bias_varian
 
 @ieee
 def chi_1(activation: str, q: float, weight_variance: float) -> float:
-    """Growth of the gradients' energy per layer: sigma_w^2 E phi'(sqrt(q) z)^2; for q = 0 its limit."""
+    """Growth of the gradients' energy per layer: sigma_w^2 E phi'(sqrt(q) z)^2; for q = 0 its limit.
+    Schoenholz et al. (2017).
+
+    Parameters
+    ----------
+    activation : str
+    q, weight_variance : float, in [0, inf)
+    """
     q = _check("q", q)
     weight_variance = _check("weight_variance", weight_variance)
     phi_slope = slope(activation)
@@ -192,12 +245,17 @@ def fixed_point(
     The map grows with q for every activation, so the iteration never turns nor passes a fixed point: it ends at the first one
     above `start`, or below, as the first layer says. Where q changes by less than rounding errors, it is a fixed point.
 
+    Parameters
+    ----------
+    activation : str
+    weight_variance, bias_variance, start : float, in [0, inf)
+        sigma_w^2, sigma_b^2 and the first layer's pre-activation variance.
+
     Raises
     ------
     ValueError
         If the iteration leaves every bound: there is no finite fixed point.
     """
-
     weight_variance = _check("weight_variance", weight_variance)
     bias_variance = _check("bias_variance", bias_variance)
     start = _check("start", start)
@@ -286,6 +344,12 @@ def stability(activation: str, q: float, weight_variance: float) -> float:
     """Slope of the variance map at q: a fixed point attracts where it is below 1 in size, and repels above.
 
     d/dq E phi(sqrt(q) z)^2 = E z phi phi' / sqrt(q), so no second derivative is needed.
+
+    Parameters
+    ----------
+    activation : str
+    q : float, in (0, inf)
+    weight_variance : float, in [0, inf)
     """
     q = _check("q", q, above=True)
     weight_variance = _check("weight_variance", weight_variance)
@@ -341,7 +405,16 @@ def _nodes_between(cuts: Any) -> tuple[Array, Array]:
 def correlation_map(
     activation: str, c: float, q: float, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
-    """Correlation of two inputs' pre-activations after a layer that keeps their variance at q."""
+    """Correlation of two inputs' pre-activations after a layer, from c before it, at variance q.
+    A ValueError if the variance after the layer is 0, for then there is none.
+
+    Parameters
+    ----------
+    activation : str
+    c : float, in [-1, 1]
+    q : float, in (0, inf)
+    weight_variance, bias_variance : float, in [0, inf)
+    """
     c = _check("c", c, -1.0, 1.0)
     q = _check("q", q, above=True)
     variance = variance_map(activation, q, weight_variance, bias_variance)
@@ -353,7 +426,14 @@ def correlation_map(
 @ieee
 def correlation_slope(activation: str, c: float, q: float, weight_variance: float) -> float:
     """sigma_w^2 E phi'(u) phi'(v): slope of the correlation map at c, where q is a fixed point; chi_1 at c = 1. For q = 0 its
-    limit."""
+    limit.
+
+    Parameters
+    ----------
+    activation : str
+    c : float, in [-1, 1]
+    q, weight_variance : float, in [0, inf)
+    """
     c = _check("c", c, -1.0, 1.0)
     q = _check("q", q)
     weight_variance = _check("weight_variance", weight_variance)
@@ -364,8 +444,15 @@ def correlation_slope(activation: str, c: float, q: float, weight_variance: floa
 def fixed_correlation(
     activation: str, q: float, weight_variance: float, bias_variance: float = 0.0
 ) -> float:
-    """c*, the correlation that two different inputs end at: 1 in the ordered phase (chi_1 <= 1), below it in the
-    chaotic one. q must be a fixed point of the variance map: a layer may change it by a millionth of itself."""
+    """c*, the correlation that two different inputs end at: 1 in the ordered phase (chi_1 <= 1), in [0, 1)
+    in the chaotic one. q must be a fixed point: if a layer changes it by over 1e-6 q, it is a ValueError.
+
+    Parameters
+    ----------
+    activation : str
+    q : float, in (0, inf)
+    weight_variance, bias_variance : float, in [0, inf)
+    """
     q = _check("q", q, above=True)
     after = variance_map(activation, q, weight_variance, bias_variance)
     if abs(after - q) > _STILL * q:
@@ -395,7 +482,16 @@ def fixed_correlation(
 
 @ieee
 def length_scale(activation: str, c: float, q: float, weight_variance: float) -> float:
-    """xi_c = -1 / ln|slope of the correlation map at c*|: layers over which correlations approach c* by e."""
+    """xi_c = -1 / ln|slope of the correlation map at c*|: layers over which correlations approach c* by e.
+
+    0 where the slope is 0, inf where its size is at least 1, to 1e-12. c is c*, as of `fixed_correlation`.
+
+    Parameters
+    ----------
+    activation : str
+    c : float, in [-1, 1]
+    q, weight_variance : float, in [0, inf)
+    """
     rate = abs(correlation_slope(activation, c, q, weight_variance))
     if rate == 0:
         return 0.0
@@ -434,8 +530,8 @@ def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
     Parameters
     ----------
     activation : str
-    bias_variance : float
-        sigma_b^2 >= 0.
+    bias_variance : float, in [0, inf)
+        sigma_b^2.
 
     Raises
     ------
@@ -448,7 +544,6 @@ def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
     >>> critical_pair("relu", 0)
     (2.0, 1.0)
     """
-
     bias_variance = _check("bias_variance", bias_variance)
 
     def weight_variance(q: float) -> float:
