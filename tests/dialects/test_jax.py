@@ -412,3 +412,8 @@ def test_a_compiled_function_has_the_same_bits_in_every_mode(mode):
     with mode():
         found = [np.asarray(call(KEY, (4, 4), "float32")).tobytes() for call in calls]
     assert found == expected
+
+
+def test_a_mask_is_no_constant():
+    with pytest.raises(TypeError, match="expected an array without a mask"):
+        ours.constant(np.ma.masked_array([1.0, 2.0], [False, True]))

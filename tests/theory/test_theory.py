@@ -118,15 +118,6 @@ def test_critical_line_of_tanh(bias, weight, q):
     assert theory.length_scale("tanh", 1.0, star, found) == math.inf
 
 
-@pytest.mark.parametrize(
-    ("activation", "bias"),
-    [("relu", 0.1), ("relu", 5e-324), ("linear", 0.1), ("leaky_relu", 1), ("softplus", 0), ("softplus", 0.1), ("sin", 1000)],
-)
-def test_no_critical_point_is_an_error(activation, bias):
-    with pytest.raises(ValueError, match=rf"bias_variance: expected one with a critical point for {activation}, got {bias}"):
-        theory.critical_pair(activation, bias)
-
-
 @pytest.mark.parametrize("bias", [1e-6, 0.1, 1.0, 998.0])
 def test_critical_line_of_sin(bias):
     """sigma_w^2 = 2 / (1 + e^-2q), so that q = tanh q + sigma_b^2."""
@@ -525,3 +516,15 @@ def test_values_have_the_shape_of_the_input():
         assert f(0.5).shape == ()
         assert f(np.ones((4, 6))[:, ::2].T).shape == (3, 4)
     assert float(theory.function("tanh")(0.5)) == pytest.approx(math.tanh(0.5))
+
+
+@pytest.mark.parametrize(("activation", "bias_variance", "words"), [
+    ("relu", 0.1, "expected 0 for relu"), ("relu", 5e-324, "expected 0 for relu"), ("linear", 0.1, "expected 0 for linear"),
+    ("leaky_relu(0.2)", 1.0, "expected 0 for leaky_relu"), ("sin", 1000.0, "expected at most 998 for sin"),
+    ("softplus", 0, "expected one with a critical point for softplus, got 0"),
+    ("softplus", 0.1, "expected one with a critical point for softplus, got 0.1"),
+])  # fmt: skip
+def test_what_has_no_critical_point_says_where_there_is_one(activation, bias_variance, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        theory.critical_pair(activation, bias_variance)
+    assert theory.critical_pair("sin", 998.0) == pytest.approx((2.0, 999.0), rel=1e-9)

@@ -528,3 +528,13 @@ def test_predict_wants_classes():
     lost.weights[0][:] = np.nan
     with pytest.raises(ValueError, match="expected outputs without NaN, got 3 of 3"):
         predict(lost, np.ones((3, 2)))
+
+
+def test_a_gradient_of_nan_shows_in_the_history():
+    """The update is left out, and the loss of that batch says so, whatever value one's own function gave."""
+    stack = Stack((4, 5), "linear", key=Key(0))
+    before = stack.weights[0].copy()
+    x = normal((16, 4), key=Key(1))
+    history = fit(stack, x, np.zeros((16, 5)), epochs=2, loss=lambda outputs, targets: (0.0, outputs * np.nan))
+    assert np.isnan(history.loss).all()
+    assert np.array_equal(stack.weights[0], before)

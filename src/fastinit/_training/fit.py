@@ -5,6 +5,7 @@ The loop uses the public engine only (`Recorder`, `Stack.forward`), and is deter
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -285,6 +286,7 @@ class _Step:
             right = 0 if self.classes is None else _right(outputs, self.classes[picks])
             value, dy = _evaluated(self.loss, outputs, self.targets[picks])
             lost = bool(np.isnan(dy).any())
+            value = math.nan if lost else value
         # A diverged network has NaN gradients: the parameters stay, the loop goes on and the history says so.
         if not lost:
             self.recorder.backward(dy)

@@ -59,7 +59,7 @@ def _descent(name: str, parameters: list[Array], *numbers: float) -> _core.Desce
         if not array.dtype.isnative:
             raise TypeError(f"parameters[{i}]: expected native byte order, got {array.dtype}")
         if not array.flags.carray:
-            raise ValueError(f"parameters[{i}]: expected a writable C-contiguous array")
+            raise ValueError(f"parameters[{i}]: expected a writable, aligned, C-contiguous array")
     check_apart("parameters", [(*_core.span(array), i) for i, array in enumerate(parameters)])
     _held("learning_rate", numbers[0], parameters)
     return _core.Descent(_core.OPTIMIZERS.index(name), list(parameters), *numbers)

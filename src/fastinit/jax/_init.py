@@ -12,6 +12,7 @@ import numpy as np
 from jax.nn import initializers as theirs
 
 from .._common.arithmetic import ieee
+from .._common.checks import unmasked
 from .._stream.keys import Key
 from ..initializers.variance_scaling import law_of_variance
 from ._arguments import Shape, floating, is_traced, sizes_of
@@ -21,6 +22,8 @@ from ._laws import DENOMINATORS, Axes, fans_of, matrix, of_complex_law, of_law
 
 @functools.wraps(theirs.constant)
 def constant(*args: Any, **options: Any) -> Any:
+    for value in (*args[:1], *([options["value"]] if "value" in options else [])):
+        unmasked("value", value)
     return ieee(theirs.constant(*args, **options))  # which under flush-to-zero would make 0 of a subnormal number
 
 

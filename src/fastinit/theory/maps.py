@@ -20,6 +20,8 @@ from .. import _core
 from .._common.activations import evaluate, parse
 from .._common.arithmetic import ieee
 from .._common.checks import real_array, real_number, shown
+from .quadrature import nodes, nodes_between
+from .roots import LOG_GROWTH_TOL, POWERS_FROM, STRIDE, crossing, root_of
 
 __all__ = [
     "chi_1", "correlation_map", "correlation_slope", "critical_pair", "expectation", "fixed_correlation",
@@ -31,36 +33,13 @@ Array = NDArray[Any]
 # Where an activation or its derivative jumps or bends: a piece of the quadrature ends there.
 _KINKS = {"hard_tanh": (-1.0, 0.0, 1.0)}
 _SMOOTH = ("linear", "tanh", "sigmoid", "softplus", "gelu", "gelu_tanh", "silu", "mish", "sin")
-_FAR = 13.0  # standard deviations: the density is 1e-37 there
 # In the place of a variance of 0, whose two sides of 0 are the same point: means of slopes have a limit there, half from
 # each side, and the slopes of all activations are constant to rounding errors over such numbers.
 _VANISHING = 1e-200
 _NARROW = 400.0  # the variance up to which pieces of one standard deviation are right for a tanh to rounding errors
 _MOST_WAVES = 1e3  # the variance of what goes into a sine: errors of 2e-12 here, of 2e-9 at one and a half times as much
-_DOUBT = 2e-15  # ln(map(q) / q) to a few rounding errors: what is smaller has no sign
-_STRIDE = 0.5  # in ln q: what a normal of variance q sees of an activation changes over 1 and more
 _HIGHEST = 709.7  # ln of the largest variance
-_FEATURES = 90.0  # |ln q| beyond which means are powers of q to rounding errors: bends are 1e19 times as wide, or as narrow
-_STILL = 1e-6  # by how much of itself a layer may change a variance that is to be a fixed point
-
-
-@functools.cache
-def _legendre(points: int) -> tuple[Array, Array]:
-    return np.polynomial.legendre.leggauss(points)
-
-
-@functools.lru_cache(maxsize=64)
-def _nodes(kinks: tuple[float, ...] = (0.0,), decades: int = 4) -> tuple[Array, Array]:
-    """Nodes and weights for E f(z), z ~ N(0, 1): Gauss-Legendre on pieces that meet at the kinks, the first of 10^-decades."""
-    x, w = _legendre(20)
-    # Pieces double away from 0: with a wide normal a tanh is steep there.
-    half_line = np.concatenate([[0.0], np.geomspace(10.0**-decades, 1.0, 3 * decades + 1), np.arange(1.5, _FAR + 0.1, 0.5)])
-    edges = np.concatenate([-half_line, half_line, [k for k in kinks if abs(k) < _FAR]])
-    edges = np.unique(edges)
-    middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
-    z = (middle[:, None] + half[:, None] * x).ravel()
-    weight = (half[:, None] * w).ravel() * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-    return z, weight
+_FIXED_POINT_RTOL = 1e-6  # by how much of itself a layer may change a variance that is to be a fixed point
 
 
 def _nodes_of(activation: str, q: float) -> tuple[Array, Array]:
@@ -69,8 +48,8 @@ def _nodes_of(activation: str, q: float) -> tuple[Array, Array]:
     kinks = _KINKS.get(_name(activation))
     decades = max(4, math.ceil(math.log10(q) / 2)) if q > 1 else 4  # where a steep tanh bends
     if kinks is None or q <= 0:
-        return _nodes(decades=decades)
-    return _nodes(tuple(k / math.sqrt(q) for k in kinks), decades)
+        return nodes(decades=decades)
+    return nodes(tuple(k / math.sqrt(q) for k in kinks), decades)
 
 
 def _name(activation: str) -> str:
@@ -156,7 +135,7 @@ def expectation(f: Callable[[Array], Array], variance: float = 1.0) -> float:
     variance = _check("variance", variance)
     if not callable(f):
         raise TypeError(f"f: expected a function of an array, got {type(f).__name__} {shown(f)}")
-    z, w = _nodes()
+    z, w = nodes()
     values = real_array("f", f(math.sqrt(variance) * z))
     if values.shape not in (z.shape, ()):
         raise ValueError(f"f: expected a function of an array elementwise, got shape {values.shape} of {z.shape}")
@@ -265,7 +244,7 @@ def fixed_point(
     )
     if homogeneous:
         rate = weight_variance * _square_of_homogeneous(activation)
-        if bias_variance == 0 and (start == 0 or abs(rate - 1) <= _DOUBT):
+        if bias_variance == 0 and (start == 0 or abs(rate - 1) <= LOG_GROWTH_TOL):
             return float(start)
         if rate >= 1 or not math.isfinite(bias_variance / (1 - rate)):
             raise endless
@@ -279,64 +258,21 @@ def fixed_point(
         raise endless
     if start == least == 0:
         return 0.0
-    lowest = least or math.exp(-_FEATURES)
+    lowest = least or math.exp(-POWERS_FROM)
     q = max(float(start), lowest)
     growth, low, x = _log_growth(activation, q, weight_variance, bias_variance), math.log(lowest), math.log(q)
-    if abs(growth) <= _DOUBT:
+    if abs(growth) <= LOG_GROWTH_TOL:
         # The signal dies, if by less than a rounding error a layer, where a smaller one does not grow either; else q* is here.
-        if least > 0 or q > 1 or abs(excess(x - _STRIDE)) > _DOUBT or _crossing(excess, x, low) is not None:
+        if least > 0 or q > 1 or abs(excess(x - STRIDE)) > LOG_GROWTH_TOL or crossing(excess, x, low) is not None:
             return q
         return 0.0
     if growth < 0:
-        found = _crossing(excess, x, low)
+        found = crossing(excess, x, low)
         return least if found is None else math.exp(found)
-    found = _crossing(excess, x, _HIGHEST) if x < _HIGHEST else None
+    found = crossing(excess, x, _HIGHEST) if x < _HIGHEST else None
     if found is None:
         raise endless
     return math.exp(found)
-
-
-def _crossing(excess: Callable[[float], float], x: float, end: float) -> float | None:
-    """The first point from x towards `end`, upwards or downwards in ln q, where `excess` falls through 0 as q grows."""
-    way = math.copysign(1.0, end - x)
-    before, value = math.inf, way * excess(x)  # positive until the crossing
-    older = clear = x
-    while way * (end - x) > 0:
-        # A layer never passes a fixed point; a stride may pass two at once, but leaves a dip to be looked into. Far from 1 there
-        # are no two: ln of a sum of falling powers of q.
-        stride = min(max(_STRIDE, value, abs(x) - _FEATURES), 300.0, way * (end - x))
-        new = end if stride == way * (end - x) else x + way * stride
-        new_value = way * excess(new)
-        if new_value < -_DOUBT:
-            return _root(excess, min(clear, new), max(clear, new))
-        if _DOUBT < value < min(before, new_value):
-            found = _in_dip(excess, older, x, new)
-            if found is not None:
-                return found
-        older, before, x, value = x, value, new, new_value
-        if value > _DOUBT:
-            clear = x
-    return None
-
-
-def _in_dip(excess: Callable[[float], float], first: float, middle: float, last: float) -> float | None:
-    """Where |excess|, smaller at `middle` than at both ends, first gets to 0, if it does: by halves towards the smallest."""
-    way = math.copysign(1.0, last - first)
-    least = way * excess(middle)
-    for _ in range(30):
-        sides = (first + middle) / 2, (middle + last) / 2
-        values = [way * excess(x) for x in sides]
-        if values[0] < least:
-            last, middle, least = middle, sides[0], values[0]
-        elif values[1] < least:
-            first, middle, least = middle, sides[1], values[1]
-        else:
-            first, last = sides
-        if least < -_DOUBT:
-            return _root(excess, min(first, middle), max(first, middle))
-        if least <= _DOUBT:
-            return middle
-    return None
 
 
 @ieee
@@ -377,7 +313,7 @@ def _two_means(
     if other == 0:
         return float(w @ of(fz, f(root * c * z)))
     if _name(activation) in _SMOOTH and q <= _NARROW:
-        y, v = _nodes_between(())
+        y, v = nodes_between(())
         return float(w @ (of(fz[:, None], f(root * (c * z[:, None] + other * y))) @ v))
     # A kink of f, or its bend under a wide normal, stands, for the second, at another place for every node of the first: cut
     # there too, and about it in pieces that double.
@@ -386,19 +322,9 @@ def _two_means(
     about = np.concatenate([-doubling, [0.0], doubling])
     inner = np.empty_like(z)
     for i, x in enumerate(z):
-        y, v = _nodes_between(((kinks - c * x) / other)[:, None] + about)
+        y, v = nodes_between(((kinks - c * x) / other)[:, None] + about)
         inner[i] = v @ of(fz[i], f(root * (c * x + other * y)))
     return float(w @ inner)
-
-
-def _nodes_between(cuts: Any) -> tuple[Array, Array]:
-    """As `_nodes`, with fewer pieces, cut where it is said: for the inner integral."""
-    x, w = _legendre(24)
-    cuts = np.ravel(cuts)
-    edges = np.unique(np.concatenate([np.arange(-_FAR, _FAR + 0.1, 1.0), cuts[np.abs(cuts) < _FAR]]))
-    middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
-    z = (middle[:, None] + half[:, None] * x).ravel()
-    return z, (half[:, None] * w).ravel() * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
 @ieee
@@ -455,10 +381,10 @@ def fixed_correlation(
     """
     q = _check("q", q, above=True)
     after = variance_map(activation, q, weight_variance, bias_variance)
-    if abs(after - q) > _STILL * q:
+    if abs(after - q) > _FIXED_POINT_RTOL * q:
         raise ValueError(
             f"q: expected a fixed point of the variance map for {activation}, weight_variance {weight_variance} and "
-            f"bias_variance {bias_variance}, to {_STILL:g} of itself, got {q}, which a layer makes {after}"
+            f"bias_variance {bias_variance}, to {_FIXED_POINT_RTOL:g} of itself, got {q}, which a layer makes {after}"
         )
     if chi_1(activation, q, weight_variance) <= 1 + 1e-12:
         return 1.0
@@ -476,7 +402,7 @@ def fixed_correlation(
     while apart > 1e-15:
         apart /= 10
         if excess(apart) > 0:
-            return 1 - _root(excess, apart, 10 * apart)
+            return 1 - root_of(excess, apart, 10 * apart)
     return 1.0
 
 
@@ -513,7 +439,7 @@ def _least_attracting(activation: str) -> float:
     begin = -20.0  # ln q: the slope differs from 1 by some 1e-9 there, a million rounding errors
     if slope_above_1(begin) <= 0:
         return 0.0
-    log_q = _crossing(slope_above_1, begin, _HIGHEST)
+    log_q = crossing(slope_above_1, begin, _HIGHEST)
     if log_q is None:
         return math.inf
     q = math.exp(log_q)
@@ -557,13 +483,16 @@ def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
     endless = ValueError(f"bias_variance: expected one with a critical point for {activation}, got {bias_variance}")
     if homogeneous:
         if bias_variance > 0:
-            raise endless
+            raise ValueError(f"bias_variance: expected 0 for {activation}, critical without biases alone, got {bias_variance}")
         return 1 / _square_of_homogeneous(activation), 1.0
     q = 0.0
     if bias_variance > 0 or float(function(activation)(0.0)) != 0:
         low = math.log(bias_variance) if bias_variance > 0 else -40.0  # no layer gives less
         high = math.log(_MOST_WAVES) if _name(activation) == "sin" else _HIGHEST
-        log_q = _crossing(excess, low, high) if low < high else None
+        log_q = crossing(excess, low, high) if low < high else None
+        if log_q is None and _name(activation) == "sin":
+            most = _MOST_WAVES - 2  # which q* exceeds by some 1
+            raise ValueError(f"bias_variance: expected at most {most:g} for sin, whose means are sure there, got {bias_variance}")
         if log_q is None:
             raise endless
         q = math.exp(log_q)
@@ -576,25 +505,3 @@ def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
     return weight_variance(q), q
 
 
-def _root(f: Callable[[float], float], low: float, high: float) -> float:
-    """Where f, positive at `low` and negative at `high`, crosses 0: bisection sped up by secants (Illinois)."""
-    at_low, at_high = f(low), f(high)
-    if at_low <= 0 or at_high >= 0:  # to rounding errors an end is the place
-        return low if at_low <= 0 else high
-    side = 0
-    for _ in range(200):
-        middle = (low * at_high - high * at_low) / (at_high - at_low)
-        value = f(middle)
-        if value == 0 or abs(high - low) <= 4e-16 * max(abs(low), abs(high)):
-            return middle
-        if value > 0:
-            low, at_low = middle, value
-            at_high = at_high / 2 if side == 1 else at_high
-            side = 1
-        else:
-            high, at_high = middle, value
-            at_low = at_low / 2 if side == -1 else at_low
-            side = -1
-        if abs(value) < 1e-16:
-            return middle
-    return (low + high) / 2
