@@ -227,7 +227,7 @@ assert (w == w[0]).all()
 def test_a_handler_that_raises_nothing():
     """It runs in the middle of the call, which goes on to the bits that it always has."""
     run("""
-size = 1 << 25
+size = 1 << 28
 out, seen = zeros(size, "float16"), []
 after(0.05, lambda *args: seen.append(not out[-1000:].any()), 0.05)
 with num_threads(2):
