@@ -27,7 +27,7 @@ def after(seconds, handler, repeat=0):
     signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, seconds, repeat)
 
-def interrupted(function, seconds=0.2):
+def interrupted(function, seconds=0.1):
     after(seconds, lambda *args: os.kill(os.getpid(), signal.SIGINT))
     before = tasks()
     try:
