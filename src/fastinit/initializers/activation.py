@@ -70,9 +70,9 @@ class CriticalNormal(Scaled, distribution="normal"):
     """N(0, sigma_w^2 / fan_in) on an activation's critical line: gradients neither vanish nor explode.
 
     sigma_w^2 solves chi_1 = 1 together with biases N(0, `bias_variance`), which `biases` draws; for tanh and 0.05 it is 1.76.
-    Where the critical point repels, signals leave it layer by layer: such a pair is refused (see `theory.critical_pair`). Just above
-    the least bias variance it attracts variances near it alone: of Mish, with less than some 0.11, there is another critical
-    point above it that repels, and inputs of variance 2 or 3 leave.
+    Where the critical point repels, signals leave it layer by layer: such a pair is refused (see `theory.critical_pair`).
+    Just above the least bias variance it attracts variances near it alone: of Mish, with less than some 0.11, there is
+    another critical point above it that repels, and inputs of variance 2 or 3 leave.
     Poole et al., "Exponential expressivity in deep neural networks through transient chaos" (2016); Schoenholz et al.,
     "Deep information propagation" (2017).
 
