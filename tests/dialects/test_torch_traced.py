@@ -15,6 +15,9 @@ import fastinit  # noqa: E402
 from fastinit import Key  # noqa: E402
 from fastinit import torch as init  # noqa: E402
 
+COMPILES = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 14)
+compiles = pytest.mark.skipif(not COMPILES, reason="torch.compile is refused before PyTorch 2.14")
+
 needs_vmap = pytest.mark.skipif(not hasattr(torch.library, "register_vmap"), reason="PyTorch 2.5 lets operations be mapped")
 
 
@@ -35,6 +38,7 @@ def seeded(function, *args):
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("name", DRAWN)
+@compiles
 def test_compiled_draws_are_the_same(name, backend):
     def model(x):
         getattr(init, name)(x, **DRAWN[name])
@@ -47,6 +51,7 @@ def test_compiled_draws_are_the_same(name, backend):
     assert not torch.equal(torch.compile(model, fullgraph=True, backend=backend)(torch.zeros(6, 5)), eager)
 
 
+@compiles
 def test_compiled_by_the_default_backend():
     def model(x):
         first, second = torch.zeros(3, 3), torch.zeros(3, 3)
@@ -62,6 +67,7 @@ def test_compiled_by_the_default_backend():
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@compiles
 def test_compiled_draws_of_like_tensors_are_not_merged(backend):
     def model(x):
         first, second = torch.zeros(4), torch.zeros(4)
@@ -76,6 +82,7 @@ def test_compiled_draws_of_like_tensors_are_not_merged(backend):
     torch.testing.assert_close(weight.grad, first * second)
 
 
+@compiles
 def test_compiled_with_keys_and_numbers_that_change():
     keyed = torch.compile(lambda x, key: init.normal_(x, key=key), fullgraph=True, backend="aot_eager")
     for key in (Key(2**64 - 1), Key(2**64 - 1) / "a", Key(3) / "b", Key(2**63, 2**63)):
@@ -85,6 +92,7 @@ def test_compiled_with_keys_and_numbers_that_change():
         assert torch.equal(scaled(torch.zeros(4), std), init.trunc_normal_(torch.zeros(4), std=std, key=KEY))
 
 
+@compiles
 def test_compiled_parameters_know_that_they_were_written():
     weight = torch.nn.Parameter(torch.zeros(3, 3))
     before = weight._version
@@ -99,6 +107,7 @@ def test_compiled_parameters_know_that_they_were_written():
     assert torch.equal(result, weight + 1)
 
 
+@compiles
 def test_compiled_fixed_fills():
     def model(x):
         return init.dirac_(x[0]), init.eye_(x[1, 0]), init.constant_(x[1, 1], 3.0)
@@ -110,6 +119,7 @@ def test_compiled_fixed_fills():
         assert torch.equal(one, other)
 
 
+@compiles
 def test_compiled_while_patched():
     def model():
         return torch.nn.init.normal_(torch.zeros(5)), torch.nn.init.trunc_normal_(torch.zeros(5))
@@ -120,6 +130,7 @@ def test_compiled_while_patched():
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
+@compiles
 def test_compiled_initializers_run_outside_of_the_graph():
     compiled = torch.compile(lambda x: fastinit.HeNormal()(x, key=KEY) + 1, backend="eager")
     assert torch.equal(compiled(torch.zeros(4, 3)), fastinit.HeNormal()(torch.zeros(4, 3), key=KEY) + 1)
@@ -230,3 +241,10 @@ def test_refused_as_elsewhere(call, kind, words):
     assert not batch.any()
     with FakeTensorMode(), pytest.raises(NotImplementedError, match="got a FakeTensor"):
         fastinit.HeNormal()(torch.empty(3, 3))
+
+
+@pytest.mark.skipif(COMPILES, reason="PyTorch 2.14 and newer compile them")
+def test_older_compilers_are_refused():
+    """They would make one draw of two like ones, without a word."""
+    with pytest.raises(Exception, match=r"2\.14 or newer"):
+        torch.compile(lambda x: init.normal_(x), fullgraph=True, backend="eager")(torch.zeros(4))

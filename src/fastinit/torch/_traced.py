@@ -19,6 +19,9 @@ from .._stream.keys import Key
 from .._stream.sampling import check_key
 from ._memory import in_place, is_plain, refuse_unwritable, shard_of
 
+# Before 2.14 the compiler merges two draws of like tensors into one, and takes no key that changes.
+_COMPILES = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 14)
+
 __all__ = ["draws", "is_traced", "is_wrapped"]
 
 Function = Callable[..., Any]
@@ -117,6 +120,8 @@ def draws(function: Function) -> Function:
     order = tuple(options)
 
     def through_operation(tensor: torch.Tensor, args: tuple[Any, ...], given: dict[str, Any]) -> torch.Tensor:
+        if is_dynamo_compiling() and not _COMPILES:
+            raise NotImplementedError(f"{name}: expected PyTorch 2.14 or newer under torch.compile, got {torch.__version__}")
         if len(args) > len(order) - 1:  # the key is named
             raise TypeError(f"{name}: expected at most {len(order)} positional arguments, got {len(args) + 1}")
         values = {**options, **dict(zip(order, args, strict=False)), **given}
