@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command with the extension built for gcc's address and undefined-behaviour sanitizers, every instruction set's
 # kernels among them. The build is out of the tree; FASTINIT_ASAN_BUILD names a folder that keeps it for the next
-# call, which compiles only what has changed since. Takes some 200 seconds of CPU the first time (isa_avx512.c alone
+# call, which compiles only what has changed since. Takes some 200 seconds of CPU the first time (isa/avx512.c alone
 # half of that). PYTHON is the interpreter, which needs Cython and NumPy. Any finding aborts the process.
 #
 #     tools/asan.sh python -m pytest -q tests/common/test_threads.py

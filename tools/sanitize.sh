@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# $1: the sanitizers. -O0: isa_avx512.c with checks takes gcc 12 s, at -O1 81, and nothing is optimised away.
+# $1: the sanitizers. -O0: isa/avx512.c with checks takes gcc 12 s, at -O1 81, and nothing is optimised away.
 build() {
     local flags="-O0 -g -std=c11 -ffp-contract=off -pthread -fsanitize=$1 -fno-sanitize-recover=all"
     printf '%s\0' csrc/*/*.c tests/c/*.c |

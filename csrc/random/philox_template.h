@@ -3,7 +3,7 @@
  * Philox4x32-10 (Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3",
  * SC 2011) on FI_LANES counters at once.
  *
- * Parameters: vocabulary of the including isa_*.c:
+ * Parameters: vocabulary of the including file of isa/:
  *   vq            a vector of 64-bit lanes; FI_HALVES of them hold FI_LANES counters, half 0 the even
  *                 ones and half 1 the odd ones (a scalar set has one half of one lane)
  *   vq_set1 vq_mul vq_high vq_xor vq_xor3 vq_counter, and vq_settle with FI_FEW_REGISTERS

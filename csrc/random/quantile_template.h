@@ -2,7 +2,7 @@
  *
  * The standard normal quantile, folded to the upper half: z = -Phi^-1(p) for 0 < p <= 1/2.
  *
- * Parameters: the vocabulary of the including isa_*.c:
+ * Parameters: the vocabulary of the including file of isa/:
  *   vf vu   FI_LANES floats / 32-bit words: vf_set1 vf_add vf_sub vf_mul vf_mantissa vf_lookup vf_settle
  *   vd vq   doubles / 64-bit words in as many lanes: vd_set1 vd_add vd_sub vd_mul vd_div vd_sqrt
  *           vd_settle vd_mantissa vd_exponent vd_lookup, vm vd_less vm_any vd_select
