@@ -38,7 +38,7 @@ static int propagate(fi_dtype dtype, int activation, int gradients, size_t depth
         dw[l] = calloc(width * width, 8), db[l] = calloc(width, 8);
     }
     void *x = calloc(batch * width, 8);
-    const fi_stack_run run = {
+    const fi_stack_args run = {
         .depth = depth, .batch = batch, .widths = widths, .activations = activations, .parameters = parameters,
         .weights = (const void *const *)weights, .biases = (const void *const *)biases, .backward = 1,
         .phases = FI_FORWARD | FI_BACKWARD, .x = x, .dy = x, .y = calloc(batch * width, 8),

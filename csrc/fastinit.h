@@ -78,12 +78,20 @@ typedef struct {
     uint64_t stream;
 } fi_key;
 
+/* The planes of a stream (docs/stream.md): each holds 32 bits of every element's random fraction. A value takes two, the
+ * leading bits from the plane named here and the second 32 from the next; a choice takes the words of one. */
+enum {
+    FI_PLANE_REAL = 0,      /* real numbers, and the real part of complex ones */
+    FI_PLANE_IMAGINARY = 2, /* the imaginary part */
+    FI_PLANE_CHOICES = 4    /* the words that a sparse mask compares */
+};
+
 /* A distribution with the parameters of the public interface.
  *   FI_WORDS             the words of a plane, as uint32 (dtype FI_FLOAT32)
  *   FI_UNIFORM           [a, b), a < b finite
  *   FI_NORMAL            mean a, standard deviation b >= 0
  *   FI_TRUNCATED_NORMAL  mean a, standard deviation b >= 0, bounds c < d in standard deviations
- * `plane` is the first of the two planes of the value: 0, or 2 for an imaginary part. */
+ * `plane` is the value's first, or for FI_WORDS its only one: an FI_PLANE_*. */
 typedef struct {
     fi_law law;
     unsigned plane;
@@ -151,10 +159,10 @@ typedef struct {
     unsigned dimensions;
     uint64_t counts[FI_MAX_DIMENSIONS];
     int64_t strides[FI_MAX_DIMENSIONS];
-} fi_block;
+} fi_region;
 
 /* Writes the block's elements to the contiguous out; time and memory grow with the block alone. */
-void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsigned threads, fi_watch *watch);
+void fi_fill_region(const fi_plan *plan, void *out, const fi_region *block, unsigned threads, fi_watch *watch);
 
 /* The exclusive-or of the first `count` words (rounded up to 128, at most 2^34) of plane 0: the
  * speed of the random bits alone, for benchmarks. */
@@ -184,10 +192,10 @@ typedef struct {
     int parts; /* of a number: 1, or 2 of a complex one */
     int transposed;
     void *out; /* OUT (rows, count), or (count, rows) where transposed; row-major */
-} fi_haar_run;
+} fi_haar_args;
 
 /* dtype: FI_FLOAT32 or FI_FLOAT64, of a part. FI_ERR_MEMORY before anything is written. */
-fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads, fi_watch *watch);
+fi_status fi_haar(const fi_haar_args *args, fi_dtype dtype, unsigned threads, fi_watch *watch);
 
 /* ---- The deep stack ---------------------------------------------------------------------- */
 
@@ -200,7 +208,7 @@ typedef enum {
 /* The name of an activation, and its stated errors (activations.def); NULL from the first index past the end. */
 const char *fi_activation_name(size_t index);
 double fi_activation_value_ulp(size_t index);
-double fi_activation_slope_eps(size_t index);
+double fi_activation_derivative_eps(size_t index);
 double fi_activation_left_ulp(size_t index);
 
 typedef struct {
@@ -223,8 +231,8 @@ typedef struct {
     const size_t *widths;            /* depth + 1, each >= 1 */
     const int *activations;          /* depth */
     const double *parameters;        /* depth: the slope of leaky_relu */
-    const int *skips;                /* depth, or NULL: layer l adds alpha phi(z) to activation skips[l] <= l of the same
-                                        width, where that is >= 0; blocks do not overlap */
+    const int *residual_sources;     /* depth, or NULL: where residual_sources[l] = s >= 0, s <= l, layer l ends a residual
+                                        block: it adds alpha phi(z) to activation s, of the same width; blocks do not overlap */
     double alpha;
     const void *const *weights;      /* depth: (widths[l], widths[l + 1]); or NULL: drawn from `plans` when they are
                                         needed, and activations are kept at checkpoints alone */
@@ -246,24 +254,24 @@ typedef struct {
     double *cosines;                 /* OUT (depth, 2, pairs_count), or NULL: of the activations, and of the gradients, of
                                         each pair; NaN where one has length 0 */
     const fi_kernels *kernels;       /* whose run it is, so that another choice meanwhile changes nothing; NULL: those in use */
-} fi_stack_run;
+} fi_stack_args;
 
 /* Bytes of working memory that a run needs: sizes alone decide, of pointers only whether they are NULL. A forward and
  * a backward phase apart need, and must be given, the same threads, sizes, presence of outputs and kernels. */
-size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned threads);
+size_t fi_stack_workspace(const fi_stack_args *args, fi_dtype dtype, unsigned threads);
 
 /* Runs on at most `threads` threads. Every output element is one sum in index order by fma: the bits depend on
  * nothing but the inputs. dtype: FI_FLOAT32 or FI_FLOAT64. After a forward pass that was given up no backward pass may
  * follow. */
-void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace, fi_watch *watch);
+void fi_stack_propagate(const fi_stack_args *args, fi_dtype dtype, unsigned threads, void *workspace, fi_watch *watch);
 
 /* The limit of every product: `rounds` of independent multiply-adds in registers. Returns how many
  * floating-point operations (two a multiply-add) that was. For benchmarks. */
 double fi_fma_loop(fi_dtype dtype, uint64_t rounds);
 
-/* values[i] = phi(x[i]) and slopes[i] = phi'(x[i]) (unless NULL), as the stack computes them. */
+/* values[i] = phi(x[i]) and derivatives[i] = phi'(x[i]) (unless NULL), as the stack computes them. */
 void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
-                 void *slopes, size_t n, fi_watch *watch);
+                 void *derivatives, size_t n, fi_watch *watch);
 
 /* ---- Training ---------------------------------------------------------------------------- */
 
@@ -272,19 +280,19 @@ typedef struct {
     size_t batch, classes;
     const void *outputs;   /* (batch, classes), of a dtype */
     const int64_t *labels; /* (batch,), a class each (anything else has the loss NaN); or NULL, and then */
-    const double *shares;  /* (batch, classes): the probability of each class */
+    const double *probabilities; /* (batch, classes): of each class */
     void *gradient;        /* OUT (batch, classes), of the outputs' dtype */
-} fi_cross_entropy_run;
+} fi_cross_entropy_args;
 
 /* Bytes of working memory of fi_cross_entropy. */
 size_t fi_cross_entropy_scratch(size_t classes);
 
-/* Returns the loss in nats; OUT right: how many rows have their first largest output at the label, or at the first largest
- * share; a row with a NaN has none.
+/* Returns the loss in nats; OUT correct: how many rows have their first largest output at the label, or at the first
+ * largest probability; a row with a NaN has none.
  * In double precision in a fixed order, the gradient rounded to the dtype at the end; largest errors before that 2^-49 times
  * the larger of 1 and a row's logits' range for the loss, and 2^-50 / batch for a gradient. dtype: FI_FLOAT32 or FI_FLOAT64.
  * A row that holds a NaN or +inf gives the loss NaN. */
-double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *scratch, size_t *right, fi_watch *watch);
+double fi_cross_entropy(const fi_cross_entropy_args *args, fi_dtype dtype, void *scratch, size_t *correct, fi_watch *watch);
 
 /* Returns the mean of (output - target)^2 over n numbers; OUT gradient: 2 (output - target) / n, in the dtype. */
 double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const double *targets, void *gradient,

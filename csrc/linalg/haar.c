@@ -63,9 +63,10 @@ static void phase(launch *all, unsigned workers, void (*work)(void *, unsigned, 
 
 static char *aligned(char *p) { return p + (FI_LINE - (uintptr_t)p % FI_LINE) % FI_LINE; }
 
-fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads, fi_watch *watch) {
+fi_status fi_haar(const fi_haar_args *run, fi_dtype dtype, unsigned threads, fi_watch *watch) {
     if (run->count == 0 || run->rows == 0) return FI_OK;
-    const fi_dist normal = {.law = FI_NORMAL, .b = 1}, imaginary = {.law = FI_NORMAL, .b = 1, .plane = 2};
+    const fi_dist normal = {.law = FI_NORMAL, .plane = FI_PLANE_REAL, .b = 1};
+    const fi_dist imaginary = {.law = FI_NORMAL, .plane = FI_PLANE_IMAGINARY, .b = 1};
     const fi_kernels *kernels = fi_active();
     launch all = {.kernels = kernels->haar[dtype]};
     fi_haar_job *job = &all.job;

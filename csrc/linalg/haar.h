@@ -11,7 +11,7 @@
 
 /* Sizes are of the real matrix that a complex one is on pairs of numbers: twice as high and wide. */
 typedef struct {
-    const fi_haar_run *run;
+    const fi_haar_args *run;
     size_t parts;    /* of a number */
     fi_plan plan[2]; /* standard normals of the stream: a real matrix, or real parts and imaginary ones */
     fi_fill_fn fill; /* and what draws them */

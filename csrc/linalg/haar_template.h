@@ -200,7 +200,7 @@ static void FI_REAL(haar_block)(const fi_haar_job *job, unsigned worker, size_t 
 
 /* A panel of `width` finished columns to the output, from its column `from` on. `parts` is a constant where inlined. */
 FI_INLINE void FI_REAL(haar_write)(const fi_haar_job *job, const real *q, size_t from, size_t width, const size_t parts) {
-    const fi_haar_run *run = job->run;
+    const fi_haar_args *run = job->run;
     const real gain = (real)run->gain;
     real *out = run->out;
     for (size_t r = 0; r < run->rows; r++) {
@@ -215,7 +215,7 @@ FI_INLINE void FI_REAL(haar_write)(const fi_haar_job *job, const real *q, size_t
 }
 
 static void FI_REAL(haar_apply)(const fi_haar_job *job, unsigned worker, size_t group) {
-    const fi_haar_run *run = job->run;
+    const fi_haar_args *run = job->run;
     const size_t whole = job->panels * FI_COLUMNS, from = group * whole;
     const size_t width = run->count - from < whole ? run->count - from : whole;
     const size_t panels = (width + FI_COLUMNS - 1) / FI_COLUMNS, pitch = job->rows * FI_COLUMNS;

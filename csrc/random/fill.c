@@ -83,14 +83,14 @@ void fi_fill(const fi_plan *plan, void *out, uint64_t first, uint64_t count, uns
 
 typedef struct {
     const fi_plan *plan;
-    const fi_block *block;
+    const fi_region *block;
     char *out;
     uint64_t elements;
     fi_watch *watch;
 } block_launch;
 
 /* The tensor's index of the first element of a row of the block. */
-static uint64_t row_start(const fi_block *block, uint64_t row) {
+static uint64_t row_start(const fi_region *block, uint64_t row) {
     uint64_t index = block->first;
     for (unsigned k = block->dimensions - 1; k-- > 0;) {
         index += (uint64_t)block->strides[k] * (row % block->counts[k]);
@@ -136,7 +136,7 @@ static void block_share(void *context, unsigned worker, unsigned workers) {
     }
 }
 
-void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsigned threads, fi_watch *watch) {
+void fi_fill_region(const fi_plan *plan, void *out, const fi_region *block, unsigned threads, fi_watch *watch) {
     block_launch all = {plan, block, out, 1, watch};
     for (unsigned k = 0; k < block->dimensions; k++) all.elements *= block->counts[k];
     fi_parallel(fi_threads_for(all.elements * item_size(plan->dtype), threads), block_share, &all, watch);

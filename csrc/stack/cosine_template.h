@@ -41,7 +41,7 @@ static double FI_REAL(cosine)(const real *matrix, size_t rows, size_t width, siz
 }
 
 static void FI_REAL(stack_cosines)(const fi_stack_job *job, size_t layer) {
-    const fi_stack_run *run = job->run;
+    const fi_stack_args *run = job->run;
     const real *matrices[2] = {job->activations[layer + 1], job->gradients[layer]};
     double *out = run->cosines + 2 * layer * run->pairs_count;
     fi_patience patience = {job->watch, 0};

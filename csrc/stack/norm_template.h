@@ -67,7 +67,7 @@ static void FI_REAL(pack_samples)(real *panel, const real *matrix, size_t rows, 
 
 /* The squares of samples block * FI_COLUMNS ..; see above. */
 static void FI_REAL(stack_gram)(fi_stack_job *job, unsigned worker, size_t layer, size_t block) {
-    const fi_stack_run *run = job->run;
+    const fi_stack_args *run = job->run;
     int exponents[2];
     fi_stack_exponents(job, layer, FI_REAL(exponents), exponents);
     const size_t first = block * FI_COLUMNS;

@@ -32,7 +32,7 @@ const char *fi_activation_name(size_t index) {
     return index < FI_ACTIVATIONS ? fi_activation_traits[index].name : NULL;
 }
 double fi_activation_value_ulp(size_t index) { return fi_activation_traits[index].value_ulp; }
-double fi_activation_slope_eps(size_t index) { return fi_activation_traits[index].slope_eps; }
+double fi_activation_derivative_eps(size_t index) { return fi_activation_traits[index].slope_eps; }
 double fi_activation_left_ulp(size_t index) { return fi_activation_traits[index].left_ulp; }
 
 void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
@@ -101,14 +101,14 @@ typedef struct {
 } launch;
 
 /* Whether a layer's squares come from Gram matrices: where they cost less than the product that they avoid. */
-static int by_gram(const fi_stack_run *run, size_t layer) {
+static int by_gram(const fi_stack_args *run, size_t layer) {
     const double in = (double)run->widths[layer], out = (double)run->widths[layer + 1], batch = (double)run->batch;
     return run->norms && !run->weight_gradients && batch * (in + out) < 2 * in * out;
 }
 
 /* The derivative of a layer is no function of what is kept for others. */
-static int needs_slopes(const fi_stack_run *run, size_t layer) {
-    return fi_activation_traits[run->activations[layer]].from_input || (run->skips && run->skips[layer] >= 0);
+static int needs_slopes(const fi_stack_args *run, size_t layer) {
+    return fi_activation_traits[run->activations[layer]].from_input || (run->residual_sources && run->residual_sources[layer] >= 0);
 }
 
 static size_t panels(const launch *all, size_t width) {
@@ -118,11 +118,11 @@ static size_t panels(const launch *all, size_t width) {
 /* Layers are cut into segments of at least all->length, which hold residual blocks whole, and these into rounds of at most
  * all->steps: from the end, so that the first is what is left. OUT starts and checkpoints, unless they are NULL. */
 static void cut_layers(launch *all, size_t *starts, unsigned char *checkpoints) {
-    const fi_stack_run *run = all->job.run;
+    const fi_stack_args *run = all->job.run;
     size_t end = run->depth, round_end = run->depth, source = run->depth;
     all->segments = all->longest = all->rounds = 0;
     for (size_t l = run->depth; l-- > 0;) {
-        if (run->skips && run->skips[l] >= 0) source = (size_t)run->skips[l];
+        if (run->residual_sources && run->residual_sources[l] >= 0) source = (size_t)run->residual_sources[l];
         const int segment = l == 0 || (end - l >= all->length && l <= source);
         if (!segment && round_end - l < all->steps) continue;
         if (starts) starts[all->rounds] = l;
@@ -139,7 +139,7 @@ static void cut_layers(launch *all, size_t *starts, unsigned char *checkpoints) 
 /* The arrays of pointers and offsets. */
 static void lay_out_tables(launch *all, arena *a) {
     fi_stack_job *job = &all->job;
-    const fi_stack_run *run = job->run;
+    const fi_stack_args *run = job->run;
     const size_t depth = run->depth;
     job->activations = take(a, (depth + 1) * sizeof(void *));
     job->slopes = take(a, depth * sizeof(void *));
@@ -172,7 +172,7 @@ static void lay_out_tables(launch *all, arena *a) {
         else if (run->weight_gradients || run->norms) tasks = (panels(all, width) + all->chunk - 1) / all->chunk;
         all->first_panel[l + 1] = all->first_panel[l] + panels(all, width);
         all->first_task[l + 1] = all->first_task[l] + tasks + (run->cosines != NULL);
-        if (run->skips && run->skips[l] >= 0) job->is_source[run->skips[l]] = 1;
+        if (run->residual_sources && run->residual_sources[l] >= 0) job->is_source[run->residual_sources[l]] = 1;
     }
     job->first_panel = all->first_panel;
 }
@@ -197,7 +197,7 @@ static void lay_out_passing(launch *all, arena *a, size_t layer) {
     fi_stack_job *job = &all->job;
     void *places[2][2] = {{NULL, NULL}, {NULL, NULL}};
     size_t turns[2] = {0, 0};
-    for (int source = 0; source <= (job->run->skips != NULL); source++)
+    for (int source = 0; source <= (job->run->residual_sources != NULL); source++)
         for (int i = 0; i < 2; i++) places[source][i] = take(a, layer);
     if (!a->base) return;
     for (size_t l = 0; l <= job->run->depth; l++) {
@@ -210,7 +210,7 @@ static void lay_out_passing(launch *all, arena *a, size_t layer) {
 /* Backward passes read every layer's values; what looks at the whole batch reads every layer's gradients too. */
 static void lay_out_kept(launch *all, arena *a, size_t layer) {
     fi_stack_job *job = &all->job;
-    const fi_stack_run *run = job->run;
+    const fi_stack_args *run = job->run;
     const size_t depth = run->depth, unit = job->rows * job->columns * all->real_size;
     void *two[2] = {NULL, NULL};
     for (size_t l = 0; l <= depth; l++)
@@ -251,7 +251,7 @@ static void lay_out_segments(launch *all, arena *a, size_t layer) {
 
 static void lay_out_numbers(launch *all, arena *a) {
     fi_stack_job *job = &all->job;
-    const fi_stack_run *run = job->run;
+    const fi_stack_args *run = job->run;
     const size_t depth = run->depth, unit = job->rows * job->columns * all->real_size;
     size_t widest = 0;
     for (size_t l = 0; l <= depth; l++)
@@ -275,12 +275,12 @@ static void lay_out_numbers(launch *all, arena *a) {
     else if (all->segments > 1) lay_out_segments(all, a, layer);
     else lay_out_kept(all, a, layer);
     if (!run->backward) return;
-    if (run->skips) job->skipped = take(a, layer);
+    if (run->residual_sources) job->skipped = take(a, layer);
     put(a, job->gradients, depth, take(a, panels(all, run->widths[0]) * unit));
 }
 
 /* Sizes and partition of a run, and its memory where `workspace` is one; returns how many bytes it takes. */
-static size_t prepare(launch *all, const fi_stack_run *run, fi_dtype dtype, unsigned threads,
+static size_t prepare(launch *all, const fi_stack_args *run, fi_dtype dtype, unsigned threads,
                       void *workspace) {
     *all = (launch){.kernels = (run->kernels ? run->kernels : fi_active())->stack[dtype],
                     .real_size = dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float)};
@@ -326,7 +326,7 @@ static size_t prepare(launch *all, const fi_stack_run *run, fi_dtype dtype, unsi
     return a.used + 2 * FI_LINE;
 }
 
-size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned threads) {
+size_t fi_stack_workspace(const fi_stack_args *run, fi_dtype dtype, unsigned threads) {
     launch all;
     return run->depth == 0 ? 0 : prepare(&all, run, dtype, threads, NULL);
 }
@@ -429,7 +429,7 @@ static fi_moments merged(const launch *all, size_t layer, int quantity) {
 
 /* Of a layer's weight gradient: its squares, of scaled numbers, are added in index order. */
 static double norm(const launch *all, size_t layer) {
-    const fi_stack_run *run = all->job.run;
+    const fi_stack_args *run = all->job.run;
     const int gram = by_gram(run, layer);
     double sum = 0;
     for (size_t i = 0; i < (gram ? run->batch : run->widths[layer + 1]); i++) sum += all->job.squares[layer][i];
@@ -442,7 +442,7 @@ static double norm(const launch *all, size_t layer) {
 }
 
 static void summarise(const launch *all) {
-    const fi_stack_run *run = all->job.run;
+    const fi_stack_args *run = all->job.run;
     for (size_t l = 0; l < run->depth && !fi_stopped(all->job.watch); l++) {
         if (run->norms) run->norms[l] = norm(all, l);
         uint64_t saturated = 0;
@@ -462,7 +462,7 @@ static void copy(void *target, const void *source, size_t bytes) {
     if (target && bytes) memcpy(target, source, bytes);
 }
 
-void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace, fi_watch *watch) {
+void fi_stack_propagate(const fi_stack_args *run, fi_dtype dtype, unsigned threads, void *workspace, fi_watch *watch) {
     if (run->depth == 0) { /* the identity */
         const size_t size = dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float);
         copy(run->y, run->x, run->batch * run->widths[0] * size);

@@ -39,7 +39,7 @@ extern const fi_traits fi_activation_traits[];
 #define FI_KEPT_ACTIVATION FI_SIN
 
 typedef struct {
-    const fi_stack_run *run;
+    const fi_stack_args *run;
     fi_watch *watch;
     unsigned parts; /* of the batch: each takes its rows through all layers */
     size_t rows;    /* the batch rounded up to whole groups */

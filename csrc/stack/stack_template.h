@@ -61,7 +61,7 @@ static void FI_REAL(draw_columns)(real *panels, const fi_stack_job *job, size_t 
 
 /* Columns column .. of layer's weights as rows of a panel; of weights that are not stored, in order from column 0 on. */
 static const real *FI_REAL(weight_columns)(const FI_REAL(rows) * part, size_t layer, size_t column) {
-    const fi_stack_run *run = part->job->run;
+    const fi_stack_args *run = part->job->run;
     const size_t in = run->widths[layer], out = run->widths[layer + 1];
     real *panel = part->job->panel[part->part];
     if (!run->weights) {
@@ -76,7 +76,7 @@ static const real *FI_REAL(weight_columns)(const FI_REAL(rows) * part, size_t la
 
 /* Rows row .. of layer's weights as columns of a panel. */
 static const real *FI_REAL(weight_rows)(const FI_REAL(rows) * part, size_t layer, size_t row) {
-    const fi_stack_run *run = part->job->run;
+    const fi_stack_args *run = part->job->run;
     const size_t in = run->widths[layer], out = run->widths[layer + 1];
     real *panel = part->job->panel[part->part];
     if (run->weights) {
@@ -133,9 +133,9 @@ static void FI_REAL(products_of_few)(const FI_REAL(rows) * part, size_t layer, r
 
 static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
     fi_stack_job *job = part->job;
-    const fi_stack_run *run = job->run;
+    const fi_stack_args *run = job->run;
     const size_t in = run->widths[layer], out = run->widths[layer + 1];
-    const int activation = run->activations[layer], skip = run->skips ? run->skips[layer] : -1;
+    const int activation = run->activations[layer], skip = run->residual_sources ? run->residual_sources[layer] : -1;
     const real parameter = (real)run->parameters[layer], *biases = run->biases[layer];
     const real *left = job->activations[layer];
     if (part->record) {
@@ -193,10 +193,10 @@ static void FI_REAL(forward_layer)(const FI_REAL(rows) * part, size_t layer) {
 static void FI_REAL(backward_tile)(const FI_REAL(rows) * part, const FI_REAL(tile) * tile, size_t layer,
                                    size_t p, size_t r) {
     fi_stack_job *job = part->job;
-    const fi_stack_run *run = job->run;
+    const fi_stack_args *run = job->run;
     const size_t at = (p * job->rows + r) * FI_COLUMNS, columns = run->widths[layer + 1] - p * FI_COLUMNS;
     real *target = (real *)job->gradients[layer] + at;
-    if (run->skips && run->skips[layer] >= 0) FI_REAL(tile_store)((real *)job->skipped + at, tile);
+    if (run->residual_sources && run->residual_sources[layer] >= 0) FI_REAL(tile_store)((real *)job->skipped + at, tile);
     const real *kept = job->slopes[layer] ? job->slopes[layer] : job->activations[layer + 1];
     const int activation = job->slopes[layer] ? FI_KEPT_ACTIVATION : run->activations[layer];
     FI_REAL(derive_tile)[activation](tile, kept + at, target, (real)run->parameters[layer],
@@ -252,7 +252,7 @@ static void FI_REAL(backward_layer)(const FI_REAL(rows) * part, size_t layer, re
 /* Rows i .. of panel p of a layer's weight gradient, summed over the whole batch; what is not wanted is not stored. */
 FI_INLINE void FI_REAL(weight_gradient_tile)(const fi_stack_job *job, size_t layer, size_t p, size_t i,
                                               const double scale[2]) {
-    const fi_stack_run *run = job->run;
+    const fi_stack_args *run = job->run;
     const size_t in = run->widths[layer], out = run->widths[layer + 1], column = p * FI_COLUMNS;
     const size_t width = out - column < FI_COLUMNS ? out - column : FI_COLUMNS;
     const size_t height = in - i < FI_ROWS ? in - i : FI_ROWS;
@@ -276,7 +276,7 @@ FI_INLINE void FI_REAL(weight_gradient_tile)(const fi_stack_job *job, size_t lay
 }
 
 static void FI_REAL(bias_gradient)(const fi_stack_job *job, size_t layer, size_t p) {
-    const fi_stack_run *run = job->run;
+    const fi_stack_args *run = job->run;
     const size_t column = p * FI_COLUMNS, rest = run->widths[layer + 1] - column;
     const real *gradients = (const real *)job->gradients[layer] + p * job->rows * FI_COLUMNS;
     real sums[FI_COLUMNS];
@@ -291,7 +291,7 @@ static void FI_REAL(bias_gradient)(const fi_stack_job *job, size_t layer, size_t
 
 /* Panels first .. last-1 of a layer's weight and bias gradients. */
 static void FI_REAL(stack_weight_gradient)(fi_stack_job *job, size_t layer, size_t first, size_t last) {
-    const fi_stack_run *run = job->run;
+    const fi_stack_args *run = job->run;
     const size_t in = run->widths[layer];
     double scale[2] = {1, 1};
     if (run->norms) {
@@ -327,7 +327,7 @@ static FI_REAL(rows) FI_REAL(rows_of)(fi_stack_job *job, unsigned part, size_t b
 
 static void FI_REAL(begin_forward)(const FI_REAL(rows) * part) {
     fi_stack_job *job = part->job;
-    const fi_stack_run *run = job->run;
+    const fi_stack_args *run = job->run;
     FI_REAL(to_panels)(job->activations[0], run->x, job->rows, run->widths[0], part);
     if (run->norms)
         job->largest_input[part->part] = FI_REAL(largest)(
@@ -337,7 +337,7 @@ static void FI_REAL(begin_forward)(const FI_REAL(rows) * part) {
 /* Layers first .. last-1 of the rows begin .. end-1; `again`: for a backward pass that lacks their values. */
 static void FI_REAL(stack_forward)(fi_stack_job *job, unsigned worker, size_t begin, size_t end, size_t first,
                                    size_t last, int again) {
-    const fi_stack_run *run = job->run;
+    const fi_stack_args *run = job->run;
     const FI_REAL(rows) part = FI_REAL(rows_of)(job, worker, begin, end, job->record && !again);
     if (first == 0 && !again)
         FI_REAL(begin_forward)(&part);
@@ -352,7 +352,7 @@ static void FI_REAL(stack_forward)(fi_stack_job *job, unsigned worker, size_t be
 /* gradients[last - 1] .. gradients[first] of the rows, in this order; and the input's after those of layer 0. */
 static void FI_REAL(stack_backward)(fi_stack_job *job, unsigned worker, size_t begin, size_t end, size_t first,
                                     size_t last) {
-    const fi_stack_run *run = job->run;
+    const fi_stack_args *run = job->run;
     const FI_REAL(rows) part = FI_REAL(rows_of)(job, worker, begin, end, job->record);
     if (last == run->depth) {
         FI_REAL(to_panels)(job->gradients[last - 1], run->dy, job->rows, run->widths[last], &part);

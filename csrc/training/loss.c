@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Losses: value, gradient and the number of right answers in one pass. Everything is summed in double precision in a fixed
+ * Losses: value, gradient and the number of correct answers in one pass. Everything is summed in double precision in a fixed
  * order, and rounded to the outputs' dtype once. What is returned is volatile, so that no compiler computes it after the
  * caller's rounding is back.
  */
@@ -34,8 +34,8 @@ enum { ROWS = FI_SOFTMAX_ROWS };
 
 size_t fi_cross_entropy_scratch(size_t classes) { return 2 * classes * ROWS * sizeof(double); }
 
-/* Whether x[label] is the first of the largest, `max`; of a row with a NaN (which is `lost`) no answer is right. */
-static int is_right(const double *x, size_t n, uint64_t label, double max, int lost) {
+/* Whether x[label] is the first of the largest, `max`; of a row with a NaN (which is `lost`) no answer is correct. */
+static int is_correct(const double *x, size_t n, uint64_t label, double max, int lost) {
     if (lost)
         for (size_t i = 0; i < n; i++)
             if (x[i] != x[i]) return 0;
@@ -62,32 +62,32 @@ static void with_labels(double *e, size_t classes, const double *over_sum, doubl
         }
 }
 
-/* A row's, for a share of each class; returns its loss. 0 times the infinite loss of an impossible class is 0. */
-static double with_shares(double *e, size_t classes, double over_sum, double log_sum, double max, const double *shares,
-                          const double *x, double over_batch) {
+/* A row's, for a probability of each class; returns its loss. 0 times the infinite loss of an impossible class is 0. */
+static double with_probabilities(double *e, size_t classes, double over_sum, double log_sum, double max,
+                                 const double *probabilities, const double *x, double over_batch) {
     double all = 0, loss = 0;
-    for (size_t c = 0; c < classes; c++) all += shares[c];
+    for (size_t c = 0; c < classes; c++) all += probabilities[c];
     for (size_t c = 0; c < classes; c++) {
         double *const at = e + c * ROWS;
-        *at = (*at * over_sum * all - shares[c]) * over_batch; /* all: 1 but for rounding */
-        if (shares[c] > 0) loss += shares[c] * (log_sum - (x[c] - max));
+        *at = (*at * over_sum * all - probabilities[c]) * over_batch; /* all: 1 but for rounding */
+        if (probabilities[c] > 0) loss += probabilities[c] * (log_sum - (x[c] - max));
     }
     return loss;
 }
 
-double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *scratch, size_t *right, fi_watch *watch) {
+double fi_cross_entropy(const fi_cross_entropy_args *args, fi_dtype dtype, void *scratch, size_t *correct, fi_watch *watch) {
     const fi_fpenv saved = fi_fpenv_enter();
-    const size_t classes = run->classes, row = row_bytes(dtype, classes);
-    const double over_batch = run->batch ? 1 / (double)run->batch : 1;
+    const size_t classes = args->classes, row = row_bytes(dtype, classes);
+    const double over_batch = args->batch ? 1 / (double)args->batch : 1;
     double *x = scratch, *e = x + ROWS * classes, value = 0;
-    *right = 0;
+    *correct = 0;
     memset(x, 0, ROWS * classes * sizeof(double)); /* of what is no row, anything finite */
     fi_patience patience = {watch, 0};
-    for (size_t first = 0; first < run->batch; first += ROWS) {
+    for (size_t first = 0; first < args->batch; first += ROWS) {
         if (fi_patience_ends(&patience, classes)) break;
-        const size_t left = run->batch - first, live = left < ROWS ? left : ROWS;
-        const char *outputs = (const char *)run->outputs + first * row;
-        char *gradient = (char *)run->gradient + first * row;
+        const size_t left = args->batch - first, live = left < ROWS ? left : ROWS;
+        const char *outputs = (const char *)args->outputs + first * row;
+        char *gradient = (char *)args->gradient + first * row;
         fi_softmax found;
         double over_sum[ROWS], ones[ROWS];
         widen(x, outputs, dtype, live * classes);
@@ -95,25 +95,26 @@ double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *s
             for (size_t r = 0; r < ROWS; r++) e[c * ROWS + r] = x[r * classes + c];
         fi_active()->training->softmax(e, classes, &found);
         for (size_t r = 0; r < ROWS; r++) over_sum[r] = 1 / found.sum[r];
-        if (run->labels) with_labels(e, classes, over_sum, over_batch, ones);
+        if (args->labels) with_labels(e, classes, over_sum, over_batch, ones);
         for (size_t r = 0; r < live; r++) {
             const double *own = x + r * classes;
             const int lost = !(found.sum[r] >= 1);
-            if (!run->labels) {
-                const double *shares = run->shares + (first + r) * classes;
-                value += with_shares(e + r, classes, over_sum[r], found.log_sum[r], found.max[r], shares, own, over_batch);
-                *right += (size_t)is_right(own, classes, first_largest(shares, classes), found.max[r], lost);
+            if (!args->labels) {
+                const double *probabilities = args->probabilities + (first + r) * classes;
+                value += with_probabilities(e + r, classes, over_sum[r], found.log_sum[r], found.max[r], probabilities, own,
+                                            over_batch);
+                *correct += (size_t)is_correct(own, classes, first_largest(probabilities, classes), found.max[r], lost);
                 continue;
             }
-            const uint64_t label = (uint64_t)run->labels[first + r];
+            const uint64_t label = (uint64_t)args->labels[first + r];
             if (label >= classes) {
                 value = NAN;
                 continue;
             }
             value += found.log_sum[r] - (own[label] - found.max[r]);
             e[label * ROWS + r] -= over_batch;
-            if (!lost && ones[r] == 1) *right += own[label] == found.max[r]; /* the only largest: the first */
-            else *right += (size_t)is_right(own, classes, label, found.max[r], lost);
+            if (!lost && ones[r] == 1) *correct += own[label] == found.max[r]; /* the only largest: the first */
+            else *correct += (size_t)is_correct(own, classes, label, found.max[r], lost);
         }
         for (size_t r = 0; r < live; r++)
             for (size_t c = 0; c < classes; c++) x[r * classes + c] = e[c * ROWS + r];
@@ -129,7 +130,7 @@ double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *s
 double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const double *targets, void *gradient,
                         fi_watch *watch) {
     const fi_fpenv saved = fi_fpenv_enter();
-    const double slope = n ? 2 / (double)n : 2;
+    const double two_over_n = n ? 2 / (double)n : 2;
     double sums[8] = {0};
     fi_patience patience = {watch, 0};
     for (size_t i = 0; i < n; i += 8) {
@@ -140,7 +141,7 @@ double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const dou
         for (size_t l = 0; l < live; l++) {
             const double d = x[l] - targets[i + l];
             sums[l] += d * d;
-            x[l] = d * slope;
+            x[l] = d * two_over_n;
         }
         narrow((char *)gradient + row_bytes(dtype, i), x, dtype, live);
     }

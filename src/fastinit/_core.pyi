@@ -5,6 +5,9 @@ COMPILER: str
 FREE_THREADED: bool
 DTYPES: tuple[str, ...]
 LAWS: tuple[str, ...]
+PLANE_REAL: int
+PLANE_IMAGINARY: int
+PLANE_CHOICES: int
 ACTIVATIONS: tuple[str, ...]
 VALUE_ULP: tuple[float, ...]
 SLOPE_EPS: tuple[float, ...]

@@ -52,13 +52,14 @@ cdef extern from "fastinit.h" nogil:
         void *out
         uint64_t first
         uint64_t count
-    ctypedef struct fi_block:
+    ctypedef struct fi_region:
         uint64_t first
         unsigned dimensions
         uint64_t counts[64]
         int64_t strides[64]
     int FI_MAX_DIMENSIONS
     int FI_STREAM_VERSION
+    int FI_PLANE_REAL, FI_PLANE_IMAGINARY, FI_PLANE_CHOICES
     const char *fi_compiler()
     fi_status fi_isa_select(const char *name)
     const fi_kernels *fi_active()
@@ -67,7 +68,7 @@ cdef extern from "fastinit.h" nogil:
     fi_status fi_plan_make(fi_plan *plan, const fi_dist *dist, fi_dtype dtype, fi_key key)
     void fi_fill(const fi_plan *plan, void *out, uint64_t first, uint64_t count, unsigned threads, fi_watch *watch)
     void fi_fill_many(const fi_piece *pieces, size_t count, unsigned threads, fi_watch *watch)
-    void fi_fill_block(const fi_plan *plan, void *out, const fi_block *block, unsigned threads, fi_watch *watch)
+    void fi_fill_region(const fi_plan *plan, void *out, const fi_region *block, unsigned threads, fi_watch *watch)
     void fi_map(const fi_plan *plan, const uint64_t *words, void *out, size_t count)
     uint32_t fi_words_xor(fi_key key, uint64_t count)
     double fi_exponential(double x)
@@ -92,6 +93,11 @@ FREE_THREADED = bool(FI_FREE_THREADED)  # a build for a Python that can do witho
 # In the order of fi_dtype and fi_law.
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 LAWS = ("words", "uniform", "normal", "truncated_normal")
+
+# The first plane of real values (and real parts), of imaginary parts, and the one whose words a sparse mask compares.
+PLANE_REAL = FI_PLANE_REAL
+PLANE_IMAGINARY = FI_PLANE_IMAGINARY
+PLANE_CHOICES = FI_PLANE_CHOICES
 cdef Py_ssize_t *ITEMSIZE = [4, 8, 2, 2]
 
 # What stands before the format of a buffer that says its order of bytes, of this machine's order.
@@ -232,7 +238,7 @@ def fill_block(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_
     """Write a strided block of a random tensor to `out`: element first + sum(i_k * strides[k]) at i."""
     cdef Output output
     cdef fi_plan plan
-    cdef fi_block block
+    cdef fi_region block
     cdef fi_watch room
     cdef fi_watch *watch
     elements = math.prod(counts)  # Python's, as a product in 64 bits may wrap around
@@ -254,11 +260,11 @@ def fill_block(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_
         raise ValueError(f"out: expected {elements} elements, got {output.count}")
     try:
         if output.view.len < RELEASE_GIL_FROM:
-            fi_fill_block(&plan, output.data, &block, threads, NULL)
+            fi_fill_region(&plan, output.data, &block, threads, NULL)
         else:
             watch = watch_begin(&room)
             with nogil:
-                fi_fill_block(&plan, output.data, &block, threads, watch)
+                fi_fill_region(&plan, output.data, &block, threads, watch)
             watch_end(watch)
     finally:
         PyBuffer_Release(&output.view)
@@ -365,12 +371,12 @@ cdef extern from "fastinit.h" nogil:
         pass
     ctypedef struct fi_layer_statistics:
         pass
-    ctypedef struct fi_stack_run:
+    ctypedef struct fi_stack_args:
         size_t depth, batch
         const size_t *widths
         const int *activations
         const double *parameters
-        const int *skips
+        const int *residual_sources
         double alpha
         const void *const *weights
         const fi_plan *plans
@@ -391,13 +397,13 @@ cdef extern from "fastinit.h" nogil:
     int FI_FORWARD, FI_BACKWARD
     const char *fi_activation_name(size_t index)
     double fi_activation_value_ulp(size_t index)
-    double fi_activation_slope_eps(size_t index)
+    double fi_activation_derivative_eps(size_t index)
     double fi_activation_left_ulp(size_t index)
-    size_t fi_stack_workspace(const fi_stack_run *run, fi_dtype dtype, unsigned threads)
-    void fi_stack_propagate(const fi_stack_run *run, fi_dtype dtype, unsigned threads, void *workspace, fi_watch *watch)
+    size_t fi_stack_workspace(const fi_stack_args *args, fi_dtype dtype, unsigned threads)
+    void fi_stack_propagate(const fi_stack_args *args, fi_dtype dtype, unsigned threads, void *workspace, fi_watch *watch)
     double fi_fma_loop(fi_dtype dtype, uint64_t rounds)
     void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
-                     void *slopes, size_t n, fi_watch *watch)
+                     void *derivatives, size_t n, fi_watch *watch)
 
 # A workspace is used again unless it exceeds four times what a call needs by more than this: fresh memory may cost as much
 # as a pass, but one large batch must not hold its memory for the life of a stack.
@@ -422,7 +428,7 @@ def _activations():
 ACTIVATIONS = _activations()
 # The stated largest errors, by activation: of the value in ULP, of the derivative in machine epsilons, and on the left in ULP.
 VALUE_ULP = tuple([fi_activation_value_ulp(i) for i in range(len(ACTIVATIONS))])
-SLOPE_EPS = tuple([fi_activation_slope_eps(i) for i in range(len(ACTIVATIONS))])
+SLOPE_EPS = tuple([fi_activation_derivative_eps(i) for i in range(len(ACTIVATIONS))])
 LEFT_ULP = tuple([fi_activation_left_ulp(i) for i in range(len(ACTIVATIONS))])
 
 

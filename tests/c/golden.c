@@ -208,7 +208,7 @@ static void stack_hash(int activation, fi_dtype dtype, char text[65]) {
     void *x = drawn(BATCH * widths[0], dtype, 30), *dy = drawn(BATCH * widths[DEPTH], dtype, 31);
     void *y = drawn(BATCH * widths[DEPTH], dtype, 32), *dx = drawn(BATCH * widths[0], dtype, 33);
     const double parameters[DEPTH] = {0.01, 0.01, 0.01};
-    const fi_stack_run run = {
+    const fi_stack_args run = {
         .depth = DEPTH, .batch = BATCH, .widths = widths, .activations = activations, .parameters = parameters,
         .weights = (const void *const *)weights, .biases = (const void *const *)biases,
         .backward = 1, .phases = FI_FORWARD | FI_BACKWARD, .x = x, .dy = dy, .y = y, .dx = dx,
@@ -251,8 +251,8 @@ static void blocks_hash(int stored, fi_dtype dtype, char text[65]) {
         weights[l] = drawn(WIDTH * WIDTH, dtype, l);
     }
     void *x = drawn(BATCH * WIDTH, dtype, 30), *dy = drawn(BATCH * WIDTH, dtype, 31), *y = drawn(BATCH * WIDTH, dtype, 32);
-    const fi_stack_run run = {
-        .depth = LAYERS, .batch = BATCH, .widths = equal, .activations = activations, .parameters = parameters, .skips = skips,
+    const fi_stack_args run = {
+        .depth = LAYERS, .batch = BATCH, .widths = equal, .activations = activations, .parameters = parameters, .residual_sources = skips,
         .alpha = 0.5, .weights = stored ? (const void *const *)weights : NULL, .plans = plans, .biases = biases,
         .backward = 1, .phases = FI_FORWARD | FI_BACKWARD, .x = x, .dy = dy, .y = y, .statistics = statistics,
         .norms = norms, .pairs_count = PAIRS, .pairs = pairs, .cosines = cosines};
@@ -319,7 +319,7 @@ static void haar_hash(int parts, fi_dtype dtype, char text[65]) {
     const size_t number = (size_t)parts * sizes[dtype], whole = ROWS * COLUMNS * number, piece = ROWS * COUNT * number;
     char *out = malloc(whole), *some = malloc(piece);
     if (!out || !some) exit(2);
-    fi_haar_run run = {.key = {7, 5}, .rows = ROWS, .columns = COLUMNS, .count = COLUMNS, .gain = 1, .parts = parts, .out = out};
+    fi_haar_args run = {.key = {7, 5}, .rows = ROWS, .columns = COLUMNS, .count = COLUMNS, .gain = 1, .parts = parts, .out = out};
     if (fi_haar(&run, dtype, 2, NULL) != FI_OK) exit(2);
     run.first = FIRST, run.count = COUNT, run.transposed = 1, run.out = some;
     if (fi_haar(&run, dtype, 1, NULL) != FI_OK) exit(2);

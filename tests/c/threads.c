@@ -51,9 +51,9 @@ static result fill(unsigned threads, fi_watch *watch) {
 /* Every third row, backwards, every other column: 4.5 MB. */
 static result fill_block(unsigned threads, fi_watch *watch) {
     const fi_plan plan = normal_plan(FI_FLOAT32, 4);
-    const fi_block block = {.first = 3300 * 2048, .dimensions = 2, .counts = {1100, 1024}, .strides = {-3 * 2048, 2}};
+    const fi_region block = {.first = 3300 * 2048, .dimensions = 2, .counts = {1100, 1024}, .strides = {-3 * 2048, 2}};
     result r = result_of(4 * 1100 * 1024);
-    fi_fill_block(&plan, r.data, &block, threads, watch);
+    fi_fill_region(&plan, r.data, &block, threads, watch);
     return r;
 }
 
@@ -61,7 +61,7 @@ static result fill_block(unsigned threads, fi_watch *watch) {
 static result haar(unsigned threads, int parts, fi_watch *watch) {
     enum { ROWS = 190, COLUMNS = 150 };
     result r = result_of(sizeof(float) * (size_t)parts * ROWS * COLUMNS);
-    const fi_haar_run run = {.key = {7, 5}, .rows = ROWS, .columns = COLUMNS, .count = COLUMNS, .gain = 1, .parts = parts,
+    const fi_haar_args run = {.key = {7, 5}, .rows = ROWS, .columns = COLUMNS, .count = COLUMNS, .gain = 1, .parts = parts,
                              .out = r.data};
     if (fi_haar(&run, FI_FLOAT32, threads, watch) != FI_OK) exit(2);
     return r;
@@ -89,8 +89,8 @@ static result propagate(unsigned threads, int stored, fi_watch *watch) {
     float *x = block_of(sizeof(float) * BATCH * WIDTH), *dy = block_of(sizeof(float) * BATCH * 10);
     fi_fill(&weights, x, 0, BATCH * WIDTH, 1, NULL);
     fi_fill(&weights, dy, 0, BATCH * 10, 1, NULL);
-    fi_stack_run run = {.depth = DEPTH, .batch = BATCH, .widths = widths, .activations = activations,
-                        .parameters = parameters, .skips = skips, .alpha = 0.5, .plans = plans, .biases = (const void *const *)b,
+    fi_stack_args run = {.depth = DEPTH, .batch = BATCH, .widths = widths, .activations = activations,
+                        .parameters = parameters, .residual_sources = skips, .alpha = 0.5, .plans = plans, .biases = (const void *const *)b,
                         .backward = 1, .phases = FI_FORWARD | FI_BACKWARD, .x = x, .dy = dy, .y = out,
                         .dx = out + BATCH * 10, .statistics = (fi_layer_statistics *)(void *)r.data, .norms = norms,
                         .pairs_count = 1, .pairs = pair, .cosines = norms + DEPTH};

@@ -43,12 +43,12 @@ static size_t compute(fi_dtype dtype, char *to) {
         labels[i] = i * 7 % (CLASSES + 2) - 1; /* one is no class, on either side */
         order[i] = ROWS - 1 - i;
     }
-    fi_cross_entropy_run run = {ROWS, CLASSES, outputs, labels, NULL, gradient};
+    fi_cross_entropy_args run = {ROWS, CLASSES, outputs, labels, NULL, gradient};
     fi_cross_entropy(&run, dtype, scratch, &right, NULL);
     used += append(to + used, gradient, COUNT * size);
     used += append(to + used, &right, sizeof right);
     run.labels = NULL;
-    run.shares = shares;
+    run.probabilities = shares;
     value = fi_cross_entropy(&run, dtype, scratch, &right, NULL);
     used += append(to + used, &value, sizeof value);
     value = fi_squared_error(dtype, COUNT, outputs, shares, gradient, NULL);

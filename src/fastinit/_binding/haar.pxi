@@ -1,14 +1,14 @@
 # ---- random orthogonal matrices: part of _core.pyx ----------------------------------------
 
 cdef extern from "fastinit.h" nogil:
-    ctypedef struct fi_haar_run:
+    ctypedef struct fi_haar_args:
         fi_key key
         size_t rows, columns, first, count
         double gain
         int parts
         int transposed
         void *out
-    fi_status fi_haar(const fi_haar_run *run, fi_dtype dtype, unsigned threads, fi_watch *watch)
+    fi_status fi_haar(const fi_haar_args *args, fi_dtype dtype, unsigned threads, fi_watch *watch)
 
 
 def haar(out, int dtype, int parts, size_t rows, size_t columns, size_t first, size_t count, double gain,
@@ -19,7 +19,7 @@ def haar(out, int dtype, int parts, size_t rows, size_t columns, size_t first, s
     """
     assert rows >= columns and first + count <= columns and dtype in (0, 1) and parts in (1, 2)
     cdef _Buffers buffers = _Buffers(1)
-    cdef fi_haar_run run
+    cdef fi_haar_args run
     cdef fi_status status
     run.key.seed = seed
     run.key.stream = stream

@@ -15,7 +15,7 @@ cdef class StackParameters:
         biases + depth, or there are fewer than layers.
     """
     cdef _Buffers arrays
-    cdef fi_stack_run all
+    cdef fi_stack_args all
     cdef fi_dtype dtype
     cdef void *tables
     cdef size_t *offsets
@@ -71,7 +71,7 @@ cdef class StackParameters:
         self.all.widths = sizes
         self.all.activations = codes
         self.all.parameters = slopes
-        self.all.skips = blocks if skips else NULL
+        self.all.residual_sources = blocks if skips else NULL
         self.all.alpha = alpha
         self.all.weights = <const void *const *>pointers if weights is not None else NULL
         self.all.plans = plans

@@ -17,7 +17,7 @@ cdef class StackRun:
     cdef StackParameters parameters
     cdef _Turns turns
     cdef _Buffers arrays, working
-    cdef fi_stack_run all
+    cdef fi_stack_args all
     cdef fi_dtype dtype
     cdef unsigned threads
     cdef void **tables
@@ -35,7 +35,7 @@ cdef class StackRun:
         self.arrays = _Buffers(8)
         self.turns = _Turns()
         self.threads = threads
-        cdef fi_stack_run *run = &self.all
+        cdef fi_stack_args *run = &self.all
         cdef const size_t *sizes = run.widths
         cdef size_t depth = run.depth, size = <size_t>ITEMSIZE[<int>self.dtype]
         run.batch = batch
@@ -86,7 +86,7 @@ cdef class StackRun:
 
 cdef int stack_run(StackRun self, int phases, const void *cotangent) except -1:
     """One turn of a run, by a table of its own: what is in it is this caller's."""
-    cdef fi_stack_run run
+    cdef fi_stack_args run
     cdef fi_watch room
     cdef fi_watch *watch
     if phases & FI_FORWARD:
@@ -111,7 +111,7 @@ cdef int stack_run(StackRun self, int phases, const void *cotangent) except -1:
 
 cdef int stack_workspace(StackRun self, list spare) except -1:
     """Working memory for the instruction set in use, from the list `spare` if one is there that is large enough."""
-    cdef fi_stack_run run = self.all
+    cdef fi_stack_args run = self.all
     run.kernels = fi_active()
     cdef size_t needed = fi_stack_workspace(&run, self.dtype, self.threads)
     try:
@@ -131,7 +131,7 @@ cdef int stack_workspace(StackRun self, list spare) except -1:
 
 cdef int stack_gradients(StackRun self, gradients) except -1:
     """Where in the block the gradients go."""
-    cdef fi_stack_run *run = &self.all
+    cdef fi_stack_args *run = &self.all
     cdef const size_t *sizes = run.widths
     cdef const size_t *offsets = self.parameters.offsets
     cdef size_t depth = run.depth, size = <size_t>ITEMSIZE[<int>self.dtype], i

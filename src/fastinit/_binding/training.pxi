@@ -1,14 +1,14 @@
 # ---- losses, batches and optimizers: part of _core.pyx ------------------------------------------------
 
 cdef extern from "fastinit.h" nogil:
-    ctypedef struct fi_cross_entropy_run:
+    ctypedef struct fi_cross_entropy_args:
         size_t batch, classes
         const void *outputs
         const int64_t *labels
-        const double *shares
+        const double *probabilities
         void *gradient
     size_t fi_cross_entropy_scratch(size_t classes)
-    double fi_cross_entropy(const fi_cross_entropy_run *run, fi_dtype dtype, void *scratch, size_t *right, fi_watch *watch)
+    double fi_cross_entropy(const fi_cross_entropy_args *args, fi_dtype dtype, void *scratch, size_t *correct, fi_watch *watch)
     double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const double *targets, void *gradient,
                             fi_watch *watch)
     void fi_gather(void *out, const void *source, const int64_t *rows, size_t count, size_t bytes, fi_watch *watch)
@@ -41,7 +41,7 @@ cdef class CrossEntropy:
     may call one: they take turns, as they share its scratch memory.
     """
 
-    cdef fi_cross_entropy_run run
+    cdef fi_cross_entropy_args run
     cdef fi_dtype dtype
     cdef size_t bytes
     cdef void *scratch
@@ -58,7 +58,7 @@ cdef class CrossEntropy:
         self.run.classes = classes
         self.run.outputs = self.arrays.open(outputs, self.bytes, False)
         self.run.labels = <const int64_t *>self.arrays.open(labels, batch * sizeof(int64_t), False)
-        self.run.shares = <const double *>self.arrays.open(shares, batch * classes * sizeof(double), False)
+        self.run.probabilities = <const double *>self.arrays.open(shares, batch * classes * sizeof(double), False)
         self.run.gradient = self.arrays.open(gradient, self.bytes, True)
         self.scratch = PyMem_Malloc(fi_cross_entropy_scratch(classes))
         if self.scratch == NULL:
