@@ -1,9 +1,4 @@
-# ---- the floating-point environment: part of _core.pyx --------------------------------------------------
-
-cdef extern from "core/fpenv.h" nogil:
-    ctypedef unsigned long long fi_fpenv
-    fi_fpenv fi_fpenv_enter()
-    void fi_fpenv_leave(fi_fpenv saved)
+# ---- the floating-point environment: part of _core.pyx ----
 
 
 def fpenv_enter():

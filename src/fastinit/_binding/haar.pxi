@@ -1,14 +1,4 @@
-# ---- random orthogonal matrices: part of _core.pyx ----------------------------------------
-
-cdef extern from "fastinit.h" nogil:
-    ctypedef struct fi_haar_args:
-        fi_key key
-        size_t rows, columns, first, count
-        double gain
-        int parts
-        int transposed
-        void *out
-    fi_status fi_haar(const fi_haar_args *args, fi_dtype dtype, unsigned threads, fi_watch *watch)
+# ---- random orthogonal matrices: part of _core.pyx ----
 
 
 def haar(out, int dtype, int parts, size_t rows, size_t columns, size_t first, size_t count, double gain,

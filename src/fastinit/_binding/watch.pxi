@@ -1,9 +1,4 @@
-# ---- signals during a call, and turns at an object: part of _core.pyx -------------------------------------
-
-cdef extern from "fastinit.h" nogil:
-    ctypedef struct fi_watch:
-        int stopped
-    void fi_watch_begin(fi_watch *watch, int (*ask)(void *context) noexcept, void *context)
+# ---- signals during a call, and turns of threads: part of _core.pyx ----
 
 cdef extern from *:
     """

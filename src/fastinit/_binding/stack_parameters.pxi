@@ -1,4 +1,5 @@
-# ---- a stack's parameters: part of _core.pyx -----------------------------------------------------------
+# ---- a stack's parameters: part of _core.pyx ----
+
 
 @cython.final
 cdef class StackParameters:
@@ -94,21 +95,6 @@ cdef bint same_items(list held, items) except -1:
         if (<list>items)[i] is not held[i]:
             return False
     return True
-
-
-cdef int real_format(const char *format):
-    """The dtype, float32 or float64, of a buffer's format; -1 of any other, as of those in the other byte order."""
-    if format == NULL:  # bytes
-        return -1
-    if format[0] == b"@"[0] or format[0] == b"="[0] or format[0] == NATIVE_ORDER:
-        format += 1
-    if (format[0] != b"f"[0] and format[0] != b"d"[0]) or format[1] != 0:
-        return -1
-    return 1 if format[0] == b"d"[0] else 0
-
-
-cdef bint is_aligned(const Py_buffer *view):
-    return <uintptr_t>view.buf % <uintptr_t>view.itemsize == 0
 
 
 cdef void *parameter_open(_Buffers buffers, array, int dtype, size_t rows, size_t columns) except? NULL:

@@ -1,4 +1,14 @@
-# ---- passes through a stack: part of _core.pyx ---------------------------------------------------------
+# ---- passes through a stack: part of _core.pyx ----
+
+FORWARD = FI_FORWARD
+BACKWARD = FI_BACKWARD
+# Numbers of a layer's statistics, in the order of fi_layer_statistics.
+STATISTICS = sizeof(fi_layer_statistics) // sizeof(double)
+
+# A workspace is used again unless it exceeds four times what a call needs by more than this: fresh memory may cost as much
+# as a pass, but one large batch must not hold its memory for the life of a stack.
+cdef enum:
+    WORKSPACE_KEPT = 16 << 20
 
 # Multiply-adds of a pass that takes about a millisecond: its weights may be large where its workspace is not.
 cdef double SHORT_PRODUCTS = 1 << 24
