@@ -1,6 +1,6 @@
-"""Gains: the factor that an activation wants on the standard deviation of its weights, under the names of what it keeps.
+"""Gains: factors on the standard deviation of the weights before an activation, named after what each of them preserves.
 
-With weights of variance gain^2 / fan_in, and z a standard normal:
+With weights of variance gain^2 / fan_in, and z a standard normal number:
 
 - `preactivation_gain`, 1 / sqrt(E phi(z)^2): the next layer's pre-activations have variance 1 again.
 - `activation_gain`, the s with E phi(s z)^2 = 1: the activations have mean square 1 again.
@@ -19,7 +19,7 @@ from typing import Any
 
 from ._common.arithmetic import ieee
 from ._common.checks import one_of, real_number, shown
-from .theory import chi_1, variance_map
+from .theory import chi_1, forward_gain, variance_map
 
 __all__ = ["activation_gain", "calculate_gain", "gradient_gain", "preactivation_gain"]
 
@@ -31,7 +31,7 @@ _TABLE = {
 
 @ieee
 def calculate_gain(nonlinearity: str, param: Any = None) -> float:
-    """PyTorch's table of gains, for compatibility; tanh, sigmoid and selu keep no variance with it.
+    """PyTorch's table of gains, for compatibility; for tanh, sigmoid and selu these preserve no variance.
 
     Parameters
     ----------
@@ -39,19 +39,19 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
         linear, conv1d .. conv_transpose3d and sigmoid: 1; tanh: 5/3; relu: sqrt(2); leaky_relu:
         sqrt(2 / (1 + param^2)); selu: 3/4.
     param : float, optional
-        Negative slope of leaky_relu, 0.01 if not given; finite. The others take no notice of it.
+        Negative slope of leaky_relu, finite, 0.01 by default. It is ignored for all others.
 
     Returns
     -------
     float, in [0, 5/3]
-        The factor on the standard deviation of weights.
+        The factor on the standard deviation of the weights.
 
     Raises
     ------
     ValueError
-        If the nonlinearity is another, or the slope is not finite.
+        If `nonlinearity` is none of these names, or the negative slope is infinite or NaN.
     TypeError
-        If the slope is no number.
+        If the negative slope is no real number.
 
     Examples
     --------
@@ -61,37 +61,37 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
     one_of("nonlinearity", nonlinearity, (*_TABLE, "leaky_relu"))
     if nonlinearity != "leaky_relu":
         return _TABLE[nonlinearity]
-    slope = 0.01 if param is None else real_number("param", param)
-    return math.sqrt(2 / (1 + slope * slope))
+    negative_slope = 0.01 if param is None else real_number("param", param)
+    return math.sqrt(2 / (1 + negative_slope * negative_slope))
 
 
 @ieee
 def preactivation_gain(activation: str) -> float:
-    """1 / sqrt(E phi(z)^2), z ~ N(0, 1), by quadrature: pre-activations keep a variance of 1.
+    """1 / sqrt(E phi(z)^2), z ~ N(0, 1), by quadrature: pre-activations keep variance 1.
 
     Parameters
     ----------
     activation : str
-        One of `fastinit.theory`: a name that `Stack` takes, such as ``"tanh"`` or ``"leaky_relu(0.2)"``.
+        A name that `Stack` takes, such as ``"tanh"`` or ``"leaky_relu(0.2)"``.
 
     Returns
     -------
     float
-        The factor on 1 / sqrt(fan_in), the standard deviation of weights.
+        The gain: weights have the standard deviation gain / sqrt(fan_in).
 
     Raises
     ------
     TypeError
         If `activation` is no str.
     ValueError
-        If it names no activation, or has a parameter that does not fit.
+        If it names no activation, or its parameter is out of range.
 
     Examples
     --------
     >>> round(preactivation_gain("silu"), 4)
     1.6765
     """
-    return 1 / math.sqrt(variance_map(activation, 1.0, 1.0))
+    return forward_gain(activation)
 
 
 @ieee
@@ -101,19 +101,17 @@ def gradient_gain(activation: str) -> float:
     Parameters
     ----------
     activation : str
-        One of `fastinit.theory`: a name that `Stack` takes, such as ``"tanh"`` or ``"leaky_relu(0.2)"``.
+        As in `preactivation_gain`.
 
     Returns
     -------
     float
-        The factor on the standard deviation of weights.
+        The gain.
 
     Raises
     ------
-    TypeError
-        If `activation` is no str.
-    ValueError
-        If it names no activation, or has a parameter that does not fit.
+    TypeError, ValueError
+        As in `preactivation_gain`.
 
     Examples
     --------
@@ -130,19 +128,17 @@ def activation_gain(activation: str) -> float:
     Parameters
     ----------
     activation : str
-        One of `fastinit.theory`: a name that `Stack` takes, such as ``"tanh"`` or ``"leaky_relu(0.2)"``.
+        As in `preactivation_gain`.
 
     Returns
     -------
     float
-        The factor on 1 / sqrt(fan_in), the standard deviation of weights.
+        The gain.
 
     Raises
     ------
-    TypeError
-        If `activation` is no str.
-    ValueError
-        If no s does it, as for tanh, whose values are below 1; or the activation is unknown.
+    TypeError, ValueError
+        As in `preactivation_gain`, and if no s does it, as for tanh, whose values are below 1.
 
     Examples
     --------

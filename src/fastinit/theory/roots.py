@@ -1,37 +1,39 @@
-"""Where a function of one variable changes its sign: fixed points of maps, and critical points."""
+"""Zeros of functions of one variable: fixed points of maps, and critical points."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
-from numpy.typing import NDArray
-
-__all__ = ["LOG_GROWTH_TOL", "POWERS_FROM", "STRIDE", "crossing", "in_dip", "root_of"]
-
-Array = NDArray[Any]
-
-LOG_GROWTH_TOL = 2e-15  # ln(map(q) / q) to a few rounding errors: what is smaller has no sign
-STRIDE = 0.5  # in ln q: what a normal of variance q sees of an activation changes over 1 and more
-POWERS_FROM = 90.0  # |ln q| beyond which means are powers of q to rounding errors: bends are 1e19 times as wide, or as narrow
+__all__ = ["LOG_GROWTH_TOL", "LOG_STEP", "POWER_LAW_LOG_Q", "find_root", "first_crossing"]
 
 
-def crossing(excess: Callable[[float], float], x: float, end: float) -> float | None:
-    """The first point from x towards `end`, upwards or downwards in ln q, where `excess` falls through 0 as q grows."""
-    way = math.copysign(1.0, end - x)
-    before, value = math.inf, way * excess(x)  # positive until the crossing
+LOG_GROWTH_TOL = 2e-15  # a few rounding errors of ln(map(q) / q): the sign of anything smaller means nothing
+LOG_STEP = 0.5  # step of the search in ln q: means over N(0, q) vary with ln q on a scale of 1 and more
+# For |ln q| beyond this, means are pure powers of q up to rounding errors: the standard deviation is 1e19 times larger, or
+# smaller, than the scale on which activations bend.
+POWER_LAW_LOG_Q = 90.0
+
+
+def first_crossing(excess: Callable[[float], float], x: float, end: float) -> float | None:
+    """The first zero of `excess` between x and `end` in ln q at which it falls from positive to negative as q grows.
+
+    The search goes upwards or downwards, from x towards `end`; None if there is no such zero.
+    """
+    direction = math.copysign(1.0, end - x)
+    before, value = math.inf, direction * excess(x)  # positive until the crossing
     older = clear = x
-    while way * (end - x) > 0:
-        # A layer never passes a fixed point; a stride may pass two at once, but leaves a dip to be looked into. Far from 1 there
-        # are no two: ln of a sum of falling powers of q.
-        stride = min(max(STRIDE, value, abs(x) - POWERS_FROM), 300.0, way * (end - x))
-        new = end if stride == way * (end - x) else x + way * stride
-        new_value = way * excess(new)
+    while direction * (end - x) > 0:
+        # The map is monotone, so a step of ln(map(q) / q), which `value` is, never jumps over a fixed point. A step of LOG_STEP
+        # may jump over two of them at once, but `excess` then has a dip between them, which `_zero_in_dip` searches. There are
+        # no two close zeros far from ln q = 0, where `excess` is the logarithm of a sum of falling powers of q.
+        step = min(max(LOG_STEP, value, abs(x) - POWER_LAW_LOG_Q), 300.0, direction * (end - x))
+        new = end if step == direction * (end - x) else x + direction * step
+        new_value = direction * excess(new)
         if new_value < -LOG_GROWTH_TOL:
-            return root_of(excess, min(clear, new), max(clear, new))
+            return find_root(excess, min(clear, new), max(clear, new))
         if LOG_GROWTH_TOL < value < min(before, new_value):
-            found = in_dip(excess, older, x, new)
+            found = _zero_in_dip(excess, older, x, new)
             if found is not None:
                 return found
         older, before, x, value = x, value, new, new_value
@@ -40,13 +42,16 @@ def crossing(excess: Callable[[float], float], x: float, end: float) -> float | 
     return None
 
 
-def in_dip(excess: Callable[[float], float], first: float, middle: float, last: float) -> float | None:
-    """Where |excess|, smaller at `middle` than at both ends, first gets to 0, if it does: by halves towards the smallest."""
-    way = math.copysign(1.0, last - first)
-    least = way * excess(middle)
+def _zero_in_dip(excess: Callable[[float], float], first: float, middle: float, last: float) -> float | None:
+    """The first zero between `first` and `last`, where |excess| is smaller at `middle` than at both ends; None if none.
+
+    The interval is halved around the smallest value until that value is 0 or has the other sign.
+    """
+    direction = math.copysign(1.0, last - first)
+    least = direction * excess(middle)
     for _ in range(30):
         sides = (first + middle) / 2, (middle + last) / 2
-        values = [way * excess(x) for x in sides]
+        values = [direction * excess(x) for x in sides]
         if values[0] < least:
             last, middle, least = middle, sides[0], values[0]
         elif values[1] < least:
@@ -54,16 +59,19 @@ def in_dip(excess: Callable[[float], float], first: float, middle: float, last: 
         else:
             first, last = sides
         if least < -LOG_GROWTH_TOL:
-            return root_of(excess, min(first, middle), max(first, middle))
+            return find_root(excess, min(first, middle), max(first, middle))
         if least <= LOG_GROWTH_TOL:
             return middle
     return None
 
 
-def root_of(f: Callable[[float], float], low: float, high: float) -> float:
-    """Where f, positive at `low` and negative at `high`, crosses 0: bisection sped up by secants (Illinois)."""
+def find_root(f: Callable[[float], float], low: float, high: float) -> float:
+    """The zero of f between `low`, where f is positive, and `high`, where it is negative, by the Illinois method.
+
+    That is the method of false position, which halves the value at an end that has stayed twice.
+    """
     at_low, at_high = f(low), f(high)
-    if at_low <= 0 or at_high >= 0:  # to rounding errors an end is the place
+    if at_low <= 0 or at_high >= 0:  # up to rounding errors, this end is the zero
         return low if at_low <= 0 else high
     side = 0
     for _ in range(200):
