@@ -208,7 +208,7 @@ def test_expectations():
         (lambda: theory.critical_pair(3, 3.0), TypeError, "activation: expected a str, got int 3"),
         (lambda: theory.fixed_point(10**5000, 3.0), TypeError, "activation: expected a str, got int an int of 16610 bits"),
         (lambda: theory.expectation(3), TypeError, "f: expected a function of an array, got int 3"),
-        (lambda: theory.expectation(lambda z: z[:3]), ValueError, "f: expected a function of an array elementwise"),
+        (lambda: theory.expectation(lambda z: z[:3]), ValueError, "f: expected an elementwise function"),
         (lambda: theory.variance_map("relu", np.timedelta64(3), 1), TypeError, "q: expected a real number, got timedelta64"),
         (lambda: fastinit.HeNormal()((2, 2), "\ud800"), ValueError, r"dtype: expected one of float32.* got '\\ud800'"),
         (lambda: fastinit.HeNormal()((2, 2), {"names": 3}), TypeError, "dtype: expected one of float32.* got {'names': 3}"),

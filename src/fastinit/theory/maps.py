@@ -332,8 +332,9 @@ def fixed_point(
     weight_variance = check_number("weight_variance", weight_variance)
     bias_variance = check_number("bias_variance", bias_variance)
     start = check_number("start", start)
+    homogeneous = is_homogeneous(activation)
     unbounded = ValueError(f"weight_variance: expected one with a finite fixed point for {activation}, got {weight_variance}")
-    if is_homogeneous(activation):
+    if homogeneous:
         rate = weight_variance * homogeneous_second_moment(activation)
         if bias_variance == 0 and (start == 0 or abs(rate - 1) <= LOG_GROWTH_TOL):
             return start
