@@ -39,38 +39,49 @@ def _seed(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="fastinit", description="Weight initialisation, and what it does to a deep network."
+        prog="fastinit", description="Weight initialisation of neural networks, and its effect on deep ones."
     )
     parser.add_argument("--version", action="version", version=f"fastinit {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    commands.add_parser("config", help="print version, compiler, instruction sets and threads")
+    commands.add_parser("config", help="print versions, compiler, instruction sets and number of threads")
     study = commands.add_parser(
         "study",
-        help="train real networks and measure every claim",
-        description="Train real networks on handwritten digits, measure what a text on weight initialisation "
-        "claims, write an HTML report and print a table. Exit status: 0 if every claim was measured and "
-        "lies inside the predicted range, 1 if one does not or something could not be written, 2 on a wrong use, 128 + N if "
-        "signal N stopped it.",
+        help="measure claims about weight initialisation on real networks",
+        description="Measure the claims of a text on weight initialisation on real networks and handwritten digits, "
+        "print the results and write an HTML report. Exit status: 0 if all claims were measured and every number is "
+        "inside the predicted range; 1 if not, or if something could not be written; 2 for wrong arguments or missing "
+        "packages; 128 + N if signal N stopped the command.",
     )
     study.add_argument(
-        "--html", metavar="FILE", default="fastinit-study.html", help="report to write (default: %(default)s)"
+        "--html", metavar="FILE", default="fastinit-study.html", help="name of the HTML report (default: %(default)s)"
     )
     study.add_argument("--no-html", action="store_true", help="write no HTML report")
-    study.add_argument("--json", metavar="FILE", help="write every number as JSON")
-    study.add_argument("--quick", action="store_true", help="smaller networks, the same claims")
-    study.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of all weights (default: 0)")
-    study.add_argument("--plain", action="store_true", help="plain text, as without a terminal")
+    study.add_argument("--json", metavar="FILE", help="write all results and measured numbers as JSON, too")
+    study.add_argument("--quick", action="store_true", help="use smaller networks and fewer steps; measures the same claims")
+    study.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of all weights, in [0, 2**64) (default: 0)")
+    study.add_argument("--plain", action="store_true", help="print plain text with every number, as when not on a terminal")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command ``fastinit``.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit status; see ``fastinit study --help``. No error is raised.
+    """
     hold_descriptors()
     output = Output(sys.stdout)
     with contextlib.redirect_stdout(output), stoppable():
         try:
             status = _run(_parser().parse_args(argv))
-        except SystemExit as stop:  # argparse has printed what it has to say
+        except SystemExit as stop:  # argparse has printed its message
             status = int(stop.code or 0)
         except (KeyboardInterrupt, Stopped) as stop:
             status = status_of(stop)
@@ -94,7 +105,7 @@ def _study(options: argparse.Namespace) -> int:
     if missing:
         names = ", ".join("scikit-learn" if name == "sklearn" else name for name in missing)
         return _refuse(f"the study needs {names}: pip install 'fastinit[report]'")
-    # All that could fail for want of something is looked for before the work, not after it.
+    # Whatever may be missing is looked for before the work, not after it.
     try:
         targets = decide({"--json": options.json, "--html": None if options.no_html else options.html})
     except TargetError as fault:
@@ -108,7 +119,7 @@ def _study(options: argparse.Namespace) -> int:
     if "--html" in targets:
         try:
             import_matplotlib()
-        except Exception as error:  # whatever it stumbles over
+        except Exception as error:  # a broken installation may raise anything
             return _refuse(f"--html: matplotlib cannot be imported: {type(error).__name__}: {error}")
 
     settings = Settings(seed=options.seed, quick=options.quick)
@@ -121,9 +132,9 @@ def _study(options: argparse.Namespace) -> int:
             "--json": lambda: json.dumps(_as_json(results, settings), indent=2, allow_nan=False) + "\n",
             "--html": lambda: html(results, settings),
         }
-        # The files first: a terminal that is gone, or full, or stopped costs the table, not the reports.
+        # The files are written before the table: if the terminal is gone, only the table is lost.
         for option, target in targets.items():
-            trouble = _trouble_of_writing(target, texts[option])
+            trouble = _write_report(target, texts[option])
             if trouble:
                 say(trouble)
                 status = 1
@@ -144,8 +155,8 @@ def _study(options: argparse.Namespace) -> int:
         return status_of(stop, written)
 
 
-def _trouble_of_writing(target: Target, text: Callable[[], str]) -> str | None:
-    """Make a report and write it; what went wrong, if anything did, for one report must not cost the others."""
+def _write_report(target: Target, text: Callable[[], str]) -> str | None:
+    """Make a report and write it. A failure is returned as a message, so that other reports are still written."""
     try:
         made = text()
     except Exception as error:
@@ -185,11 +196,11 @@ def _run_rich(settings: Settings) -> list[Result]:
 
             return study.run(settings, progress=show)
     finally:
-        console.show_cursor(True)  # if a signal came between hiding it and the block that shows it again
+        console.show_cursor(True)  # a signal may come after rich hides it and before the block that shows it again
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: they become their names."""
+    """The value with infinities and NaN as strings, since JSON has no numbers for them."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The command: its exit status, its options, and that it loses no report whatever its terminal and its files do."""
+"""The command: exit status, options, and that no report is lost when the terminal or another file fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="descriptors, signals
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
-    """The command with two made rows in place of all measurements."""
+    """The command with two prepared results in place of all measurements."""
     state = {"matches": True}
     monkeypatch.setattr(cli, "_run_plain", lambda settings: [made(True), made(state["matches"])])
     return state
@@ -85,7 +85,7 @@ def test_wrong_use_is_status_2_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_interrupt_leaves_nothing(monkeypatch, tmp_path, capsys) -> None:
+def test_an_interrupt_leaves_no_file(monkeypatch, tmp_path, capsys) -> None:
     def interrupted(settings: Settings) -> list[Result]:
         raise KeyboardInterrupt
 
@@ -116,7 +116,7 @@ def test_a_failing_write_keeps_the_old_file_the_other_report_and_the_table(short
     assert captured.err == f"fastinit: {data}: cannot write: No space left on device\n"
 
 
-def test_pictures_that_cannot_be_drawn_cost_the_page_alone(short, monkeypatch, tmp_path, capsys) -> None:
+def test_a_failing_picture_loses_the_html_report_only(short, monkeypatch, tmp_path, capsys) -> None:
     def fails(results, settings):
         raise RuntimeError("no such font")
 
@@ -130,7 +130,7 @@ def test_pictures_that_cannot_be_drawn_cost_the_page_alone(short, monkeypatch, t
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_a_matplotlib_that_cannot_be_imported_is_said_before_the_work(monkeypatch, tmp_path, capsys) -> None:
+def test_a_failing_import_of_matplotlib_is_reported_before_the_work(monkeypatch, tmp_path, capsys) -> None:
     def broken() -> None:
         raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
@@ -156,10 +156,10 @@ def test_module_and_config_run() -> None:
     assert "instruction set in use:" in done.stdout
 
 
-# ---- pictures: in a style and on a backend of their own ------------------------------------------
+# ---- pictures do not depend on the user's settings ----------------------------------------------
 
 
-def test_the_users_style_changes_no_picture_and_stays_as_it_is() -> None:
+def test_the_users_style_does_not_change_pictures_and_is_restored() -> None:
     import matplotlib
 
     rows, settings = [made(True)], Settings()
@@ -170,7 +170,7 @@ def test_the_users_style_changes_no_picture_and_stays_as_it_is() -> None:
         assert dict(matplotlib.rcParams) == before
 
 
-# ---- a process of its own, with one made row in place of all measurements ------------------------
+# ---- a new process, with one prepared result in place of all measurements ------------------------
 
 CHILD = """
 import sys
@@ -194,7 +194,7 @@ def code(before: str = "pass", patch: str = "") -> str:
 
 
 def run(*arguments: str, cwd: Path, redirect: str = "", **options) -> subprocess.CompletedProcess[str]:
-    """The command in a process, its streams redirected by a shell if told so."""
+    """Run the command in a new process, its streams redirected by a shell if `redirect` says so."""
     command = [sys.executable, "-c", code(), "study", *arguments]
     if redirect:
         command = ["sh", "-c", f'exec "$@" {redirect}', "sh", *command]
@@ -203,8 +203,8 @@ def run(*arguments: str, cwd: Path, redirect: str = "", **options) -> subprocess
 
 
 @posix
-def test_backend_and_settings_of_a_notebook_are_not_ours(tmp_path) -> None:
-    """A variable that a notebook's kernel leaves to its children, and a file that breaks every text, every import even."""
+def test_backend_and_settings_of_a_notebook_are_not_used(tmp_path) -> None:
+    """MPLBACKEND is inherited from a notebook's kernel; a broken settings file would make the import of matplotlib fail."""
     settings = tmp_path / "settings"
     settings.mkdir()
     pages = []
@@ -237,10 +237,10 @@ def test_backend_and_settings_of_a_notebook_are_not_ours(tmp_path) -> None:
         ("| true", ""),
     ],
 )  # fmt: skip
-def test_an_output_that_takes_nothing_costs_no_report(tmp_path, redirect: str, error: str) -> None:
+def test_a_closed_or_full_standard_output_loses_no_report(tmp_path, redirect: str, error: str) -> None:
     done = run("--no-html", "--json", "a.json", cwd=tmp_path, redirect=redirect)
     assert done.stderr == error
-    if redirect != "| true":  # whose status is the shell's last command's
+    if redirect != "| true":  # the status of a pipeline is that of its last command
         assert done.returncode == 1
     assert json.loads((tmp_path / "a.json").read_text())["matches"] is True
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
@@ -248,7 +248,7 @@ def test_an_output_that_takes_nothing_costs_no_report(tmp_path, redirect: str, e
 
 @posix
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["config"]])
-def test_other_words_that_nobody_takes_are_one_line_too(arguments: list[str], tmp_path) -> None:
+def test_other_commands_report_a_closed_output_in_one_line(arguments: list[str], tmp_path) -> None:
     command = [sys.executable, "-m", "fastinit", *arguments]
     for redirect in (">&-", *([">/dev/full"] if os.path.exists("/dev/full") else [])):
         done = subprocess.run(
@@ -260,7 +260,7 @@ def test_other_words_that_nobody_takes_are_one_line_too(arguments: list[str], tm
 
 
 @posix
-def test_a_reader_that_leaves_is_no_traceback() -> None:
+def test_a_closed_pipe_gives_no_traceback() -> None:
     program = "input(); from fastinit.cli import main; raise SystemExit(main(['config']))"
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen([sys.executable, "-c", program], **pipes) as process:
@@ -272,7 +272,7 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
 
 
 @posix
-def test_a_limit_of_file_sizes_costs_only_what_is_larger(tmp_path) -> None:
+def test_a_file_above_the_size_limit_does_not_affect_a_smaller_one(tmp_path) -> None:
     import resource
 
     (tmp_path / "a.html").write_text("old")
@@ -290,7 +290,7 @@ def test_a_limit_of_file_sizes_costs_only_what_is_larger(tmp_path) -> None:
 
 
 @posix
-def test_links_modes_and_devices_stay_what_they_are(short, tmp_path) -> None:
+def test_links_modes_and_pipes_are_kept(short, tmp_path) -> None:
     target, link, pipe = tmp_path / "target.html", tmp_path / "link.html", tmp_path / "pipe"
     target.write_text("old")
     target.chmod(0o640)
@@ -310,7 +310,7 @@ def test_links_modes_and_devices_stay_what_they_are(short, tmp_path) -> None:
 
 @contextlib.contextmanager
 def on_a_terminal(program: str, *arguments: str, cwd: Path, **options) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A process whose output is a terminal, and the terminal's other end."""
+    """A process whose output is a terminal, and the controlling end of that terminal."""
     import pty
 
     controller, terminal = pty.openpty()
@@ -329,12 +329,12 @@ def on_a_terminal(program: str, *arguments: str, cwd: Path, **options) -> Iterat
 
 
 def read_until(controller: int, end: bytes | None) -> bytes:
-    """What comes to the terminal until some bytes are there, or until its last process has left it."""
+    """What is written to the terminal, up to some bytes, or until no process has it open."""
     seen = b""
     while end is None or end not in seen:
         try:
             more = os.read(controller, 4096)
-        except OSError:  # Linux' way to say the end
+        except OSError:  # the end of the output on Linux
             more = b""
         if not more:
             assert end is None, seen
@@ -352,7 +352,7 @@ def read_until(controller: int, end: bytes | None) -> bytes:
         ("SIGHUP", "fastinit: stopped by SIGHUP; nothing was written\n"),
     ],
 )
-def test_a_signal_while_measuring_leaves_nothing_and_shows_the_cursor(tmp_path, name: str, line: str) -> None:
+def test_a_signal_while_measuring_leaves_no_file_and_shows_the_cursor(tmp_path, name: str, line: str) -> None:
     number = getattr(signal, name)
     with on_a_terminal(code(before="import time; time.sleep(100)"), "--json", "a.json", "--no-html", cwd=tmp_path) as (
         process,
@@ -379,15 +379,15 @@ outputs.os.replace = replace
 
 @posix
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_while_writing_leaves_the_old_file_alone(tmp_path, name: str) -> None:
+def test_a_signal_while_writing_keeps_the_old_file(tmp_path, name: str) -> None:
     number = getattr(signal, name)
     (tmp_path / "a.json").write_text("old")
     command = [sys.executable, "-c", code(patch=SLOW_WRITE), "study", "--no-html", "--json", "a.json"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr.readline() == "ready\n"
-        assert len(list(tmp_path.iterdir())) == 2  # the new file is there under another name
+        assert len(list(tmp_path.iterdir())) == 2  # the new file has a temporary name
         process.send_signal(number)
-        process.send_signal(number)  # an impatient one
+        process.send_signal(number)  # a second one while the first is handled
         assert process.wait(60) == 128 + number
         assert process.stderr.read().endswith("; nothing was written\n")
     assert (tmp_path / "a.json").read_text() == "old"
@@ -395,8 +395,8 @@ def test_a_signal_while_writing_leaves_the_old_file_alone(tmp_path, name: str) -
 
 
 @posix
-def test_a_terminal_that_is_gone_costs_no_report(tmp_path) -> None:
-    """Under nohup: the hang-up is ignored, and every word to the terminal fails from then on, those of the progress bar too."""
+def test_a_closed_terminal_loses_no_report(tmp_path) -> None:
+    """Under nohup SIGHUP is ignored, and every later write to the terminal fails, those of the progress bar too."""
     ignored = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
     with on_a_terminal(
         code(before="import time; time.sleep(1)"), "--json", "a.json", "--no-html", cwd=tmp_path, preexec_fn=ignored
@@ -409,7 +409,7 @@ def test_a_terminal_that_is_gone_costs_no_report(tmp_path) -> None:
 
 
 @posix
-def test_handlers_of_the_caller_come_back(short) -> None:
+def test_handlers_of_the_caller_are_restored(short) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     assert cli.main(["study", "--no-html"]) == 0
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before

@@ -1,4 +1,4 @@
-"""The files of a command: what their names resolve to decides, and it is decided before the work."""
+"""The files of a command: their names are resolved and checked before the work."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _here(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_targets_are_decided_once() -> None:
-    """A change of directory, or of a link, between deciding and writing changes nothing."""
+def test_names_are_resolved_once() -> None:
+    """A later change of directory or of a link does not change where a file is written."""
     os.mkdir("one")
     os.mkdir("two")
     Path("link").symlink_to("one/a")
@@ -63,7 +63,7 @@ def test_two_names_of_one_file_are_refused(first: str, second: str) -> None:
 
 
 @posix
-def test_different_files_are_taken() -> None:
+def test_different_files_are_accepted() -> None:
     os.mkdir("sub")
     Path("old").write_text("old")
     Path("copy").write_text("old")
@@ -95,7 +95,7 @@ def test_different_files_are_taken() -> None:
         ("/proc/new", r"/proc/new: cannot write there: "),
     ],
 )
-def test_what_cannot_be_written_is_refused_and_nothing_is_left(name: str, message: str) -> None:
+def test_unwritable_names_are_refused_and_no_file_is_left(name: str, message: str) -> None:
     if name.startswith("/proc") and not os.path.isdir("/proc"):
         pytest.skip("no /proc here")
     os.mkdir("sub")
@@ -122,14 +122,14 @@ for name in sys.argv[1:]:
 
 
 def decided(*names: str, **options) -> list[str]:
-    """What a process, without root's rights unless told to keep them, says of each name."""
+    """The answer of a process to each name. It drops root's rights, unless ROOT is in its environment."""
     done = subprocess.run([sys.executable, "-c", DECIDE, *names], stderr=subprocess.PIPE, text=True, check=True, **options)
     return done.stderr.splitlines()
 
 
 @posix
 def test_read_only_directories_and_files_are_refused() -> None:
-    # Not below pytest's own directory, which other users may not enter.
+    # Not in pytest's directory, which other users cannot enter.
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
         top.chmod(0o755)
@@ -151,14 +151,14 @@ def test_read_only_directories_and_files_are_refused() -> None:
 
 
 @posix
-def test_the_file_that_standard_output_goes_to_is_refused() -> None:
+def test_the_file_of_a_redirected_standard_output_is_refused() -> None:
     with open("table", "w", encoding="utf-8") as file:
         found = decided("table", "/dev/stdout", stdout=file, env={**os.environ, "ROOT": "1"})
     assert [line.partition(": ")[2] for line in found] == ["expected another file than standard output"] * 2
 
 
 @posix
-def test_a_new_file_has_the_mode_that_the_umask_gives_and_an_old_one_keeps_its() -> None:
+def test_a_new_file_has_the_mode_of_the_umask_and_an_old_one_keeps_its_mode() -> None:
     Path("old").write_text("old")
     os.chmod("old", 0o604)
     targets = decide({"--a": "old", "--b": "new"})
@@ -173,8 +173,8 @@ def test_a_new_file_has_the_mode_that_the_umask_gives_and_an_old_one_keeps_its()
 
 
 @pytest.mark.parametrize("code", [errno.EBUSY, errno.EPERM])
-def test_a_file_that_cannot_be_replaced_is_written_to(monkeypatch, code: int) -> None:
-    """As a file that is mounted by itself."""
+def test_a_file_that_cannot_be_replaced_is_overwritten(monkeypatch, code: int) -> None:
+    """Such as a file that is a mount point."""
     Path("old").write_text("much longer than the new one")
     target = decide({"--a": "old"})["--a"]
     number = os.stat("old").st_ino
@@ -189,7 +189,7 @@ def test_a_file_that_cannot_be_replaced_is_written_to(monkeypatch, code: int) ->
     assert os.listdir(".") == ["old"]
 
 
-def test_a_failing_write_leaves_what_was_there(monkeypatch) -> None:
+def test_a_failing_write_keeps_the_old_file(monkeypatch) -> None:
     Path("old").write_text("old")
     target = decide({"--a": "old"})["--a"]
 

@@ -1,4 +1,4 @@
-"""The study: its rows as data, what a verdict rests on, and the reports."""
+"""The study: its claims, what a verdict depends on, and the reports."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ def results() -> list[Result]:
     return [run_claim(claim, QUICK) for claim in CLAIMS]
 
 
-def test_one_row_for_every_claim_of_the_text() -> None:
+def test_every_claim_has_a_verdict_and_a_sentence() -> None:
     assert [claim.number for claim in CLAIMS] == list(range(1, 16))
-    # What is only half true gets one sentence that says so; none is empty.
     for claim in CLAIMS:
         assert claim.verdict in ("true", "half true", "false")
         assert claim.truth.endswith(".")
@@ -57,14 +56,14 @@ def test_another_seed_measures_other_numbers(results: list[Result]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["weights", "biases", "input"])
-def test_a_wrong_gradient_is_found_out(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Claim 5 holds every kind of gradient against the loss: 1 % is too much."""
+def test_a_wrong_gradient_is_detected(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Claim 5 compares every kind of gradient with differences of the loss: an error of 1 % is detected."""
     from fastinit import Stack
 
-    right = Stack.backward
+    correct = Stack.backward
 
     def wrong(self, x, dy):
-        found = right(self, x, dy)
+        found = correct(self, x, dy)
         for array in [found.input] if kind == "input" else getattr(found, kind):
             array *= 1.01
         return found
@@ -72,11 +71,11 @@ def test_a_wrong_gradient_is_found_out(monkeypatch: pytest.MonkeyPatch, kind: st
     monkeypatch.setattr(Stack, "backward", wrong)
     failed = [c.name for c in run_claim(CLAIMS[4], QUICK).measurement.checks if not c.holds]
     assert [name for name in failed if "derivative" in name] == [
-        f"derivative of the loss along the {kind}, error of backward over the gradient's norm"
+        f"derivative of the loss with respect to the {kind}: error relative to the gradient's norm"
     ]
 
 
-def test_a_row_that_raises_is_a_mismatch_and_takes_no_other_with_it() -> None:
+def test_an_error_in_a_measurement_is_a_mismatch_that_names_it() -> None:
     def breaks(settings: Settings) -> Measurement:
         raise RuntimeError("no such thing")
 
@@ -93,24 +92,25 @@ def test_check_is_a_closed_interval_without_nan(value: float, holds: bool) -> No
     assert Check("x", value, 1.0, 2.0).holds is holds
 
 
-def test_result_without_checks_matches_nothing() -> None:
+def test_a_result_without_checks_does_not_match() -> None:
     claim = CLAIMS[0]
     assert Result(claim, Measurement("nothing")).matches is False
     assert Result(claim, Measurement("", skipped="why")).matches is None
 
 
-def test_plain_text_fits_a_page_and_names_what_fails() -> None:
+def test_plain_text_has_100_columns_and_every_number() -> None:
     text = plain([made(True), made(False)])
     assert "inside the predicted range" in text
     assert "OUTSIDE the predicted range" in text
-    assert "value: 3 is outside [0, 2]" in text
+    assert "yes  value: 1 (expected: 0 to 2)" in text
+    assert "NO   value: 3 (expected: 0 to 2)" in text
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 100
     assert summary([made(True), made(False)]).startswith("1 of 2 measurements lie inside the predicted range")
     assert outcome(Result(CLAIMS[0], Measurement("", skipped="why"))) == "not measured"
 
 
-def test_a_claim_has_a_verdict_only_where_its_measurement_bears_it_out() -> None:
+def test_a_claim_has_a_verdict_only_if_its_measurement_supports_it() -> None:
     skipped = Result(CLAIMS[14], Measurement("", skipped="not measured: no Keras"))
     rows = [made(True), made(False), skipped]
     assert [r.verdict for r in rows] == ["half true", "not borne out", "not measured"]
@@ -155,7 +155,7 @@ def test_html_is_one_self_contained_page(results: list[Result]) -> None:
     parser.feed(page)
     assert parser.open == []
     assert parser.loads == []
-    assert len(parser.ids) == len(set(parser.ids)) + 1  # claim 1 stands twice here, as a made row
+    assert len(parser.ids) == len(set(parser.ids)) + 1  # claim 1 is on this page twice
     assert "http" not in re.sub(r"<!DOCTYPE[^>]*>", "", page)
     assert "a &lt; b &amp; c" in page
     assert page.count("<svg") == sum(len(r.measurement.plots) for r in results) + 1
@@ -180,5 +180,5 @@ def test_digits_are_held_out_and_standardised() -> None:
     assert digits.x.dtype == np.float32
     np.testing.assert_allclose(digits.x.mean(axis=0), 0, atol=1e-5)
     rows = {row.tobytes() for row in digits.x}
-    # Some drawings of the data set are equal to the pixel: at most those may be on both sides.
+    # A few images of the data set are identical: at most those may be in both sets.
     assert sum(row.tobytes() in rows for row in digits.held_out_x) <= 2

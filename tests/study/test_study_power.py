@@ -1,4 +1,4 @@
-"""Every claim's measurement finds out weights whose variance is 10 % off, at full length and in a quick run."""
+"""Every claim's measurement detects a weight variance that is wrong by 10 %, in a full and in a quick run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 
 from fastinit.study import CLAIMS, Claim, Settings, run_claim
 
-# Claims in which no weight variance plays a role, and why.
+# Claims that do not depend on a weight variance, and why.
 NO_VARIANCE = {
     1: "weights of zero stay zero, whatever they are multiplied by",
-    2: "the same; the random start beside it need only train",
-    3: "the claim is of equal weights of any size",
+    2: "the same; the network with random weights beside it need only train",
+    3: "the claim is about equal weights of any size",
 }
 OTHERS = [claim for claim in CLAIMS if claim.number not in NO_VARIANCE]
 
@@ -24,7 +24,7 @@ def length(quick: bool) -> str:
 @pytest.mark.parametrize("quick", [False, True], ids=length)
 @pytest.mark.parametrize("factor", [0.9, 1.1])
 @pytest.mark.parametrize("claim", OTHERS, ids=lambda claim: f"claim {claim.number}")
-def test_ten_per_cent_of_weight_variance_are_found_out(claim: Claim, factor: float, quick: bool) -> None:
+def test_a_weight_variance_wrong_by_ten_per_cent_is_detected(claim: Claim, factor: float, quick: bool) -> None:
     if claim.number == 15 and importlib.util.find_spec("keras") is None:
         pytest.skip("Keras is not installed")
     result = run_claim(claim, Settings(0, quick, weight_variance=factor))
@@ -33,7 +33,7 @@ def test_ten_per_cent_of_weight_variance_are_found_out(claim: Claim, factor: flo
 
 
 @pytest.mark.parametrize("claim", OTHERS, ids=lambda claim: f"claim {claim.number}")
-def test_the_right_weight_variance_is_inside_at_full_length(claim: Claim) -> None:
+def test_the_correct_weight_variance_matches_in_a_full_run(claim: Claim) -> None:
     assert run_claim(claim, Settings(0)).matches is not False
 
 
@@ -43,8 +43,8 @@ def test_the_other_claims_hold_for_every_weight_variance(number: int, factor: fl
     assert run_claim(CLAIMS[number - 1], Settings(0, weight_variance=factor)).matches is True
 
 
-def test_all_networks_of_the_rows_are_drawn_by_the_settings() -> None:
-    """Else the factor would miss some: no row makes a stack by itself, but of weights that another one has."""
+def test_all_networks_are_made_by_the_settings() -> None:
+    """Otherwise `weight_variance` would miss some. The one other `Stack` has the weights of an existing network."""
     import inspect
 
     from fastinit.study import claims_keras, claims_linear, claims_named, claims_rules, claims_scale, claims_symmetry, measure

@@ -1,4 +1,4 @@
-"""What the command's words share: the files that it writes, and its terminal.
+"""Parts of the command line: writing files, and standard output, errors and signals.
 
 May import: nothing.
 """

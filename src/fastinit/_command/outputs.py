@@ -1,4 +1,4 @@
-"""The files that a command writes: decided before it works, by what their names resolve to, and written whole or not at all."""
+"""The files that a command writes. They are resolved and checked before the work, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from typing import Any
 __all__ = ["Target", "TargetError", "decide"]
 
 
-# A file that a container has mounted, or another user's in a directory where only owners replace, can only be written to.
+# os.replace fails on a file that is itself a mount point, and on another user's file in a directory with the sticky bit.
+# Such a file is overwritten in place.
 _CANNOT_BE_REPLACED = (errno.EBUSY, errno.EPERM, errno.EACCES)
 
 
 class TargetError(ValueError):
-    """A file that cannot be written, or two names of one: what was expected, and what came."""
+    """A file cannot be written, or two options name the same file; the message says what was expected."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,13 @@ class Target:
     Attributes
     ----------
     shown : str
-        Its name as it was given, for messages.
+        The name as the user gave it, for messages.
     path : str
-        The file itself: absolute, behind all symbolic links, which stay.
+        The absolute path, with symbolic links resolved.
     whole : bool
-        Whether it is a regular file, or a new one, which the text replaces when it is complete. A device or a pipe is written to.
+        Whether it is a regular or a new file, which is replaced once the text is complete; a device or pipe is written to.
     identity : tuple
-        Equal for two names of one file.
+        Equal for two names of the same file.
     """
 
     shown: str
@@ -46,11 +47,12 @@ class Target:
     identity: tuple[Any, ...]
 
     def write(self, text: str) -> None:
-        """Write the text as UTF-8; a regular file that was there keeps its mode, and what it held if this fails.
+        """Write the text as UTF-8. An existing regular file keeps its mode, and its contents if writing fails.
 
         Raises
         ------
         OSError
+            If the file cannot be written.
         """
         data = text.encode("utf-8", errors="replace")
         if not self.whole:
@@ -71,9 +73,9 @@ class Target:
 
 
 class _temporary:
-    """A new file in a folder, open for writing; it is removed at the end if it still has its name.
+    """A new file in a folder, open for writing; removed at the end unless it was renamed.
 
-    The name is known before the file is made, so that no signal can come between the two and leave the file behind.
+    The name is chosen before the file is made, so that no signal can leave a file behind whose name is not known.
     """
 
     def __init__(self, folder: str) -> None:
@@ -94,7 +96,7 @@ class _temporary:
 
 
 def decide(files: Mapping[str, str | None]) -> dict[str, Target]:
-    """The targets of a command's options, all of them writable and no two the same file.
+    """Resolve the files of a command's options, and check that they are writable and different.
 
     Parameters
     ----------
@@ -109,8 +111,8 @@ def decide(files: Mapping[str, str | None]) -> dict[str, Target]:
     Raises
     ------
     TargetError
-        If a file could not be written, if two options name one file, by links of either kind too, or if a file is the one that
-        standard output goes to.
+        If a file cannot be written, if two options name the same file (also by symbolic or hard links), or if standard
+        output is redirected to one of the files.
     """
     targets = {option: _target(option, path) for option, path in files.items() if path is not None}
     for (one, first), (other, second) in combinations(targets.items(), 2):
@@ -135,7 +137,7 @@ def _target(option: str, shown: str) -> Target:
         raise
     except OSError as error:
         raise TargetError(f"{shown}: cannot write there: {error.strerror}") from None
-    except ValueError as error:  # a null character, or one that the file system's encoding has not
+    except ValueError as error:  # a null character, or one that the file system's encoding lacks
         raise TargetError(f"{shown!r}: expected a file's path: {error}") from None
 
 
@@ -143,7 +145,7 @@ def _resolved(shown: str) -> Target:
     found = _status(shown)
     if found is not None and stat.S_ISDIR(found.st_mode):
         raise TargetError(f"{shown}: expected a file, got a directory")
-    if os.path.basename(shown) in ("", os.curdir, os.pardir):  # which a normalised path would drop
+    if os.path.basename(shown) in ("", os.curdir, os.pardir):  # realpath would remove these
         raise TargetError(f"{shown}: expected a file, got a directory's name")
     if found is not None and not os.access(shown, os.W_OK):
         raise TargetError(f"{shown}: expected a writable file")
@@ -161,7 +163,7 @@ def _resolved(shown: str) -> Target:
 
 
 def _status(path: str) -> os.stat_result | None:
-    """What a path leads to; None if nothing is there."""
+    """The status of the file at a path; None if there is none."""
     try:
         return os.stat(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a command says, and how it is stopped: output that nobody takes is no error of the work, and a signal unwinds it."""
+"""Standard output, messages and signals of a command: a closed output does not stop its work, and a signal ends it cleanly."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def hold_descriptors() -> None:
-    """Open what is closed of descriptors 0, 1 and 2 on the null device: else the next file would get that number, and with it
-    what a library writes to standard error."""
+    """Open those of descriptors 0, 1 and 2 that are closed on the null device.
+
+    Otherwise the next opened file would get such a number, and whatever is written to standard error would go into it.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -27,19 +29,19 @@ def hold_descriptors() -> None:
 
 
 def say(message: str) -> None:
-    """A line on standard error, if anybody takes it."""
-    if sys.stderr is not None:  # print would take standard output in its place
+    """Print a line on standard error, if it is open."""
+    if sys.stderr is not None:  # with file=None print would write to standard output
         with contextlib.suppress(OSError, ValueError):
             print(f"fastinit: {message}", file=sys.stderr, flush=True)
 
 
 class Output(io.TextIOBase):
-    """Standard output that never raises: the first error is kept, and from then on nothing is written.
+    """Standard output that raises no errors: the first one is kept, and nothing is written after it.
 
     Parameters
     ----------
     stream : text stream or None
-        None, as `sys.stdout` is where the descriptor was closed, counts as an error at the first word.
+        `sys.stdout`, which is None if the descriptor is closed: then the first write is an error.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -47,7 +49,7 @@ class Output(io.TextIOBase):
         self._stream = stream
         self.error: Exception | None = None
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a pipe in an old code page has no σ
+            stream.reconfigure(errors="replace")  # an old code page lacks σ
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -79,15 +81,15 @@ class Output(io.TextIOBase):
             if self._stream is None:
                 raise OSError("it is closed")
             getattr(self._stream, method)(*arguments)
-        except (OSError, ValueError) as error:  # a ValueError if Python's own file is closed
+        except (OSError, ValueError) as error:  # ValueError: Python's file object is closed
             self.error = error
 
     def finish(self) -> bool:
-        """Write what is left; whether everything was taken. If not, it says so, unless the reader has left on purpose."""
+        """Write what is buffered, and return whether everything was written. If not, print why, unless a pipe was closed."""
         self.flush()
         if self.error is None:
             return True
-        # The interpreter's own last flush would fail once more, and say so with a traceback.
+        # Otherwise the interpreter's flush at exit fails once more, and prints a traceback.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.fileno())
@@ -98,7 +100,7 @@ class Output(io.TextIOBase):
 
 
 class Stopped(BaseException):
-    """A signal that asks the command to end. No Exception, so that nothing takes it for an error of its own work."""
+    """A signal asks the command to end. Not an Exception, so that no handler of errors catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -107,18 +109,20 @@ class Stopped(BaseException):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Inside, the signals that end a process raise `Stopped` in its place, so that temporary files are removed and the cursor is
-    shown. One that is ignored, as under nohup, stays so. Only the first one counts, and the process is expected to end with it:
-    the others are ignored from then on, lest one of them interrupt the unwinding or the interpreter's own end."""
+    """Inside, signals that would end the process raise `Stopped`, so that temporary files are removed and the cursor is shown.
+
+    A signal that is ignored, as under nohup, stays ignored. After the first signal the others are ignored too, so that none
+    interrupts the cleaning up: the process is expected to end.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield  # no other thread gets signals
+        yield  # only the main thread can set handlers
         return
     held: dict[int, Any] = {}
 
     def stop(number: int, frame: Any) -> None:
         for other in held:
             signal.signal(other, signal.SIG_IGN)
-        held.clear()  # nothing to come back to
+        held.clear()  # no handlers are restored
         raise Stopped(number)
 
     for name in _SIGNALS:
@@ -135,7 +139,7 @@ def stoppable() -> Iterator[None]:
 
 
 def status_of(stop: KeyboardInterrupt | Stopped, written: Sequence[str] = ()) -> int:
-    """Say in one line what stopped the command and which files were written; the exit status that a shell gives such an end."""
+    """Print what stopped the command and which files were written; returns the exit status, 128 + the signal as in shells."""
     number = stop.number if isinstance(stop, Stopped) else int(signal.SIGINT)
     cause = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
     say(f"{cause}; written: {', '.join(written)}" if written else f"{cause}; nothing was written")

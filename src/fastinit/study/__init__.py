@@ -1,4 +1,4 @@
-"""The study: the claims of a text on weight initialisation, each measured and answered.
+"""The study: claims of a text on weight initialisation, each measured and given a verdict.
 
 May import: _common, _stream, theory, initializers, _engine, _training, _core.
 """
@@ -33,10 +33,22 @@ def run(
     Parameters
     ----------
     settings : Settings
+        Seed and size of the networks.
     claims : sequence of Claim, optional
         All of them by default.
     progress : function, optional
-        ``progress(claim, None)`` before a row and ``progress(claim, result)`` after it.
+        Called as ``progress(claim, None)`` before a claim is measured and ``progress(claim, result)`` after it.
+
+    Returns
+    -------
+    list of Result
+        One for each claim. An error in a measurement is not raised: its result does not match.
+
+    Examples
+    --------
+    >>> results = run(Settings(quick=True), claims=CLAIMS[:1])
+    >>> results[0].verdict
+    'half true'
     """
     results = []
     for claim in CLAIMS if claims is None else claims:

@@ -11,21 +11,17 @@ from .._training.losses import mean_squared_error, softmax_cross_entropy
 from .._training.optimizers import SGD
 from ..initializers import Constant, RandomNormal, VarianceScaling
 from ..theory import chi_1
-from .measure import factor, images, near, parameters, seeds_of, width_of
+from .measure import GRADIENT_FACTOR, NETWORKS, factor_per_layer, images, mean_squares, near, parameters, width_of
 from .rows import Check, Claim, Measurement, Plot
 from .settings import Settings
 
 __all__ = ["SYMMETRY"]
 
 
-def _numbers(values: list[float]) -> tuple[float, ...]:
-    return tuple(float(v) for v in values)
-
-
 def zeros_do_not_learn(settings: Settings) -> Measurement:
     digits = settings.digits
-    shares = np.bincount(digits.y, minlength=10) / len(digits.y)
-    prior = float(-(shares * np.log(shares)).sum())
+    probabilities = np.bincount(digits.y, minlength=10) / len(digits.y)
+    prior = float(-(probabilities * np.log(probabilities)).sum())
     steps = 100 if settings.quick else 500
     checks, series, starts, ends, steepest = [], [], [], [], 0.0
     for activation in ("tanh", "relu"):
@@ -46,17 +42,17 @@ def zeros_do_not_learn(settings: Settings) -> Measurement:
         steepest = max(steepest, largest)
         ends.append(end)
         checks += [
-            Check(f"{activation}: largest weight gradient in {steps} steps", largest, 0, 0),
-            # The loss starts at ln 10 and ends at the entropy of the classes, which is just below.
-            Check(f"{activation}: loss above the class prior's", end - prior, -1e-6, 1e-5),
-            Check(f"{activation}: loss at the start above the prior's", losses[0] - prior, 1e-5, 1.0),
+            Check(f"{activation}: largest gradient of a weight in {steps} steps", largest, 0, 0),
+            # The loss starts at ln 10 and ends at the entropy of the class frequencies, which is slightly smaller.
+            Check(f"{activation}: final loss minus the entropy of the class frequencies", end - prior, -1e-6, 1e-5),
+            Check(f"{activation}: initial loss minus the entropy of the class frequencies", losses[0] - prior, 1e-5, 1.0),
         ]
-        series.append((activation, tuple(range(steps)), _numbers([v - prior for v in losses])))
+        series.append((activation, tuple(range(steps)), tuple(v - prior for v in losses)))
     return Measurement(
-        f"largest weight gradient in {steps} steps {steepest:g}; loss falls from {starts[0]:.5f} to "
-        f"{ends[0]:.5f}, the class prior's entropy {prior:.5f}",
+        f"The largest gradient of a weight in {steps} steps is {steepest:g}. The loss falls from {starts[0]:.5f} to "
+        f"{ends[0]:.5f}; the entropy of the class frequencies is {prior:.5f}.",
         tuple(checks),
-        (Plot("Loss above the class prior's entropy, all weights zero", "step", "nats", tuple(series), True),),
+        (Plot("Loss minus the entropy of the class frequencies, all weights zero", "step", "nats", tuple(series), True),),
     )
 
 
@@ -77,7 +73,7 @@ def zeros_sigmoid_perceptron(settings: Settings) -> Measurement:
         for w, g in zip(parameters(stack), parameters(gradients), strict=True):
             w -= np.float32(2.0) * g
 
-    # Trained on: the same network, one without hidden layers, which is a perceptron, and one from a random start.
+    # Train three networks further: this one, a perceptron (no hidden layer), and this architecture with random weights.
     accuracies = {}
     networks = {
         "perceptron": settings.stack((64, 1), "sigmoid", weights="zeros", biases="zeros", key=settings.key),
@@ -90,14 +86,14 @@ def zeros_sigmoid_perceptron(settings: Settings) -> Measurement:
         fit(network, digits.x, odd, loss=mean_squared_error, optimizer=SGD(2.0), epochs=60, batch_size=32)
         accuracies[name] = float(((network.forward(digits.x) > 0.5) == (odd > 0.5)).mean())
     unequal = max(float(np.abs(w - w[:, :1]).max()) for w in stack.weights)
-    # Of the ratio of singular values 2 and 1, for matrices that are not zero.
+    # The second singular value over the first tells how far a matrix is from rank 1, if it is not zero.
     ratios, sizes = [], []
     for w in stack.weights[:-1]:
         s = np.linalg.svd(w.astype(np.float64), compute_uv=False)
         ratios.append(s[1] / s[0] if s[0] else math.nan)
         sizes.append(s[0])
-    # One linear number of the pixels, w x for the weights w of any unit of layer 1, decides: sorted by it, the outputs rise or
-    # fall, up to what float32 rounds, and one threshold makes two classes that are the network's.
+    # The output depends on the pixels through one weighted sum alone, w x with the weights w of any unit of layer 1: with the
+    # images sorted by it the outputs are monotonic up to float32 rounding, so one threshold gives the network's two classes.
     along = digits.x.astype(np.float64) @ stack.weights[0][:, 0].astype(np.float64)
     outputs = stack.forward(digits.x)[:, 0].astype(np.float64)[np.argsort(along)]
     outputs = outputs if outputs[0] < outputs[-1] else 1 - outputs
@@ -105,7 +101,7 @@ def zeros_sigmoid_perceptron(settings: Settings) -> Measurement:
     classes = outputs > 0.5
     threshold = len(classes) - int(classes.sum())
     exceptions = int(classes[:threshold].sum() + (~classes[threshold:]).sum())
-    # Ten outputs: every row of the last matrix is the same, so all outputs follow from one hidden number.
+    # With ten outputs all rows of the last matrix are equal, so every output is a function of the same hidden activation.
     several = settings.stack(
         (64, 16, 16, 10), "sigmoid", output_activation="linear", weights="zeros", biases="zeros", key=settings.key
     )
@@ -113,27 +109,29 @@ def zeros_sigmoid_perceptron(settings: Settings) -> Measurement:
     shared = float(np.abs(several.weights[-1] - several.weights[-1][:1]).max())
     spread = float(np.ptp(several.weights[-1][0]))
     return Measurement(
-        f"hidden units differ by {unequal:g}; second singular value of a weight matrix {max(ratios):.0g} of the first; one "
-        f"threshold on one weighted sum of the pixels gives the class of {len(classes) - exceptions} of {len(classes)} images; "
-        f"{accuracies['zeros']:.1%} right, a perceptron {accuracies['perceptron']:.1%}, a random start {accuracies['random']:.1%}"
-        f"; first gradient of layers 1 to {depth} at steps {', '.join(f'{f:g}' for f in first)}",
+        f"After training, the weights of the hidden units of a layer differ by {unequal:g}, and the second singular value of a "
+        f"weight matrix is {max(ratios):.0g} of the first. One threshold on one weighted sum of the pixels gives the network's "
+        f"answer for {len(classes) - exceptions} of {len(classes)} images. Accuracy: {accuracies['zeros']:.1%}; of a perceptron "
+        f"{accuracies['perceptron']:.1%}; from random weights {accuracies['random']:.1%}. The first non-zero gradients of "
+        f"layers 1 to {depth} come at steps {', '.join(f'{f:g}' for f in first)}.",
         (
-            Check("largest difference between the units of a layer", unequal, 0, 0),
-            Check("second singular value over the first", max(ratios), 0, 1e-6),
-            Check("smallest norm of a weight matrix (it did train)", min(sizes), 1.0, 1e3),
-            Check("fall of the outputs along the weighted sum of the pixels", against, 0, 1e-5),
-            Check("images that one threshold puts in the other class", exceptions, 0, 0),
-            Check("share of the images called odd", float(classes.mean()), 0.4, 0.6),
-            Check("right from zeros, less right by a perceptron", accuracies["zeros"] - accuracies["perceptron"], -0.03, 0.03),
-            Check("right from a random start", accuracies["random"], 0.98, 1.0),
+            Check("largest difference between the weights of two units of a layer", unequal, 0, 0),
+            Check("second singular value of a weight matrix, over the first", max(ratios), 0, 1e-6),
+            Check("smallest spectral norm of a weight matrix (above 0: it was trained)", min(sizes), 1.0, 1e3),
+            Check("largest decrease of the output as the weighted sum of the pixels grows", against, 0, 1e-5),
+            Check("images for which a threshold on that sum disagrees with the network", exceptions, 0, 0),
+            Check("fraction of images classified as odd", float(classes.mean()), 0.4, 0.6),
+            Check("accuracy from zero weights minus accuracy of a perceptron",
+                  accuracies["zeros"] - accuracies["perceptron"], -0.03, 0.03),
+            Check("accuracy from random weights", accuracies["random"], 0.98, 1.0),
             Check("ten outputs: largest difference between the weights of two hidden units", shared, 0, 0),
-            Check("ten outputs: spread of one hidden unit's weights (it did train)", spread, 1e-3, 1e3),
+            Check("ten outputs: range of the weights of one hidden unit (above 0: it was trained)", spread, 1e-3, 1e3),
             *(
-                Check(f"step of layer {layer + 1}'s first gradient", first[layer], expected, expected)
+                Check(f"step of the first non-zero gradient of layer {layer + 1}", first[layer], expected, expected)
                 for layer, expected in enumerate(range(depth - 1, -1, -1))
             ),
         ),
-    )
+    )  # fmt: skip
 
 
 def equal_stay_equal(settings: Settings) -> Measurement:
@@ -158,12 +156,12 @@ def equal_stay_equal(settings: Settings) -> Measurement:
         differences.append(unequal)
         moves.append(moved)
         checks += [
-            Check(f"{activation}: largest difference between units after {steps} steps", unequal, 0, 0),
-            Check(f"{activation}: largest move of a weight (it did train)", moved, 1e-4, 1e3),
+            Check(f"{activation}: largest difference between the weights of two units after {steps} steps", unequal, 0, 0),
+            Check(f"{activation}: largest change of a weight (above 0: it was trained)", moved, 1e-4, 1e3),
         ]
     return Measurement(
-        f"48 units a layer differ by {max(differences):g} after {steps} updates, although their weights move by up to "
-        f"{max(moves):.2f}",
+        f"After {steps} steps the weights of the 48 units of a layer differ by {max(differences):g}, although they have changed "
+        f"by up to {max(moves):.2f}.",
         tuple(checks),
     )
 
@@ -176,7 +174,7 @@ def small_random_weights(settings: Settings) -> Measurement:
     held = math.sqrt(2 / width)
     for activation, std in (("tanh", 0.01), ("relu", 0.01), ("relu", 0.1), ("relu", held)):
         runs = []
-        for i in range(seeds_of(settings)):
+        for i in range(NETWORKS):
             stack = settings.stack(
                 (64,) + (width,) * depth, activation, weights=RandomNormal(0.0, std),
                 biases="zeros", key=settings.key / f"small.{activation}.{std}.{i}",
@@ -184,26 +182,24 @@ def small_random_weights(settings: Settings) -> Measurement:
             ordered = np.sort(stack.weights[1], axis=1)
             distinct = min(distinct, float(np.abs(ordered[:, -1] - ordered[:, 0]).min()))
             runs.append(stack.propagate(x).layers)
-        # After the first layer every variance is sigma_w^2 = n std^2 times the last one's share.
+        # With n inputs to a layer, sigma_w^2 = n std^2.
         weight_variance = width * std * std
         expected = (
             weight_variance / 2 if activation == "relu" else chi_1("tanh", 0.0, weight_variance)
         )
-        measured = factor(runs)
+        measured = factor_per_layer(runs)
         factors[activation, std] = measured
+        name = f"{activation}, std {std:.3g}"
         checks.append(
-            near(settings, f"{activation}, std {std:.3g}: gradient energy per layer", measured, expected, 0.03, 0.045)
+            near(settings, f"{name}: {GRADIENT_FACTOR}", measured, expected, 0.03, 0.045)
         )
-        series.append((
-            f"{activation}, std {std:.3g}", tuple(range(1, depth + 1)),
-            _numbers([layer.gradient.second_moment for layer in runs[0]]),
-        ))  # fmt: skip
+        series.append((name, tuple(range(1, depth + 1)), mean_squares(runs[0])))
     return Measurement(
-        f"the weights of one input differ by {distinct:.2g} or more over the units; per layer gradient energy is multiplied "
-        f"by {factors['tanh', 0.01]:.3f} (tanh, std 0.01), {factors['relu', 0.01]:.3f}, {factors['relu', 0.1]:.2f} and "
-        f"{factors['relu', held]:.3f} (ReLU, std 0.01, 0.1 and √(2/n) = {held:.3f})",
-        (Check("smallest spread of one input's weights over the units", distinct, 1e-3, math.inf), *checks),
-        (Plot("Gradient energy by layer, weights of a fixed standard deviation", "layer",
+        f"The weights from one input to the units of a layer have a range of {distinct:.2g} or more. Per layer the gradients' "
+        f"mean square is multiplied by {factors['tanh', 0.01]:.3f} (tanh, std 0.01), {factors['relu', 0.01]:.3f} (ReLU, std "
+        f"0.01), {factors['relu', 0.1]:.2f} (ReLU, std 0.1) and {factors['relu', held]:.3f} (ReLU, std √(2/n) = {held:.3f}).",
+        (Check("smallest range of the weights from one input to the units of a layer", distinct, 1e-3, math.inf), *checks),
+        (Plot("Gradients by layer, weights of a fixed standard deviation", "layer",
               "mean square of dL/dz", tuple(series), True),),
     )  # fmt: skip
 
@@ -212,38 +208,38 @@ SYMMETRY = (
     Claim(
         1,
         "With all weights zero, tanh and ReLU networks do not learn.",
-        "64-32-32-10, digits, softmax cross-entropy, 500 steps (quick: 100) of gradient descent at rate 1",
+        "layers of 64-32-32-10 units, digits, softmax cross-entropy, 500 steps (quick: 100) of gradient descent at rate 1",
         zeros_do_not_learn,
         "half true",
-        "The weights never move, but the output bias still learns: the loss falls to the entropy of the class prior.",
+        "The weights never move, but the output bias still learns: the loss falls to the entropy of the class frequencies.",
     ),
     Claim(
         2,
         "With all weights zero, a sigmoid network behaves like a perceptron.",
-        "64-16-16-16-1, odd against even digits, squared error, 200 steps of gradient descent at rate 2, then 60 epochs in "
-        "batches of 32",
+        "layers of 64-16-16-16-1 units, odd against even digits, squared error, 200 steps of gradient descent at rate 2, then "
+        "60 epochs in batches of 32",
         zeros_sigmoid_perceptron,
         "half true",
         "True for one output: all hidden units stay equal, every matrix has rank 1, and the boundary between the classes is "
-        "a plane. Layer L−k gets its first gradient at step k, counted from 0. Several outputs are no independent perceptrons: "
-        "every one of them is a function of the same single hidden number.",
+        "a hyperplane. Layer L−k gets its first non-zero gradient at step k, counted from 0. Several outputs are not independent "
+        "perceptrons: each is a function of the same single hidden activation.",
     ),
     Claim(
         3,
         "With equal weights the neurons of a layer stay identical.",
-        "64-48-48-10, weights 0.02, digits, at least 1000 steps of gradient descent, batches of 32",
+        "layers of 64-48-48-10 units, all weights 0.02, digits, at least 1000 steps of gradient descent, batches of 32",
         equal_stay_equal,
         "true",
-        "The difference is exactly 0 for ever, provided that every unit's sum runs in the same order, as it does here.",
+        "The difference stays exactly 0, provided that the sums of all units are computed in the same order, as they are here.",
     ),
     Claim(
         14,
         "Small random weights break the symmetry but vanish or explode with depth.",
-        "20 layers, weights of standard deviation 0.01 and 0.1 whatever the fan, digits",
+        "20 layers, weights of standard deviation 0.01 and 0.1 for every number of inputs, digits",
         small_random_weights,
         "true",
-        "Units differ at once. Per layer the gradients' energy is multiplied by n std² (tanh, small signals) or n std²/2 (ReLU), "
-        "n being the width: only std = √(1/n) or √(2/n) keeps it.",
+        "Units differ from the first step. Per layer the gradients' mean square is multiplied by n std² (tanh with small "
+        "activations) or n std²/2 (ReLU), where n is the width: only std = √(1/n) or √(2/n) keeps it constant.",
     ),
 )
 

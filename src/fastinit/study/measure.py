@@ -1,4 +1,4 @@
-"""What the rows of the study measure with: random stacks on the digits, slopes by layer, training runs."""
+"""What the claims are measured with: random networks on the digits, growth factors per layer, training runs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from .rows import Check
 from .settings import Settings
 
 __all__ = [
-    "directional_errors", "energies", "factor", "images", "near", "parameters", "profile", "seeds_of", "settling",
-    "train_losses", "trained", "values_by_layer", "wide_stacks", "width_of", "within",
+    "ACTIVATION_FACTOR", "GRADIENT_FACTOR", "NETWORKS", "activations_by_layer", "derivative_errors",
+    "factor_per_layer", "images", "margin_of", "mean_squares", "near", "parameters", "profile", "theory_by_layer", "train_losses",
+    "train_twenty_epochs", "wide_stacks", "width_of",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -31,30 +32,31 @@ Array = NDArray[Any]
 
 # ---- sizes and margins --------------------------------------------------------------------------
 
+# Independent networks that a measurement of the theory of wide layers is averaged over.
+NETWORKS = 8
+# Names of the numbers that `factor_per_layer` gives.
+ACTIVATION_FACTOR = "factor of the activations' mean square per layer"
+GRADIENT_FACTOR = "factor of the gradients' mean square per layer"
+
 
 def width_of(settings: Settings) -> int:
-    """Units of a hidden layer where wide-limit theory is measured."""
+    """Units of a hidden layer where the theory of infinitely wide layers is measured."""
     return 256 if settings.quick else 500
 
 
-def seeds_of(settings: Settings) -> int:
-    """Independent networks that such a measurement is averaged over."""
-    return 8
+def margin_of(settings: Settings, full: float, quick: float) -> float:
+    """The margin of error of a full run, or of a quick one, whose layers have half the units.
 
-
-def within(settings: Settings, full: float, quick: float) -> float:
-    """The margin of a full run, or that of a quick one, whose layers have half the units.
-
-    A margin is what the mean over many seeds lies off the limit of infinite width, plus five to six times the standard deviation
-    from seed to seed, both as `tools/study_scatter.py` finds them. A normal number is five standard deviations off once in 1.7
-    million times; a deviation found on some forty seeds is itself known to a tenth.
+    A margin is the difference between the mean over many seeds and the limit of infinite width, plus five to six
+    standard deviations from seed to seed; `tools/study_scatter.py` measures both. A normal number is five standard
+    deviations off once in 1.7 million times. The standard deviation itself, from some forty seeds, is known to about 10 %.
     """
     return quick if settings.quick else full
 
 
 def near(settings: Settings, name: str, value: float, expected: float, full: float, quick: float) -> Check:
-    """A check that a value lies within a relative error, as in `within`, of the expected one."""
-    margin = abs(expected) * within(settings, full, quick)
+    """A check that a value is the expected one up to a relative error: `full`, or `quick` in a quick run."""
+    margin = abs(expected) * margin_of(settings, full, quick)
     return Check(name, value, expected - margin, expected + margin)
 
 
@@ -62,7 +64,7 @@ def near(settings: Settings, name: str, value: float, expected: float, full: flo
 
 
 def images(settings: Settings, count: int = 64) -> Array:
-    """Digits, each scaled to mean square 1: the input variance that the theory starts from."""
+    """The first `count` training images, each scaled to mean square 1, the input variance that the theory assumes."""
     x = settings.digits.x[:count].astype(np.float64)
     scaled: Array = (x / np.sqrt((x * x).mean(axis=1, keepdims=True))).astype(np.float32)
     return scaled
@@ -72,8 +74,8 @@ def wide_stacks(
     settings: Settings, name: str, activation: str, depth: int, sigma_w: float, sigma_b: float = 0.0,
     networks: int | None = None, dtype: str = "float32",
 ) -> Iterator[Stack]:  # fmt: skip
-    """Networks of 64 inputs and `depth` equal layers; weights N(0, sigma_w^2 / fan_in), biases N(0, sigma_b^2)."""
-    for i in range(networks or seeds_of(settings)):
+    """Networks of 64 inputs and `depth` layers of equal width; weights N(0, sigma_w^2 / fan_in), biases N(0, sigma_b^2)."""
+    for i in range(networks or NETWORKS):
         yield settings.stack(
             (64,) + (width_of(settings),) * depth, activation,
             weights=VarianceScaling(scale=sigma_w**2, mode="fan_in", distribution="normal"),
@@ -85,7 +87,7 @@ def profile(
     settings: Settings, name: str, activation: str, depth: int, sigma_w: float, sigma_b: float = 0.0,
     networks: int | None = None, count: int = 64,
 ) -> list[tuple[LayerReport, ...]]:  # fmt: skip
-    """The layer reports of several independent random stacks on `count` digits."""
+    """The layer reports of several independent random networks, each on the first `count` images."""
     x = images(settings, count)
     return [
         stack.propagate(x).layers
@@ -93,19 +95,26 @@ def profile(
     ]
 
 
-def values_by_layer(stack: Stack, x: Array) -> Iterator[Array]:
-    """What each layer passes on, from the first layer to the last."""
+def activations_by_layer(stack: Stack, x: Array) -> Iterator[Array]:
+    """The activations of each layer, from the first to the last."""
     for i, (w, b) in enumerate(zip(stack.weights, stack.biases, strict=True)):
         layer = Stack(stack.widths[i : i + 2], stack.activations[i], weights=[w], biases=[b], key=stack.key, dtype=stack.dtype)
         x = layer.forward(x)
         yield x
 
 
-def settling(
+def theory_by_layer(
     activation: str, depth: int, weight_variance: float, bias_variance: float = 0.0
 ) -> tuple[list[float], list[float]]:
-    """By the theory, for inputs of mean square 1 and layers of infinite width: the pre-activations' variance in each layer, and
-    by what the gradients' energy is multiplied from each layer back to the one before it."""
+    """What the theory predicts for inputs of mean square 1 and layers of infinite width.
+
+    Returns
+    -------
+    variances : list of float
+        The variance of the pre-activations of each layer.
+    factors : list of float
+        The factor of the gradients' mean square from each layer back to the one before it, one fewer than layers.
+    """
     q, variances, factors = weight_variance + bias_variance, [], []
     for _ in range(depth):
         variances.append(q)
@@ -114,35 +123,35 @@ def settling(
     return variances, factors[:-1]
 
 
-def energies(layers: tuple[LayerReport, ...], quantity: str = "gradient") -> tuple[float, ...]:
-    """Mean squares by layer."""
+def mean_squares(layers: tuple[LayerReport, ...], quantity: str = "gradient") -> tuple[float, ...]:
+    """The mean square of a quantity in each layer."""
     return tuple(getattr(layer, quantity).second_moment for layer in layers)
 
 
-def factor(
+def factor_per_layer(
     runs: Sequence[Sequence[LayerReport]],
     quantity: str = "gradient",
     *,
-    skip: int = 5,
+    first: int = 5,
     backward: bool = True,
 ) -> float:
-    """By what the energy (second moment) is multiplied per layer, by least squares on its logarithm.
+    """The factor by which the mean square of a quantity changes per layer: a straight line fitted to its logarithm.
 
-    The first `skip` layers, where the variance still settles, and the last two are left out. Averaged over the
-    logarithms of the runs; `backward` counts from the output to the input.
+    Layers before index `first`, where the variance has not yet come near its fixed point, and the last two are left out.
+    The result is the geometric mean over the networks; `backward` counts from the output to the input.
     """
-    slopes = []
+    logarithms = []
     for layers in runs:
-        energy = np.array([getattr(layer, quantity).second_moment for layer in layers])[skip:-2]
-        positions = np.arange(len(energy))
-        slopes.append(np.polyfit(positions, np.log(energy), 1)[0])
-    return math.exp(-np.mean(slopes) if backward else np.mean(slopes))
+        squares = np.array(mean_squares(tuple(layers), quantity))[first:-2]
+        logarithms.append(np.polyfit(np.arange(len(squares)), np.log(squares), 1)[0])
+    return math.exp(-np.mean(logarithms) if backward else np.mean(logarithms))
 
 
-def directional_errors(widths: Sequence[int], settings: Settings) -> dict[str, float]:
-    """Errors, over the gradient's norm, of the derivatives of the loss along a random direction of weights, biases and input.
+def derivative_errors(widths: Sequence[int], settings: Settings) -> dict[str, float]:
+    """How far `Stack.backward` is from central differences of the loss, in float64, for a network of tanh layers.
 
-    Those of `Stack.backward` and the loss against central differences, in float64, with tanh layers.
+    Compared are derivatives along one random direction each of the weights, the biases and the input; errors are
+    relative to the norm of the gradient.
     """
     digits = settings.digits
     x, y = digits.x[:64].astype(np.float64), digits.y[:64]
@@ -169,7 +178,8 @@ def directional_errors(widths: Sequence[int], settings: Settings) -> dict[str, f
                 a -= sign * step * d
         measured = (ends[0] - ends[1]) / (2 * step)
         claimed = sum(float((g * d).sum()) for g, d in zip(found, directions, strict=True))
-        # Over the gradient's norm, which is what the derivative along normal directions scatters by: it may itself be near 0.
+        # Relative to the gradient's norm, the standard deviation of a derivative along a normal direction; the derivative
+        # itself may be near 0.
         errors[name] = abs(claimed - measured) / math.sqrt(sum(float((g * g).sum()) for g in found))
     return errors
 
@@ -178,16 +188,16 @@ def directional_errors(widths: Sequence[int], settings: Settings) -> dict[str, f
 
 
 def parameters(gradients_or_stack: Any) -> list[Array]:
-    """Weights and biases of a stack, or of its gradients."""
+    """The weights and biases of a stack, or the gradients with respect to them."""
     return [*gradients_or_stack.weights, *gradients_or_stack.biases]
 
 
 def train_losses(
     stack: Stack, settings: Settings, key: Key, *, learning_rate: float, steps: int, target: float = 0.0
 ) -> list[float]:
-    """Losses of plain gradient descent on batches of 64 digits, until `steps` or a loss below `target`.
+    """The loss on the whole training set before every tenth step of gradient descent on batches of 64 images.
 
-    The loss of a step is that of the whole training set every tenth step, so that it can be compared.
+    It ends after `steps`, or at a loss that is below `target` or not finite.
     """
     digits = settings.digits
     losses: list[float] = []
@@ -204,8 +214,8 @@ def train_losses(
     return losses
 
 
-def trained(settings: Settings, name: str, activation: str, hidden: int, sigma_w: float) -> History:
-    """Twenty epochs of gradient descent at rate 0.1 on the digits: `hidden` layers of 64, weights N(0, sigma_w^2 / fan_in)."""
+def train_twenty_epochs(settings: Settings, name: str, activation: str, hidden: int, sigma_w: float) -> History:
+    """Gradient descent at rate 0.1 on the digits: `hidden` layers of 64 units, weights N(0, sigma_w^2 / fan_in)."""
     digits = settings.digits
     stack = settings.stack(
         (64,) * (hidden + 1) + (10,), activation, output_activation="linear",

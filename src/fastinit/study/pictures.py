@@ -1,4 +1,4 @@
-"""The plots of the study as SVG inside a page, in a style of their own whatever the user's matplotlib is set to."""
+"""The plots of the study as inline SVG, in one style whatever the user's matplotlib settings."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from .rows import Plot
 
 __all__ = ["import_matplotlib", "picture"]
 
-# Colours that tell lines apart on white and on black, and for the colour-blind.
+# Colours that can be distinguished on white, on black, and by colour-blind readers.
 _COLOURS = ("#2f7fd0", "#e0702a", "#2fa37c", "#c65a9e", "#9a7b1f", "#7d6ad6")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 
 
 def import_matplotlib() -> None:
-    """Import matplotlib for a process that draws nothing but these pictures: not for the backend of a notebook that the process
-    was started from, which may not be installed here, nor with the user's settings, which may be broken."""
+    """Import matplotlib with its default settings and the SVG backend.
+
+    The environment may name the backend of a notebook, which need not be installed here, and a settings file, which
+    may be broken: either would make the import fail.
+    """
     import importlib.util
 
     spec = importlib.util.find_spec("matplotlib")
     folders = spec.submodule_search_locations if spec is not None else None
     defaults = os.path.join(folders[0], "mpl-data", "matplotlibrc") if folders else ""
-    own = {"MPLBACKEND": "svg", "MATPLOTLIBRC": defaults}
-    before = {name: os.environ.get(name) for name in own}
-    os.environ.update(own)
+    wanted = {"MPLBACKEND": "svg", "MATPLOTLIBRC": defaults}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         import matplotlib.backends.backend_svg
         import matplotlib.figure  # noqa: F401
@@ -43,8 +46,8 @@ def import_matplotlib() -> None:
 
 
 @contextlib.contextmanager
-def _own_style(salt: str) -> Iterator[None]:
-    """Matplotlib's own defaults in place of the user's, which come back."""
+def _default_style(salt: str) -> Iterator[None]:
+    """Use matplotlib's default settings, then restore the user's."""
     import matplotlib
 
     style: dict[str, Any] = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
@@ -55,11 +58,11 @@ def _own_style(salt: str) -> Iterator[None]:
 
 
 def picture(plot: Plot) -> str:
-    """A plot as inline SVG whose ink is the page's own colour."""
+    """A plot as inline SVG; axes and text have the colour of the page's text."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with _own_style(plot.title):
+    with _default_style(plot.title):
         figure = Figure(figsize=(6.0, 3.5), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
@@ -82,14 +85,14 @@ def picture(plot: Plot) -> str:
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
-    # Links inside one document must be unique among all figures of the page.
+    # Identifiers must be unique on the page, which has several figures.
     prefix = "f" + re.sub(r"\W", "", plot.title)
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
     svg = re.sub(r'(xlink:href="|href=")#([^"]+)"', rf'\1#{prefix}-\2"', svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
     svg = re.sub(r"#000000\b", "currentColor", svg)
     svg = svg.replace("<text ", '<text fill="currentColor" ')
-    # Namespaces need no declaration inside HTML, and would be the page's only addresses.
+    # HTML needs no namespace declarations; they would be the only web addresses in the page.
     svg = re.sub(r'\s(?:xmlns(?::\w+)?)="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     title = escape(plot.title)

@@ -1,4 +1,4 @@
-"""The study as one HTML file: no script, no font, no picture from elsewhere."""
+"""The study as one HTML file without scripts, external fonts or external pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 from .. import _core
 from .._version import __version__
 from .pictures import picture
-from .report_text import outcome, summary, truth
+from .report_text import NOTATION, outcome, summary, truth
 from .rows import Check, Result
 from .settings import Settings
 
@@ -63,7 +63,7 @@ def _check(check: Check) -> str:
     css, mark = ("as", "yes") if check.holds else ("not", "no")
     return (
         f'<tr><td>{escape(check.name)}</td><td class="number">{check.value:.6g}</td>'
-        f'<td class="number">[{check.low:.6g}, {check.high:.6g}]</td><td class="{css}">{mark}</td></tr>'
+        f'<td class="number">{escape(check.interval)}</td><td class="{css}">{mark}</td></tr>'
     )
 
 
@@ -73,7 +73,7 @@ def _section(result: Result) -> str:
     table = (
         f'<details><summary>{len(measurement.checks)} numbers checked</summary><div class="scroll">'
         '<table class="checks"><thead><tr><th>Number</th><th class="number">Measured</th>'
-        f'<th class="number">Allowed</th><th>Holds</th></tr></thead><tbody>{checks}</tbody></table></div></details>'
+        f'<th class="number">Expected</th><th>As expected</th></tr></thead><tbody>{checks}</tbody></table></div></details>'
         if checks
         else ""
     )
@@ -82,13 +82,13 @@ def _section(result: Result) -> str:
         f'<section id="claim-{claim.number}"><h2>{claim.number}. {escape(claim.text)}</h2>'
         f"<p>{_badge(result)} {escape(truth(result))}</p>"
         f"<p><strong>Measured:</strong> {escape(measurement.summary or measurement.skipped)} — {_state(result)}</p>"
-        f'<p class="setting">{escape(claim.setting)}</p>{table}'
+        f'<p class="setting">Setting: {escape(claim.setting)}</p>{table}'
         f'<div class="plots">{plots}</div></section>'
     )
 
 
 def html(results: Sequence[Result], settings: Settings) -> str:
-    """The whole page; the same bytes for the same results."""
+    """The whole page. The same results give the same bytes."""
     rows = "".join(
         f'<tr><td><a href="#claim-{r.claim.number}">{r.claim.number}</a></td><td>{escape(r.claim.text)}</td>'
         f"<td>{_badge(r)}</td><td>{_state(r)}</td></tr>"
@@ -102,8 +102,9 @@ def html(results: Sequence[Result], settings: Settings) -> str:
         "<h1>What initialisation does, measured</h1>"
         f"<p>{escape(summary(results))}</p>"
         f'<p class="meta">fastinit {__version__}, stream version {_core.STREAM_VERSION}, seed {settings.seed}, {size} study. '
-        "Every number was measured on this machine by fastinit’s own kernels (claim 15: by Keras), on the handwritten digits of "
-        "scikit-learn; the bits of the networks are the same on every machine.</p>"
+        "All numbers were measured on this machine by fastinit’s kernels (claim 15: by Keras), on the handwritten digits of "
+        "scikit-learn; the weights of the networks are the same, bit for bit, on every machine.</p>"
+        f'<p class="meta">{escape(NOTATION)}</p>'
         '<div class="scroll"><table class="overview"><thead><tr><th></th><th>The text says</th><th>Verdict</th>'
         f"<th>Measurement</th></tr></thead><tbody>{rows}</tbody></table></div>"
         + "".join(map(_section, results))

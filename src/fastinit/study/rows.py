@@ -1,7 +1,8 @@
-"""What a row of the study is: a claim as data, and what came of measuring it."""
+"""The data of the study: claims, the numbers measured for each, and the results."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,7 @@ Verdict = Literal["true", "half true", "false"]
 
 @dataclass(frozen=True)
 class Check:
-    """One number that was measured, and the closed interval that the stated truth allows it."""
+    """One measured number, and the closed interval in which it lies if the stated verdict is correct."""
 
     name: str
     value: float
@@ -27,6 +28,16 @@ class Check:
     def holds(self) -> bool:
         """Whether the value lies in the interval; a NaN lies in none."""
         return bool(self.low <= self.value <= self.high)
+
+    @property
+    def interval(self) -> str:
+        """The interval in words: "exactly 0", "at least 2" or "0.9 to 1"."""
+        if self.low == self.high:
+            return f"exactly {self.low:.6g}"
+        return f"at least {self.low:.6g}" if self.high == math.inf else f"{self.low:.6g} to {self.high:.6g}"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.value:.6g} (expected: {self.interval})"
 
 
 @dataclass(frozen=True)
@@ -42,14 +53,14 @@ class Plot:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What measuring a claim gave.
+    """What was measured for a claim.
 
     Attributes
     ----------
     summary : str
-        One line: the numbers that decide.
+        The most important numbers, in sentences.
     checks : tuple of Check
-        All must hold for the measurement to match the stated truth.
+        All must hold for the measurement to support the stated verdict.
     plots : tuple of Plot
     skipped : str
         Why nothing could be measured; empty if something was.
@@ -63,7 +74,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Claim:
-    """A row: what the text says, how it is measured, and what is true.
+    """A claim of the text, how it is measured, and what is true of it.
 
     Attributes
     ----------
@@ -71,13 +82,13 @@ class Claim:
     text : str
         The claim.
     setting : str
-        Network, data and step size that it is measured on.
+        Networks, data and learning rates of the measurement.
     measure : function
         ``measure(settings) -> Measurement``.
     verdict : {"true", "half true", "false"}
-        What is true of the claim, if the measurement bears it out: `Result.verdict` says whether it does.
+        The stated verdict; `Result.verdict` is it only where the measurement supports it.
     truth : str
-        What is true, in one sentence.
+        What is true of the claim, in a few sentences.
     """
 
     number: int
@@ -90,7 +101,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Result:
-    """A claim, its measurement, and the seconds that it took."""
+    """A claim, its measurement, and how many seconds that took."""
 
     claim: Claim
     measurement: Measurement
@@ -98,7 +109,7 @@ class Result:
 
     @property
     def matches(self) -> bool | None:
-        """Whether the measurement matches the stated truth; None if nothing was measured."""
+        """Whether all numbers lie in their intervals; None if nothing was measured."""
         if self.measurement.skipped:
             return None
         checks = self.measurement.checks
@@ -106,11 +117,11 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """What was found of the claim: its verdict where the measurement bears it out, else why there is none."""
+        """The verdict that the measurement supports, or "not borne out" or "not measured"."""
         return {True: self.claim.verdict, False: "not borne out", None: "not measured"}[self.matches]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """The result as dicts, lists, strings and numbers, for JSON."""
         return {
             "number": self.claim.number,
             "claim": self.claim.text,
@@ -130,12 +141,12 @@ class Result:
 
 
 def run_claim(claim: Claim, settings: Settings) -> Result:
-    """Measure one claim; one whose measurement raises an error does not match, and says which error."""
+    """Measure one claim. If its measurement raises an error, the result does not match and names the error."""
     import time
 
     start = time.perf_counter()
     try:
         measurement = claim.measure(settings)
-    except Exception as error:  # one broken row must not take the others with it: it counts as a mismatch
+    except Exception as error:  # one failing measurement must not stop the others
         measurement = Measurement(f"failed: {type(error).__name__}: {error}")
     return Result(claim, measurement, time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""What all rows of a study share: the key, the sizes, and the handwritten digits."""
+"""What all claims share: the key, the size of the networks, and the handwritten digits."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Digits:
     Attributes
     ----------
     x, y : ndarray of shapes (samples, 64) float32 and (samples,) int
-        For training.
+        The training set.
     held_out_x, held_out_y : ndarray
-        A fifth of the images, never trained on.
+        The test set, a fifth of the images, in the same shapes.
     """
 
     x: NDArray[Any]
@@ -39,7 +39,7 @@ class Digits:
 
 @functools.lru_cache(maxsize=4)
 def load_digits(seed: int) -> Digits:
-    """The digits, split by an order drawn from the seed; standardised by the training part alone."""
+    """The digits in an order drawn from the seed, split, and standardised by the mean and deviation of the training set."""
     from sklearn.datasets import load_digits as load
 
     data = load()
@@ -47,7 +47,7 @@ def load_digits(seed: int) -> Digits:
     x, y = data.data[order], data.target[order].astype(np.int64)
     cut = len(x) * 4 // 5
     mean, std = x[:cut].mean(axis=0), x[:cut].std(axis=0)
-    # Three pixels at the border are never inked: they stay 0.
+    # Three pixels at the border are 0 in every image: they stay 0.
     x = ((x - mean) / np.where(std > 0, std, 1.0)).astype(np.float32)
     return Digits(x[:cut], y[:cut], x[cut:], y[cut:])
 
@@ -59,11 +59,12 @@ class Settings:
     Parameters
     ----------
     seed : int, default 0
+        In [0, 2^64): the seed of all weights, and of the split into training and test set.
     quick : bool, default False
         Smaller networks and fewer steps; the same claims, with the wider intervals that fewer samples need.
     weight_variance : float, default 1.0
-        What the variance of every weight is multiplied by. Only at 1 are the weights those that the claims speak of: any other
-        number makes the study wrong on purpose, to see whether its measurements find that out.
+        A factor on the variance of every weight. With any other number than 1 the weights are wrong on purpose: tests use
+        it to see whether the measurements detect that.
     """
 
     seed: int = 0
@@ -78,11 +79,11 @@ class Settings:
     def digits(self) -> Digits:
         return load_digits(self.seed)
 
-    def weights(self, law: Any) -> Initializer:
-        """The initializer that a claim names, its variance multiplied by `weight_variance`."""
-        initializer: Initializer = get(law)
-        return initializer if self.weight_variance == 1 else Times(initializer, math.sqrt(self.weight_variance))
+    def weights(self, initializer: Any) -> Initializer:
+        """The initializer of a claim, its variance multiplied by `weight_variance`."""
+        stated: Initializer = get(initializer)
+        return stated if self.weight_variance == 1 else Times(stated, math.sqrt(self.weight_variance))
 
     def stack(self, widths: Sequence[int], activation: str, *, weights: Any, **options: Any) -> Stack:
-        """A network with weights drawn by a law; the rows of the study make all their networks here."""
+        """A network. All networks of the study are made here, so that `weight_variance` acts on all of them."""
         return Stack(widths, activation, weights=self.weights(weights), **options)
