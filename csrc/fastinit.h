@@ -200,7 +200,7 @@ fi_status fi_haar(const fi_haar_args *args, fi_dtype dtype, unsigned threads, fi
 /* ---- The deep stack ---------------------------------------------------------------------- */
 
 typedef enum {
-#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, slope_eps, left_ulp) FI_##NAME,
+#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, derivative_eps, left_ulp) FI_##NAME,
 #include "stack/activations.def"
     FI_ACTIVATIONS
 } fi_activation;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Shared by every C file: compiler macros and the table of kernels. No functions.
+ * Shared by every C file: compiler macros, the size of a number, and the table of kernels.
  */
 #ifndef FI_INTERNAL_H
 #define FI_INTERNAL_H
@@ -55,6 +55,9 @@
 #define FI_CONCAT(a, b) FI_CONCAT_(a, b)
 /* name_isa: every symbol of a template carries the instruction set that it was made for. */
 #define FI_NAME(name) FI_CONCAT(name, FI_ISA)
+
+/* Bytes of a number. */
+FI_INLINE size_t fi_item_size(fi_dtype dtype) { return dtype == FI_FLOAT64 ? 8 : dtype == FI_FLOAT32 ? 4 : 2; }
 
 #define FI_TILE 64u /* elements whose words one row of 16 Philox blocks holds (docs/stream.md) */
 

@@ -223,7 +223,7 @@ FI_INLINE void vd_store_halves(double *p, const vd *halves) {
 
 #define FI_DOUBLE_LANES 4
 #define FI_VECTORS 2
-#define FI_ROWS 4
+#define FI_MR 4
 
 typedef __m256 vfm;
 

@@ -169,7 +169,7 @@ FI_INLINE void vd_store_halves(double *p, const vd *halves) {
 
 #define FI_DOUBLE_LANES 8
 #define FI_VECTORS 2
-#define FI_ROWS 8
+#define FI_MR 8
 
 typedef __mmask16 vfm;
 

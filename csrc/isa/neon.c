@@ -153,7 +153,7 @@ FI_INLINE void vd_store_halves(double *p, const vd *halves) {
 
 #define FI_DOUBLE_LANES 2
 #define FI_VECTORS 4
-#define FI_ROWS 4
+#define FI_MR 4
 
 typedef uint32x4_t vfm;
 

@@ -147,7 +147,7 @@ FI_INLINE void vd_store_halves(double *p, const vd *halves) { *p = halves[0]; }
 
 #define FI_DOUBLE_LANES 1
 #define FI_VECTORS 8
-#define FI_ROWS 2
+#define FI_MR 2
 
 typedef int vfm;
 

@@ -11,7 +11,7 @@
 
 /* Sizes are of the real matrix that a complex one is on pairs of numbers: twice as high and wide. */
 typedef struct {
-    const fi_haar_args *run;
+    const fi_haar_args *args;
     size_t parts;    /* of a number */
     fi_plan plan[2]; /* standard normals of the stream: a real matrix, or real parts and imaginary ones */
     fi_fill_fn fill; /* and what draws them */
@@ -23,29 +23,29 @@ typedef struct {
      * gemm_template.h). t: one triangle T a block, panels too. d: D, one number a column. */
     void *v, *t, *d;
     /* For each worker: a row of numbers, or columns under way; and the matrices of one block. */
-    void **scratch, **small;
+    void **scratch, **block_scratch;
     fi_watch *watch;
-} fi_haar_job;
+} fi_haar_shared;
 
 struct fi_haar_kernels {
-    size_t columns; /* of a panel */
-    size_t small;   /* bytes */
+    size_t nr; /* columns of a micropanel */
+    size_t block_scratch; /* bytes of the matrices of one block */
     /* Rows begin .. end-1 of all blocks, drawn. */
-    void (*draw)(const fi_haar_job *job, unsigned worker, size_t begin, size_t end);
+    void (*draw)(const fi_haar_shared *shared, unsigned worker, size_t begin, size_t end);
     /* From the normals of a block to its reflections, its part of D and its triangle. */
-    void (*reflect)(const fi_haar_job *job, unsigned worker, size_t block);
+    void (*reflect)(const fi_haar_shared *shared, unsigned worker, size_t block);
     /* Group g of panels of wanted columns, to the output. */
-    void (*apply)(const fi_haar_job *job, unsigned worker, size_t group);
+    void (*apply)(const fi_haar_shared *shared, unsigned worker, size_t group);
 };
 
 /* Where block k begins in v, in elements. */
-FI_INLINE size_t fi_haar_block(const fi_haar_job *job, size_t k) {
-    return FI_REFLECTIONS * (k * job->rows - FI_REFLECTIONS * (k * (k - 1) / 2));
+FI_INLINE size_t fi_haar_block(const fi_haar_shared *shared, size_t k) {
+    return FI_REFLECTIONS * (k * shared->rows - FI_REFLECTIONS * (k * (k - 1) / 2));
 }
 
 /* Columns of block k that are reflections: what is beyond them is zero, and left out. */
-FI_INLINE size_t fi_haar_live(const fi_haar_job *job, size_t k) {
-    const size_t left = job->reflections - k * FI_REFLECTIONS;
+FI_INLINE size_t fi_haar_live(const fi_haar_shared *shared, size_t k) {
+    const size_t left = shared->reflections - k * FI_REFLECTIONS;
     return left < FI_REFLECTIONS ? left : FI_REFLECTIONS;
 }
 

@@ -13,7 +13,7 @@
  *
  * Parameters: a real type; gemm_template.h.
  */
-#define FI_PANELS (FI_REFLECTIONS / FI_COLUMNS) /* of a block */
+#define FI_PANELS (FI_REFLECTIONS / FI_NR) /* of a block */
 #define FI_CHUNK 128 /* rows of v and of a panel of columns that stay in the first cache levels */
 #define FI_GRAM_CHUNK 4096 /* rows between two looks at the watch, where there are no others */
 #define FI_CLEARED ((size_t)1 << 20) /* numbers, likewise */
@@ -22,81 +22,81 @@
 typedef union {
     struct {
         double t[FI_REFLECTIONS][FI_REFLECTIONS];
-        real gram[FI_PANELS][FI_REFLECTIONS][FI_COLUMNS]; /* [p][i][c]: v_i . v_(p, c) */
+        real gram[FI_PANELS][FI_REFLECTIONS][FI_NR]; /* [p][i][c]: v_i . v_(p, c) */
     } made;
     struct {
-        real x[FI_HAAR_PANELS][FI_REFLECTIONS * FI_COLUMNS], y[FI_HAAR_PANELS][FI_REFLECTIONS * FI_COLUMNS];
+        real x[FI_HAAR_PANELS][FI_REFLECTIONS * FI_NR], y[FI_HAAR_PANELS][FI_REFLECTIONS * FI_NR];
     } applied;
-} FI_REAL(haar_small);
+} FI_REAL(haar_block_scratch);
 
 /* Row i of the first `live` blocks, to their panels. */
-FI_INLINE void FI_REAL(haar_scatter)(const fi_haar_job *job, size_t i, size_t live, const real *row) {
+FI_INLINE void FI_REAL(haar_scatter)(const fi_haar_shared *shared, size_t i, size_t live, const real *row) {
     for (size_t k = 0; k < live; k++) {
-        const size_t height = job->rows - k * FI_REFLECTIONS;
-        real *v = (real *)job->v + fi_haar_block(job, k) + (i - k * FI_REFLECTIONS) * FI_COLUMNS;
+        const size_t height = shared->rows - k * FI_REFLECTIONS;
+        real *v = (real *)shared->v + fi_haar_block(shared, k) + (i - k * FI_REFLECTIONS) * FI_NR;
         for (size_t p = 0; p < FI_PANELS; p++)
-            memcpy(v + p * height * FI_COLUMNS, row + k * FI_REFLECTIONS + p * FI_COLUMNS,
-                   FI_COLUMNS * sizeof(real));
+            memcpy(v + p * height * FI_NR, row + k * FI_REFLECTIONS + p * FI_NR,
+                   FI_NR * sizeof(real));
     }
 }
 
 /* Rows begin .. end-1 of the lower triangle, from the stream to the panels of all blocks. */
-static void FI_REAL(haar_draw)(const fi_haar_job *job, unsigned worker, size_t begin, size_t end) {
-    real *row = job->scratch[worker], *numbers = row + job->blocks * FI_REFLECTIONS;
-    for (size_t i = begin; i < end; i += job->parts) {
-        const size_t live = i / FI_REFLECTIONS + 1 < job->blocks ? i / FI_REFLECTIONS + 1 : job->blocks;
-        const size_t number = i / job->parts, last = job->reflections / job->parts;
+static void FI_REAL(haar_draw)(const fi_haar_shared *shared, unsigned worker, size_t begin, size_t end) {
+    real *row = shared->scratch[worker], *numbers = row + shared->blocks * FI_REFLECTIONS;
+    for (size_t i = begin; i < end; i += shared->parts) {
+        const size_t live = i / FI_REFLECTIONS + 1 < shared->blocks ? i / FI_REFLECTIONS + 1 : shared->blocks;
+        const size_t number = i / shared->parts, last = shared->reflections / shared->parts;
         size_t drawn = 0; /* zero: above the diagonal, in columns that nobody needs, in padding rows */
-        if (number < job->run->rows) drawn = number + 1 < last ? number + 1 : last;
-        memset(row + job->parts * drawn, 0, (live * FI_REFLECTIONS - job->parts * drawn) * sizeof(real));
-        const uint64_t element = (uint64_t)number * job->run->columns;
-        if (job->parts == 1) {
-            job->fill(&job->plan[0], row, element, drawn);
-            FI_REAL(haar_scatter)(job, i, live, row);
+        if (number < shared->args->rows) drawn = number + 1 < last ? number + 1 : last;
+        memset(row + shared->parts * drawn, 0, (live * FI_REFLECTIONS - shared->parts * drawn) * sizeof(real));
+        const uint64_t element = (uint64_t)number * shared->args->columns;
+        if (shared->parts == 1) {
+            shared->fill(&shared->plan[0], row, element, drawn);
+            FI_REAL(haar_scatter)(shared, i, live, row);
             continue;
         }
-        job->fill(&job->plan[0], numbers, element, drawn);
-        job->fill(&job->plan[1], numbers + drawn, element, drawn);
+        shared->fill(&shared->plan[0], numbers, element, drawn);
+        shared->fill(&shared->plan[1], numbers + drawn, element, drawn);
         for (size_t c = 0; c < drawn; c++) row[2 * c] = numbers[c], row[2 * c + 1] = -numbers[drawn + c];
-        FI_REAL(haar_scatter)(job, i, live, row);
+        FI_REAL(haar_scatter)(shared, i, live, row);
         for (size_t c = 0; c < drawn; c++) row[2 * c] = numbers[drawn + c], row[2 * c + 1] = numbers[c];
-        FI_REAL(haar_scatter)(job, i + 1, live, row);
+        FI_REAL(haar_scatter)(shared, i + 1, live, row);
     }
 }
 
 /* Columns of one panel: |x|^2 in double, v_0, tau and the part of D. */
-static void FI_REAL(haar_panel)(const fi_haar_job *job, real *v, size_t column, size_t p, double *tau) {
-    const size_t height = job->rows - column / FI_REFLECTIONS * FI_REFLECTIONS;
-    double squares[FI_COLUMNS] = {0};
+static void FI_REAL(haar_panel)(const fi_haar_shared *shared, real *v, size_t column, size_t p, double *tau) {
+    const size_t height = shared->rows - column / FI_REFLECTIONS * FI_REFLECTIONS;
+    double squares[FI_NR] = {0};
     for (size_t r = 0; r < height; r++) {
-        if (r % FI_GRAM_CHUNK == 0 && fi_stopped(job->watch)) return;
-        for (size_t c = 0; c < FI_COLUMNS; c++) {
-            const double x = v[r * FI_COLUMNS + c];
+        if (r % FI_GRAM_CHUNK == 0 && fi_stopped(shared->watch)) return;
+        for (size_t c = 0; c < FI_NR; c++) {
+            const double x = v[r * FI_NR + c];
             squares[c] += x * x;
         }
     }
     /* D has the phases of the diagonal of R in x = QR: then the law of Q D is Haar's (Mezzadri 2007). tau is made of v as
      * it was rounded: the reflection is then orthogonal to the last bits of tau. */
-    for (size_t c = 0; c < FI_COLUMNS; c += job->parts) {
+    for (size_t c = 0; c < FI_NR; c += shared->parts) {
         const size_t j = column + c;
-        real *d = (real *)job->d + j, *diagonal = &v[(p * FI_COLUMNS + c) * FI_COLUMNS + c];
-        for (size_t part = 0; part < job->parts; part++) tau[c + part] = 0;
-        if (j >= job->reflections) continue;
+        real *d = (real *)shared->d + j, *diagonal = &v[(p * FI_NR + c) * FI_NR + c];
+        for (size_t part = 0; part < shared->parts; part++) tau[c + part] = 0;
+        if (j >= shared->reflections) continue;
         const double x0 = diagonal[0], norm = sqrt(squares[c]);
-        if (job->parts == 1) {
+        if (shared->parts == 1) {
             diagonal[0] = (real)(x0 < 0 ? x0 - norm : x0 + norm);
             d[0] = x0 < 0 ? 1 : -1;
             const double v0 = diagonal[0];
             tau[c] = 2 / (squares[c] - x0 * x0 + v0 * v0);
             continue;
         }
-        const double y0 = diagonal[FI_COLUMNS], modulus = sqrt(x0 * x0 + y0 * y0); /* no normal is 0 */
+        const double y0 = diagonal[FI_NR], modulus = sqrt(x0 * x0 + y0 * y0); /* no normal is 0 */
         d[0] = (real)(-x0 / modulus);
         d[1] = (real)(-y0 / modulus);
-        diagonal[0] = diagonal[FI_COLUMNS + 1] = (real)(x0 + x0 / modulus * norm);
-        diagonal[FI_COLUMNS] = (real)(y0 + y0 / modulus * norm);
-        diagonal[1] = -diagonal[FI_COLUMNS];
-        const double v0 = diagonal[0], w0 = diagonal[FI_COLUMNS];
+        diagonal[0] = diagonal[FI_NR + 1] = (real)(x0 + x0 / modulus * norm);
+        diagonal[FI_NR] = (real)(y0 + y0 / modulus * norm);
+        diagonal[1] = -diagonal[FI_NR];
+        const double v0 = diagonal[0], w0 = diagonal[FI_NR];
         tau[c] = tau[c + 1] = 2 / (squares[c] - (x0 * x0 + y0 * y0) + (v0 * v0 + w0 * w0));
     }
 }
@@ -105,93 +105,95 @@ static void FI_REAL(haar_panel)(const fi_haar_job *job, real *v, size_t column, 
 FI_INLINE void FI_REAL(haar_gather)(real *sums, const real *left, size_t column, const real *right,
                                     size_t rows) {
     FI_REAL(tile) tile;
-    for (int i = 0; i < FI_ROWS; i++)
+    for (int i = 0; i < FI_MR; i++)
         for (int u = 0; u < FI_VECTORS; u++)
-            tile.v[i][u] = VR(load)(sums + (size_t)i * FI_COLUMNS + (size_t)u * FI_REAL_LANES);
-    FI_REAL(tile_multiply)(&tile, left + column, 1, FI_COLUMNS, right, rows);
-    for (int i = 0; i < FI_ROWS; i++)
+            tile.v[i][u] = VR(load)(sums + (size_t)i * FI_NR + (size_t)u * FI_REAL_LANES);
+    FI_REAL(tile_multiply)(&tile, left + column, 1, FI_NR, right, rows);
+    for (int i = 0; i < FI_MR; i++)
         for (int u = 0; u < FI_VECTORS; u++)
-            VR(store)(sums + (size_t)i * FI_COLUMNS + (size_t)u * FI_REAL_LANES, tile.v[i][u]);
+            VR(store)(sums + (size_t)i * FI_NR + (size_t)u * FI_REAL_LANES, tile.v[i][u]);
 }
 
-static void FI_REAL(haar_reflect)(const fi_haar_job *job, unsigned worker, size_t block) {
-    const size_t height = job->rows - block * FI_REFLECTIONS, live = fi_haar_live(job, block);
-    real *v = (real *)job->v + fi_haar_block(job, block);
+static void FI_REAL(haar_reflect)(const fi_haar_shared *shared, unsigned worker, size_t block) {
+    const size_t height = shared->rows - block * FI_REFLECTIONS, live = fi_haar_live(shared, block);
+    real *v = (real *)shared->v + fi_haar_block(shared, block);
     double tau[FI_REFLECTIONS];
     for (size_t p = 0; p < FI_PANELS; p++)
-        FI_REAL(haar_panel)(job, v + p * height * FI_COLUMNS, block * FI_REFLECTIONS + p * FI_COLUMNS, p,
-                            tau + p * FI_COLUMNS);
+        FI_REAL(haar_panel)(shared, v + p * height * FI_NR, block * FI_REFLECTIONS + p * FI_NR, p,
+                            tau + p * FI_NR);
 
-    FI_REAL(haar_small) *const small = job->small[worker];
-    real (*const gram)[FI_REFLECTIONS][FI_COLUMNS] = small->made.gram;
-    memset(gram, 0, sizeof small->made.gram);
+    FI_REAL(haar_block_scratch) *const scratch = shared->block_scratch[worker];
+    real (*const gram)[FI_REFLECTIONS][FI_NR] = scratch->made.gram;
+    memset(gram, 0, sizeof scratch->made.gram);
     for (size_t r = 0; r < height; r += FI_GRAM_CHUNK) {
-        if (fi_stopped(job->watch)) return;
+        if (fi_stopped(shared->watch)) return;
         const size_t n = height - r < FI_GRAM_CHUNK ? height - r : FI_GRAM_CHUNK;
-        for (size_t a = 0; a * FI_COLUMNS < live; a++)
-            for (size_t b = a; b * FI_COLUMNS < live; b++)
-                for (size_t i = 0; i < FI_COLUMNS; i += FI_ROWS)
-                    FI_REAL(haar_gather)(gram[b][a * FI_COLUMNS + i], v + (a * height + r) * FI_COLUMNS, i,
-                                         v + (b * height + r) * FI_COLUMNS, n);
+        for (size_t a = 0; a * FI_NR < live; a++)
+            for (size_t b = a; b * FI_NR < live; b++)
+                for (size_t i = 0; i < FI_NR; i += FI_MR)
+                    FI_REAL(haar_gather)(gram[b][a * FI_NR + i], v + (a * height + r) * FI_NR, i,
+                                         v + (b * height + r) * FI_NR, n);
     }
 
     /* T_jj = tau_j; T_ij = -tau_j sum_{i <= l < j} T_il (v_l . v_j). t holds T by columns, so that a whole column is
      * summed at once; below the diagonal T is 0. */
-    double (*const t)[FI_REFLECTIONS] = small->made.t;
-    memset(t, 0, sizeof small->made.t);
+    double (*const t)[FI_REFLECTIONS] = scratch->made.t;
+    memset(t, 0, sizeof scratch->made.t);
     for (size_t j = 0; j < live; j++) {
         double sums[FI_REFLECTIONS] = {0};
         for (size_t l = 0; l < j; l++) {
-            const double dot = gram[j / FI_COLUMNS][l][j % FI_COLUMNS];
+            const double dot = gram[j / FI_NR][l][j % FI_NR];
             for (size_t i = 0; i < FI_REFLECTIONS; i++) sums[i] += t[l][i] * dot;
         }
         for (size_t i = 0; i < j; i++) t[j][i] = -tau[j] * sums[i];
         t[j][j] = tau[j];
     }
-    real *target = (real *)job->t + block * FI_REFLECTIONS * FI_REFLECTIONS;
+    real *target = (real *)shared->t + block * FI_REFLECTIONS * FI_REFLECTIONS;
     memset(target, 0, FI_REFLECTIONS * FI_REFLECTIONS * sizeof(real));
     for (size_t j = 0; j < live; j++)
         for (size_t i = 0; i <= j; i++)
-            target[(j / FI_COLUMNS * FI_REFLECTIONS + i) * FI_COLUMNS + j % FI_COLUMNS] = (real)t[j][i];
+            target[(j / FI_NR * FI_REFLECTIONS + i) * FI_NR + j % FI_NR] = (real)t[j][i];
 }
 
 /* q -= V T (V^T q) for `panels` panels of columns; q has the rows of the block, panels lie `pitch` apart. */
-static void FI_REAL(haar_block)(const fi_haar_job *job, unsigned worker, size_t block, real *q, size_t pitch, size_t panels) {
-    const size_t height = job->rows - block * FI_REFLECTIONS, live = fi_haar_live(job, block);
-    const real *v = (const real *)job->v + fi_haar_block(job, block);
-    const real *t = (const real *)job->t + block * FI_REFLECTIONS * FI_REFLECTIONS;
-    FI_REAL(haar_small) *const small = job->small[worker];
-    real (*const x)[FI_REFLECTIONS * FI_COLUMNS] = small->applied.x, (*const y)[FI_REFLECTIONS * FI_COLUMNS] = small->applied.y;
-    const size_t work = panels * FI_CHUNK * (FI_REFLECTIONS / FI_ROWS); /* of a chunk */
-    fi_patience patience = {job->watch, 0};
+static void FI_REAL(haar_block)(const fi_haar_shared *shared, unsigned worker, size_t block, real *q, size_t pitch,
+                                size_t panels) {
+    const size_t height = shared->rows - block * FI_REFLECTIONS, live = fi_haar_live(shared, block);
+    const real *v = (const real *)shared->v + fi_haar_block(shared, block);
+    const real *t = (const real *)shared->t + block * FI_REFLECTIONS * FI_REFLECTIONS;
+    FI_REAL(haar_block_scratch) *const scratch = shared->block_scratch[worker];
+    real (*const x)[FI_REFLECTIONS * FI_NR] = scratch->applied.x;
+    real (*const y)[FI_REFLECTIONS * FI_NR] = scratch->applied.y;
+    const size_t work = panels * FI_CHUNK * (FI_REFLECTIONS / FI_MR); /* of a chunk */
+    fi_patience patience = {shared->watch, 0};
     memset(x, 0, panels * sizeof *x);
     for (size_t r = 0; r < height; r += FI_CHUNK) {
         if (fi_patience_ends(&patience, work)) return;
         const size_t n = height - r < FI_CHUNK ? height - r : FI_CHUNK;
-        for (size_t a = 0; a * FI_COLUMNS < live; a++)
+        for (size_t a = 0; a * FI_NR < live; a++)
             for (size_t p = 0; p < panels; p++)
-                for (size_t i = 0; i < FI_COLUMNS; i += FI_ROWS)
-                    FI_REAL(haar_gather)(x[p] + (a * FI_COLUMNS + i) * FI_COLUMNS,
-                                         v + (a * height + r) * FI_COLUMNS, i,
-                                         q + p * pitch + r * FI_COLUMNS, n);
+                for (size_t i = 0; i < FI_NR; i += FI_MR)
+                    FI_REAL(haar_gather)(x[p] + (a * FI_NR + i) * FI_NR,
+                                         v + (a * height + r) * FI_NR, i,
+                                         q + p * pitch + r * FI_NR, n);
     }
     for (size_t p = 0; p < panels; p++)
-        for (size_t i = 0; i < live; i += FI_ROWS) {
+        for (size_t i = 0; i < live; i += FI_MR) {
             FI_REAL(tile) tile;
             FI_REAL(tile_product)(&tile, t, FI_REFLECTIONS, i, x[p], live);
-            for (size_t k = 0; k < FI_ROWS; k++)
+            for (size_t k = 0; k < FI_MR; k++)
                 for (size_t u = 0; u < FI_VECTORS; u++)
-                    VR(store)(y[p] + (i + k) * FI_COLUMNS + u * FI_REAL_LANES, tile.v[k][u]);
+                    VR(store)(y[p] + (i + k) * FI_NR + u * FI_REAL_LANES, tile.v[k][u]);
         }
     for (size_t r = 0; r < height; r += FI_CHUNK) {
         if (fi_patience_ends(&patience, work)) return;
         for (size_t p = 0; p < panels; p++)
-            for (size_t i = r; i < height && i < r + FI_CHUNK; i += FI_ROWS) {
+            for (size_t i = r; i < height && i < r + FI_CHUNK; i += FI_MR) {
                 FI_REAL(tile) tile;
                 FI_REAL(tile_product)(&tile, v, height, i, y[p], live);
-                for (size_t k = 0; k < FI_ROWS; k++)
+                for (size_t k = 0; k < FI_MR; k++)
                     for (size_t u = 0; u < FI_VECTORS; u++) {
-                        real *target = q + p * pitch + (i + k) * FI_COLUMNS + u * FI_REAL_LANES;
+                        real *target = q + p * pitch + (i + k) * FI_NR + u * FI_REAL_LANES;
                         VR(store)(target, VR(sub)(VR(load)(target), tile.v[k][u]));
                     }
             }
@@ -199,52 +201,52 @@ static void FI_REAL(haar_block)(const fi_haar_job *job, unsigned worker, size_t 
 }
 
 /* A panel of `width` finished columns to the output, from its column `from` on. `parts` is a constant where inlined. */
-FI_INLINE void FI_REAL(haar_write)(const fi_haar_job *job, const real *q, size_t from, size_t width, const size_t parts) {
-    const fi_haar_args *run = job->run;
-    const real gain = (real)run->gain;
-    real *out = run->out;
-    for (size_t r = 0; r < run->rows; r++) {
-        if (r % FI_GRAM_CHUNK == 0 && fi_stopped(job->watch)) return;
-        for (size_t part = 0; part < parts; part++, q += FI_COLUMNS) {
-            if (run->transposed)
-                for (size_t c = 0; c < width; c++) out[((from + c) * run->rows + r) * parts + part] = gain * q[c];
+FI_INLINE void FI_REAL(haar_write)(const fi_haar_shared *shared, const real *q, size_t from, size_t width, const size_t parts) {
+    const fi_haar_args *args = shared->args;
+    const real gain = (real)args->gain;
+    real *out = args->out;
+    for (size_t r = 0; r < args->rows; r++) {
+        if (r % FI_GRAM_CHUNK == 0 && fi_stopped(shared->watch)) return;
+        for (size_t part = 0; part < parts; part++, q += FI_NR) {
+            if (args->transposed)
+                for (size_t c = 0; c < width; c++) out[((from + c) * args->rows + r) * parts + part] = gain * q[c];
             else
-                for (size_t c = 0; c < width; c++) out[(r * run->count + from + c) * parts + part] = gain * q[c];
+                for (size_t c = 0; c < width; c++) out[(r * args->count + from + c) * parts + part] = gain * q[c];
         }
     }
 }
 
-static void FI_REAL(haar_apply)(const fi_haar_job *job, unsigned worker, size_t group) {
-    const fi_haar_args *run = job->run;
-    const size_t whole = job->panels * FI_COLUMNS, from = group * whole;
-    const size_t width = run->count - from < whole ? run->count - from : whole;
-    const size_t panels = (width + FI_COLUMNS - 1) / FI_COLUMNS, pitch = job->rows * FI_COLUMNS;
-    real *q = job->scratch[worker];
+static void FI_REAL(haar_apply)(const fi_haar_shared *shared, unsigned worker, size_t group) {
+    const fi_haar_args *args = shared->args;
+    const size_t whole = shared->panels * FI_NR, from = group * whole;
+    const size_t width = args->count - from < whole ? args->count - from : whole;
+    const size_t panels = (width + FI_NR - 1) / FI_NR, pitch = shared->rows * FI_NR;
+    real *q = shared->scratch[worker];
     for (size_t at = 0; at < panels * pitch; at += FI_CLEARED) {
-        if (fi_stopped(job->watch)) return;
+        if (fi_stopped(shared->watch)) return;
         memset(q + at, 0, (panels * pitch - at < FI_CLEARED ? panels * pitch - at : FI_CLEARED) * sizeof(real));
     }
     for (size_t c = 0; c < width; c++)
-        for (size_t part = 0; part < job->parts; part++) {
-            const size_t j = job->parts * (run->first + from + c) + part;
-            q[c / FI_COLUMNS * pitch + j * FI_COLUMNS + c % FI_COLUMNS] = ((const real *)job->d)[j];
+        for (size_t part = 0; part < shared->parts; part++) {
+            const size_t j = shared->parts * (args->first + from + c) + part;
+            q[c / FI_NR * pitch + j * FI_NR + c % FI_NR] = ((const real *)shared->d)[j];
         }
-    for (size_t k = (job->parts * (run->first + from + width) - 1) / FI_REFLECTIONS + 1; k-- > 0;) {
-        if (fi_stopped(job->watch)) return;
-        FI_REAL(haar_block)(job, worker, k, q + k * FI_REFLECTIONS * FI_COLUMNS, pitch, panels);
+    for (size_t k = (shared->parts * (args->first + from + width) - 1) / FI_REFLECTIONS + 1; k-- > 0;) {
+        if (fi_stopped(shared->watch)) return;
+        FI_REAL(haar_block)(shared, worker, k, q + k * FI_REFLECTIONS * FI_NR, pitch, panels);
     }
 
     for (size_t p = 0; p < panels; p++) {
-        const size_t column = from + p * FI_COLUMNS;
-        const size_t n = width - p * FI_COLUMNS < FI_COLUMNS ? width - p * FI_COLUMNS : FI_COLUMNS;
-        if (job->parts == 1) FI_REAL(haar_write)(job, q + p * pitch, column, n, 1);
-        else FI_REAL(haar_write)(job, q + p * pitch, column, n, 2);
+        const size_t column = from + p * FI_NR;
+        const size_t n = width - p * FI_NR < FI_NR ? width - p * FI_NR : FI_NR;
+        if (shared->parts == 1) FI_REAL(haar_write)(shared, q + p * pitch, column, n, 1);
+        else FI_REAL(haar_write)(shared, q + p * pitch, column, n, 2);
     }
 }
 
 static const fi_haar_kernels FI_REAL(haar_kernels) = {
-    .columns = FI_COLUMNS,
-    .small = sizeof(FI_REAL(haar_small)),
+    .nr = FI_NR,
+    .block_scratch = sizeof(FI_REAL(haar_block_scratch)),
     .draw = FI_REAL(haar_draw),
     .reflect = FI_REAL(haar_reflect),
     .apply = FI_REAL(haar_apply),

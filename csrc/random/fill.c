@@ -8,10 +8,6 @@
 #include "core/internal.h"
 #include "core/parallel.h"
 
-static size_t item_size(fi_dtype dtype) {
-    return dtype == FI_FLOAT64 ? 8 : dtype == FI_FLOAT32 ? 4 : 2;
-}
-
 /* Elements between two looks at the watch, at most: 0.1 to 5 ms. As work they count 16 to the unit. */
 #define FI_AT_ONCE (UINT64_C(1) << 18)
 #define FI_WORK(elements) ((size_t)(elements) / 16 + 1)
@@ -20,13 +16,13 @@ static size_t item_size(fi_dtype dtype) {
 static int fill_piece(const fi_piece *piece, uint64_t skip, uint64_t count, fi_patience *patience) {
     const fi_plan *plan = piece->plan;
     const fi_fill_fn fill = fi_active()->fill[plan->kernel][plan->dtype];
-    char *out = (char *)piece->out + skip * item_size(plan->dtype);
+    char *out = (char *)piece->out + skip * fi_item_size(plan->dtype);
     uint64_t first = piece->first + skip;
     while (count) {
         const uint64_t n = count < FI_AT_ONCE ? count : FI_AT_ONCE;
         fill(plan, out, first, n);
         if (fi_patience_ends(patience, FI_WORK(n))) return 1;
-        out += n * item_size(plan->dtype);
+        out += n * fi_item_size(plan->dtype);
         first += n;
         count -= n;
     }
@@ -67,7 +63,7 @@ void fi_fill_many(const fi_piece *pieces, size_t pieces_count, unsigned threads,
     uint64_t bytes = 0;
     for (size_t i = 0; i < pieces_count; i++) {
         all.elements += pieces[i].count;
-        bytes += pieces[i].count * item_size(pieces[i].plan->dtype);
+        bytes += pieces[i].count * fi_item_size(pieces[i].plan->dtype);
     }
     const unsigned workers = fi_threads_for(bytes, threads);
     fi_parallel(workers, fill_share, &all, watch);
@@ -103,7 +99,7 @@ static void block_share(void *context, unsigned worker, unsigned workers) {
     const block_launch *all = context;
     const fi_plan *plan = all->plan;
     const fi_fill_fn fill = fi_active()->fill[plan->kernel][plan->dtype];
-    const size_t size = item_size(plan->dtype);
+    const size_t size = fi_item_size(plan->dtype);
     const uint64_t row_length = all->block->counts[all->block->dimensions - 1];
     const uint64_t stride = (uint64_t)all->block->strides[all->block->dimensions - 1];
     const uint64_t end = share_cut(all->elements, worker + 1, workers);
@@ -139,7 +135,7 @@ static void block_share(void *context, unsigned worker, unsigned workers) {
 void fi_fill_region(const fi_plan *plan, void *out, const fi_region *block, unsigned threads, fi_watch *watch) {
     block_launch all = {plan, block, out, 1, watch};
     for (unsigned k = 0; k < block->dimensions; k++) all.elements *= block->counts[k];
-    fi_parallel(fi_threads_for(all.elements * item_size(plan->dtype), threads), block_share, &all, watch);
+    fi_parallel(fi_threads_for(all.elements * fi_item_size(plan->dtype), threads), block_share, &all, watch);
 }
 
 void fi_map(const fi_plan *plan, const uint64_t *words, void *out, size_t count) {

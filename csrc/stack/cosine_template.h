@@ -13,18 +13,18 @@ typedef struct {
 
 static FI_REAL(sample) FI_REAL(sample_of)(const real *matrix, size_t rows, size_t width, size_t row) {
     double largest = 0;
-    for (size_t p = 0; p < width; p += FI_COLUMNS) {
-        const size_t columns = width - p < FI_COLUMNS ? width - p : FI_COLUMNS;
-        const double found = FI_REAL(largest)(matrix + p * rows + row * FI_COLUMNS, columns);
+    for (size_t p = 0; p < width; p += FI_NR) {
+        const size_t columns = width - p < FI_NR ? width - p : FI_NR;
+        const double found = FI_REAL(largest)(matrix + p * rows + row * FI_NR, columns);
         if (found > largest) largest = found;
     }
-    return (FI_REAL(sample)){matrix + row * FI_COLUMNS, fi_power_of_two(-fi_exponent(largest, 1022))};
+    return (FI_REAL(sample)){matrix + row * FI_NR, fi_power_of_two(-fi_exponent(largest, 1022))};
 }
 
 static double FI_REAL(dot)(FI_REAL(sample) x, FI_REAL(sample) y, size_t rows, size_t width) {
     double lanes[8] = {0};
-    for (size_t p = 0; p < width; p += FI_COLUMNS) {
-        const size_t columns = width - p < FI_COLUMNS ? width - p : FI_COLUMNS;
+    for (size_t p = 0; p < width; p += FI_NR) {
+        const size_t columns = width - p < FI_NR ? width - p : FI_NR;
         const real *a = x.first + p * rows, *b = y.first + p * rows;
         for (size_t c = 0; c < columns; c++)
             lanes[c % 8] = fma((double)a[c] * x.scale, (double)b[c] * y.scale, lanes[c % 8]);
@@ -40,15 +40,15 @@ static double FI_REAL(cosine)(const real *matrix, size_t rows, size_t width, siz
     return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
 }
 
-static void FI_REAL(stack_cosines)(const fi_stack_job *job, size_t layer) {
-    const fi_stack_args *run = job->run;
-    const real *matrices[2] = {job->activations[layer + 1], job->gradients[layer]};
-    double *out = run->cosines + 2 * layer * run->pairs_count;
-    fi_patience patience = {job->watch, 0};
+static void FI_REAL(stack_cosines)(const fi_stack_shared *shared, size_t layer) {
+    const fi_stack_args *args = shared->args;
+    const real *matrices[2] = {shared->activations[layer + 1], shared->gradients[layer]};
+    double *out = args->cosines + 2 * layer * args->pairs_count;
+    fi_patience patience = {shared->watch, 0};
     for (int q = 0; q < 2; q++)
-        for (size_t k = 0; k < run->pairs_count; k++) {
-            if (fi_patience_ends(&patience, run->widths[layer + 1])) return;
-            *out++ = FI_REAL(cosine)(matrices[q], job->rows, run->widths[layer + 1], run->pairs[2 * k],
-                                     run->pairs[2 * k + 1]);
+        for (size_t k = 0; k < args->pairs_count; k++) {
+            if (fi_patience_ends(&patience, args->widths[layer + 1])) return;
+            *out++ = FI_REAL(cosine)(matrices[q], shared->rows, args->widths[layer + 1], args->pairs[2 * k],
+                                     args->pairs[2 * k + 1]);
         }
 }

@@ -7,10 +7,10 @@
  *   3. eight neighbouring rows in index order, their means about the first one's;
  *   4. these groups in index order (stack.c), by the update of Chan, Golub & LeVeque (1979).
  *
- * Parameters: a real type and VR(to_double)(vector, part): FI_DOUBLE_LANES of its lanes as doubles.
+ * Parameters: a real type and VR(to_double)(vector, half): FI_DOUBLE_LANES of its lanes as doubles.
  */
-#undef FI_PARTS
-#define FI_PARTS (FI_REAL_LANES / FI_DOUBLE_LANES)
+#undef FI_REAL_HALVES
+#define FI_REAL_HALVES (FI_REAL_LANES / FI_DOUBLE_LANES)
 
 typedef struct {
     double sum[8], squares[8], pivot;
@@ -21,7 +21,7 @@ FI_INLINE void FI_REAL(row_moments_begin)(FI_REAL(row_moments) * m, real pivot) 
     m->pivot = (double)pivot;
 }
 
-/* Adds `vectors` of a row, from a column that is a multiple of FI_COLUMNS (of 8). */
+/* Adds `vectors` of a row, from a column that is a multiple of FI_NR (of 8). */
 FI_INLINE void FI_REAL(row_moments_add)(FI_REAL(row_moments) * m, const vr *x, size_t vectors) {
     vd sum[8 / FI_DOUBLE_LANES], squares[8 / FI_DOUBLE_LANES];
     const vd pivot = vd_set1(m->pivot);
@@ -30,9 +30,9 @@ FI_INLINE void FI_REAL(row_moments_add)(FI_REAL(row_moments) * m, const vr *x, s
         squares[l] = vd_load(m->squares + l * FI_DOUBLE_LANES);
     }
     for (size_t v = 0; v < vectors; v++) {
-        for (int part = 0; part < FI_PARTS; part++) {
-            const size_t l = (v * FI_PARTS + (size_t)part) % (8 / FI_DOUBLE_LANES);
-            const vd d = vd_sub(VR(to_double)(x[v], part), pivot);
+        for (int half = 0; half < FI_REAL_HALVES; half++) {
+            const size_t l = (v * FI_REAL_HALVES + (size_t)half) % (8 / FI_DOUBLE_LANES);
+            const vd d = vd_sub(VR(to_double)(x[v], half), pivot);
             sum[l] = vd_add(sum[l], d);
             squares[l] = vd_fma(d, d, squares[l]);
         }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Between stack.c, which knows sizes, memory and threads, and stack_template.h, which knows vectors. */
+ * Between the schedule of a pass (schedule.h), which knows sizes, memory and threads, and the kernels of an instruction set
+ * (stack_template.h), which know vectors: what both see. */
 #ifndef FI_STACK_H
 #define FI_STACK_H
 
@@ -10,14 +11,18 @@
 #include "stack/moments.h"
 #include "core/parallel.h"
 
-/* Rows are handed to workers, and their moments merged, in groups of this many. */
+/* Samples are handed to workers, and their moments merged, in groups of this many rows. */
 #define FI_GROUP 8
 
-/* For batches this small reading and writing the weights costs more than the products: it is done in the order of memory. */
+/* In batches this small, reading and writing the weights costs more than the products: it is done in the order of memory. */
 #define FI_FEW_ROWS 16
 
-/* What follows the product of a tile costs as much as so many of its steps, for the question whether to go on. */
+/* What follows the product of a tile takes as long as this many of its steps: for the question whether to go on. */
 #define FI_EPILOGUE_WORK 16
+
+/* Columns that weights which are not stored are drawn by: a sampling kernel makes elements by this many, and would draw
+ * fewer in vain. */
+#define FI_DRAWN 128
 
 /* The quantities that have moments, in this order. */
 enum { FI_PRE_ACTIVATION, FI_VALUE, FI_GRADIENT, FI_QUANTITIES };
@@ -27,74 +32,81 @@ typedef struct {
     uint64_t non_finite;
 } fi_extremes;
 
-/* What the list says of an activation. */
+/* What activations.def says of an activation. */
 typedef struct {
     const char *name;
     int from_input; /* the derivative is no function of the value */
-    double saturated_below, value_ulp, slope_eps, left_ulp;
+    double saturated_below, value_ulp, derivative_eps, left_ulp;
 } fi_traits;
 extern const fi_traits fi_activation_traits[];
 
-/* An activation whose derivative is what was kept, whatever function that was. */
+/* Where a derivative was kept, backward kernels multiply by it, whatever function it was of: any activation with a kept
+ * derivative serves. */
 #define FI_KEPT_ACTIVATION FI_SIN
 
+FI_INLINE int fi_ends_block(const fi_stack_args *args, size_t layer) {
+    return args->residual_sources && args->residual_sources[layer] >= 0;
+}
+
+/* What all workers of a pass share. Matrices lie in micropanels (gemm_template.h) of `rows` rows and `nr` columns, which hold a
+ * layer's columns in order, the last one padded; rows past the batch are padding too. */
 typedef struct {
-    const fi_stack_args *run;
+    const fi_stack_args *args;
     fi_watch *watch;
-    unsigned parts; /* of the batch: each takes its rows through all layers */
-    size_t rows;    /* the batch rounded up to whole groups */
-    size_t columns; /* of a panel */
-    int record;     /* statistics are wanted */
-    int fused;      /* weight gradients go with the backward pass: there is one worker */
-    /* Panel matrices of `rows` rows. activations[l], l = 0..depth, has widths[l] columns; slopes[l], of layer l, where
-     * the value does not give the derivative, and NULL elsewhere; gradients[l], with respect to the
-     * pre-activation of layer l, widths[l + 1] columns; gradients[depth] is for the input's gradient. Layers
-     * share memory where nobody needs them all. */
-    void **activations, **slopes, **gradients;
-    void *skipped;            /* the gradient that goes around the residual block under way */
-    double **squares;         /* [layer]: what its weight gradient's squared norm is the sum of, see norm_template.h */
-    fi_counter *arrived;      /* [layer]: how many parts of the batch have its gradients */
-    unsigned char *is_source; /* [layer]: a residual block begins at activations[layer] */
-    fi_partial_moments *moments; /* [layer][quantity][group] */
+    unsigned slices; /* of the batch, in whole groups: each is taken through all layers by one worker */
+    size_t rows;     /* the batch, rounded up to whole groups */
     size_t groups;
-    const size_t *first_panel; /* [layer]: how many output panels the layers before it have */
-    /* For each part of the batch: */
-    void **panel;           /* one packed panel of weights */
-    void **drawn;           /* weights that are not stored: FI_DRAWN columns in panels, or the rows of a panel */
-    double *largest_input;  /* |x| of its samples, where Gram matrices are wanted */
+    size_t nr;       /* columns of a micropanel */
+    int record;      /* statistics are wanted */
+    int fused;       /* weight gradients are made within the backward pass: there is one worker */
+    /* Matrices; layers share memory where nobody needs them all.
+     *   activations[l]  l = 0 .. depth: (rows, widths[l])
+     *   derivatives[l]  of layer l's activation function, (rows, widths[l + 1]); NULL where activations[l + 1] gives them
+     *   gradients[l]    of the loss with respect to layer l's pre-activation, (rows, widths[l + 1]);
+     *                   gradients[depth]: with respect to the input, (rows, widths[0]) */
+    void **activations, **derivatives, **gradients;
+    void *residual_gradient;  /* the gradient that goes around the residual block under way */
+    unsigned char *is_source; /* [layer]: a residual block begins at activations[layer] */
+    double **squares;         /* [layer]: the terms of its weight gradient's squared norm, see norm_template.h */
+    fi_counter *arrived;      /* [layer]: how many slices have its gradients */
+    fi_partial_moments *moments; /* [layer][quantity][group] */
+    const size_t *first_panel;   /* [layer]: how many micropanels the outputs of the layers before it have */
+    /* For each slice: */
+    void **panel;           /* one packed micropanel of weights */
+    void **drawn;           /* weights that are not stored: FI_DRAWN columns in micropanels, or the rows of one */
+    double *largest_input;  /* max |x| of its samples, where norms are wanted */
     void **record_of;       /* the statistics under way */
-    unsigned char **alive;  /* a bit for each unit, in the order of the panels: a derivative was not 0 */
+    unsigned char **alive;  /* a bit for each unit, in the order of micropanels: its value or derivative was not always 0 */
     uint64_t **saturated;   /* [layer] */
     fi_extremes **extremes; /* [layer][quantity] */
-    void **gram;            /* for each worker: two packed panels of samples */
-} fi_stack_job;
+    /* For each worker: */
+    void **gram; /* two packed micropanels of samples */
+} fi_stack_shared;
 
 /* What fills memory returns early where the watch has stopped, and so does what then calls it. */
 struct fi_stack_kernels {
-    size_t columns; /* of a panel */
-    size_t record_size, row_record_size;
-    /* Rows begin .. end-1 (whole groups) of a part through layers first .. last-1, and back. */
-    void (*forward)(fi_stack_job *job, unsigned part, size_t begin, size_t end, size_t first, size_t last,
+    size_t nr;                           /* columns of a micropanel */
+    size_t record_size, row_record_size; /* bytes of the statistics under way: of a slice, and of each of its rows */
+    /* Rows begin .. end-1 (whole groups) of a slice through layers first .. last-1; `again`: computed for a backward pass that
+     * lacks the values, without input, output or statistics. And back: OUT gradients[last - 1] .. gradients[first]. */
+    void (*forward)(fi_stack_shared *shared, unsigned slice, size_t begin, size_t end, size_t first, size_t last,
                     int again);
-    void (*backward)(fi_stack_job *job, unsigned part, size_t begin, size_t end, size_t first, size_t last);
-    /* Panels first .. last-1 of a layer's weight gradient, and of its bias gradient; their squares, where wanted. */
-    void (*weight_gradient)(fi_stack_job *job, size_t layer, size_t first, size_t last);
-    /* The squares by Gram matrices, of a block of `columns` samples. */
-    void (*gram)(fi_stack_job *job, unsigned worker, size_t layer, size_t block);
-    void (*cosines)(const fi_stack_job *job, size_t layer);
-    size_t (*dead)(const fi_stack_job *job, size_t layer);
-    void (*activate)(int activation, double parameter, const void *x, void *values, void *slopes, size_t n);
+    void (*backward)(fi_stack_shared *shared, unsigned slice, size_t begin, size_t end, size_t first, size_t last);
+    /* Micropanels first .. last-1 of a layer's weight and bias gradient; OUT their squares, where norms are wanted. */
+    void (*weight_gradient)(fi_stack_shared *shared, size_t layer, size_t first, size_t last);
+    /* OUT squares, by Gram matrices, of the samples of micropanel `panel` of all samples: panel * nr .. */
+    void (*gram)(fi_stack_shared *shared, unsigned worker, size_t layer, size_t panel);
+    void (*cosines)(const fi_stack_shared *shared, size_t layer);
+    size_t (*dead)(const fi_stack_shared *shared, size_t layer); /* units */
+    void (*activate)(int activation, double parameter, const void *x, void *values, void *derivatives, size_t n);
     double (*fma_loop)(uint64_t rounds); /* returns the operations of one round */
 };
 
 /* OUT the largest binary exponents of a layer's inputs and gradients, at most `limit` in size, by the statistics. */
-void fi_stack_exponents(const fi_stack_job *job, size_t layer, int limit, int exponents[2]);
+void fi_stack_exponents(const fi_stack_shared *shared, size_t layer, int limit, int exponents[2]);
 
-/* Elements first .. of the weights of a layer that are not stored. */
-void fi_stack_draw(const fi_stack_job *job, size_t layer, size_t first, size_t count, void *out);
-
-/* A sampling kernel makes elements by this many: fewer columns at once would be drawn in vain. */
-#define FI_DRAWN 128
+/* OUT `count` elements, from `first` on, of the weights of a layer that are not stored. */
+void fi_stack_draw(const fi_stack_shared *shared, size_t layer, size_t first, size_t count, void *out);
 
 /* 2^exponent, -1022 <= exponent <= 1023 */
 FI_INLINE double fi_power_of_two(int exponent) {

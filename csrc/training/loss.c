@@ -25,7 +25,7 @@ static void narrow(void *to, const double *from, fi_dtype dtype, size_t n) {
         for (size_t i = 0; i < n; i++) ((float *)to)[i] = (float)from[i];
 }
 
-static size_t row_bytes(fi_dtype dtype, size_t n) { return n * (dtype == FI_FLOAT64 ? sizeof(double) : sizeof(float)); }
+static size_t row_bytes(fi_dtype dtype, size_t n) { return n * fi_item_size(dtype); }
 
 /* ---- cross-entropy ------------------------------------------------------------------------ */
 

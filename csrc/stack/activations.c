@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The list of activations as data, and one activation over an array. */
+#include "core/fpenv.h"
+#include "stack/stack.h"
+
+#define FI_FROM_VALUE 0
+#define FI_FROM_INPUT 1
+const fi_traits fi_activation_traits[] = {
+#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, derivative_eps, left_ulp) \
+    {#name, FI_FROM_##from, saturated_below, value_ulp, derivative_eps, left_ulp},
+#include "stack/activations.def"
+};
+
+const char *fi_activation_name(size_t index) {
+    return index < FI_ACTIVATIONS ? fi_activation_traits[index].name : NULL;
+}
+double fi_activation_value_ulp(size_t index) { return fi_activation_traits[index].value_ulp; }
+double fi_activation_derivative_eps(size_t index) { return fi_activation_traits[index].derivative_eps; }
+double fi_activation_left_ulp(size_t index) { return fi_activation_traits[index].left_ulp; }
+
+void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
+                 void *derivatives, size_t n, fi_watch *watch) {
+    const size_t at_once = 1 << 14, size = fi_item_size(dtype);
+    const fi_fpenv saved = fi_fpenv_enter();
+    for (size_t i = 0; i < n && !fi_stopped(watch); i += at_once)
+        fi_active()->stack[dtype]->activate(activation, parameter, (const char *)x + i * size, (char *)values + i * size,
+                                            derivatives ? (char *)derivatives + i * size : NULL,
+                                            n - i < at_once ? n - i : at_once);
+    fi_fpenv_leave(saved);
+}
