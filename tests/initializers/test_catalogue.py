@@ -60,7 +60,7 @@ from fastinit.initializers import (
     VarianceScaling,
     lora_scaling,
 )
-from fastinit.initializers.independent import Drawn
+from fastinit.initializers.independent import Independent
 
 
 def ids(value):
@@ -136,7 +136,7 @@ def test_the_stated_variance(initializer, shape, variance, share):
 
 UNIFORM = (RandomUniform, GlorotUniform, HeUniform, LeCunUniform, TorchLinear, SirenFirst, SirenHidden)
 TRUNCATED = (TruncatedNormal, VarianceScaling)  # see test_the_stated_law of test_initializers.py
-INDEPENDENT = [row[:3] for row in RANDOM if isinstance(row[0], Drawn) and not isinstance(row[0], TRUNCATED)]
+INDEPENDENT = [row[:3] for row in RANDOM if isinstance(row[0], Independent) and not isinstance(row[0], TRUNCATED)]
 
 
 @pytest.mark.parametrize(("initializer", "shape", "variance"), INDEPENDENT, ids=ids)
@@ -391,7 +391,7 @@ def test_gates_have_their_own_fans_and_keys():
         (lambda: ForgetGateBias()((6,)), ValueError, "a multiple of 4 gates"),
         (lambda: ForgetGateBias(gates=3, forget_gate=3), ValueError, "a block of 3"),
         (lambda: ChronoBias(2.0), ValueError, "max_time: expected a number > 2"),
-        (lambda: ChronoBias(9.0, forget_gate=0), ValueError, "expected two blocks of 4"),
+        (lambda: ChronoBias(9.0, forget_gate=0), ValueError, "expected two of 4 gates"),
         (lambda: HippoLegS()((3, 4)), ValueError, "expected square matrices"),
         (lambda: S4D("legs"), ValueError, "variant: expected one of lin"),
         (lambda: S4D()(()), ValueError, "at least one axis"),
@@ -425,7 +425,7 @@ def test_a_seed_inside_is_taken_over():
         assert eval(repr(outer), vars(fastinit)) == outer
         other = dataclasses.replace(outer, seed=4)  # an outer one governs
         assert (other(shape) != outer(shape)).any()
-    with pytest.raises(ValueError, match="initializer: expected ones without a seed of their own"):
+    with pytest.raises(ValueError, match="initializer: expected initializers without seeds"):
         fastinit.PerGate((inner, fastinit.HeNormal()))
     np.testing.assert_array_equal(*(fastinit.PerGate((inner, inner), seed=1)((2, 4)) for _ in range(2)))
 

@@ -131,5 +131,5 @@ def test_initializers_take_a_rule_or_the_fans():
 def test_fans_of_an_initializer_are_checked(fans, error, words):
     with pytest.raises(error, match=words):
         HeNormal(fans=fans)
-    with pytest.raises(TypeError, match="either fans or the options"):
+    with pytest.raises(TypeError, match="either fans or options"):
         compute_fans((2, 3), (2, 3), layout="oi")

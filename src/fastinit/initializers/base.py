@@ -1,4 +1,4 @@
-"""What every initializer is: a frozen object that makes a weight tensor of a shape."""
+"""The base class of all initializers, and the checks of their options."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from .._stream.keys import Key, check_word
 from .._stream.sampling import Law, check_key, draw, fill_piece, resolve_index
 from .fans import FanRule
 
-__all__ = ["Initializer", "choice", "factor", "finite", "flag", "positive", "whole"]
+__all__ = ["Initializer", "choice", "finite", "flag", "positive", "squarable", "whole"]
 
 
-# A key is as long in the making as a small matrix, and never changes.
-_root = functools.lru_cache(maxsize=64)(Key)
+# Making a Key takes as long as a small draw, and a Key never changes.
+_cached_key = functools.lru_cache(maxsize=64)(Key)
 
 
 def finite(owner: Any, *names: str) -> None:
-    """Check that options are finite real numbers, and make them floats."""
+    """Check that options are finite real numbers, and store them as floats."""
     for name in names:
         object.__setattr__(owner, name, real_number(name, getattr(owner, name)))
 
 
 def positive(owner: Any, *names: str) -> None:
-    """Check that options are finite numbers greater than 0, and make them floats."""
+    """Check that options are finite numbers greater than 0, and store them as floats."""
     finite(owner, *names)
     for name in names:
         if getattr(owner, name) <= 0:
             raise ValueError(f"{name}: expected a number > 0, got {getattr(owner, name)}")
 
 
-def factor(owner: Any, *names: str) -> None:
-    """Check that options are numbers that have a square, which variances are made of, and make them floats."""
+def squarable(owner: Any, *names: str) -> None:
+    """Check that options are numbers whose square, a factor of variances, neither overflows nor underflows."""
     finite(owner, *names)
     for name in names:
         size = abs(getattr(owner, name))
@@ -50,14 +50,14 @@ def factor(owner: Any, *names: str) -> None:
 
 
 def flag(owner: Any, *names: str) -> None:
-    """Check that options are True or False, and make them bools of Python's."""
+    """Check that options are bools, and store them as Python's own."""
     for name in names:
         boolean(name, getattr(owner, name))
         object.__setattr__(owner, name, bool(getattr(owner, name)))
 
 
 def whole(owner: Any, *names: str, least: int = 1) -> None:
-    """Check that options are whole numbers not below `least`, and make them ints."""
+    """Check that options are whole numbers >= `least`, and store them as ints."""
     for name in names:
         object.__setattr__(owner, name, whole_number(name, getattr(owner, name), least=least))
 
@@ -69,39 +69,42 @@ def choice(owner: Any, name: str, choices: Any) -> None:
 
 @dataclass(frozen=True)
 class Initializer:
-    """What every initializer can do; not one itself.
+    """Base class of all initializers: frozen objects that make a weight tensor of a given shape.
 
-    A shape is read with inputs before outputs: ``(in, out)``, or ``(*field, in, out)`` of a convolution. PyTorch's order,
-    ``(out, in, *field)``, is said by ``fans=FanRule(layout="oi")`` or, of a structure, by ``layout="oi"``; a PyTorch tensor in
-    the place of the shape has it, and so have the functions of `fastinit.torch`.
+    A shape is read with inputs before outputs: ``(in, out)``, or ``(*field, in, out)`` for a convolution. PyTorch's order,
+    ``(out, in, *field)``, is chosen by the option ``fans=FanRule(layout="oi")`` or, in the classes that have it,
+    ``layout="oi"``. A PyTorch tensor in place of the shape is read in PyTorch's order, and so are all shapes in
+    `fastinit.torch`.
 
     Parameters
     ----------
     seed : int, optional
-        In [0, 2**64). Fixes the values: every call of the same shape gives the same tensor. Without
+        In [0, 2**64). Fixes the values: every call with the same shape and dtype returns the same tensor. Without
         one, every call draws a new seed from the operating system.
 
     Raises
     ------
-    ValueError, TypeError
-        At construction, if an option is of the wrong kind or out of range.
+    TypeError
+        At construction, if an option is of another type.
+    ValueError
+        At construction, if an option is out of range, or options contradict each other.
     """
 
     seed: int | None = dataclasses.field(default=None, kw_only=True)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        ieee(cls)  # what an initializer says does not depend on the caller's floating-point environment
+        ieee(cls)  # so that no value depends on the caller's floating-point environment
 
     def __post_init__(self) -> None:
         if self.seed is not None:
             object.__setattr__(self, "seed", check_word(self.seed, "seed"))
 
-    def _plain(self, name: str) -> Any:
-        """An option as a value that JSON has."""
+    def _config_value(self, name: str) -> Any:
+        """An option as a value that JSON can hold."""
         return getattr(self, name)
 
-    def _shown(self, name: str) -> Any:
+    def _repr_value(self, name: str) -> Any:
         """An option as a value whose repr evaluates back."""
         return getattr(self, name)
 
@@ -109,14 +112,14 @@ class Initializer:
         # Options that are not at their defaults, so that eval(repr(x)) == x.
         options = []
         for field in dataclasses.fields(self):
-            value = self._shown(field.name)
+            value = self._repr_value(field.name)
             if type(value) is not type(field.default) or value != field.default:
-                # repr of an infinity is a name that nobody has
+                # the repr of an infinity, inf, is no expression
                 shown = f'float("{value}")' if isinstance(value, float) and math.isinf(value) else repr(value)
                 options.append(f"{field.name}={shown}")
         return f"{type(self).__name__}({', '.join(options)})"
 
-    # Whether the tensor has a meaning in complex numbers: a logarithm, a step size, half of a pair has none.
+    # Whether complex dtypes have a meaning: they have none for a logarithm, a step size, or one half of a conjugate pair.
     _complex: ClassVar[bool] = False
 
     def _dtype(self, dtype: Any) -> str:
@@ -128,28 +131,40 @@ class Initializer:
     def _key(self, key: Key | None) -> Key:
         if key is not None:
             return check_key(key)
-        return Key.from_entropy() if self.seed is None else _root(self.seed)
+        return Key.from_entropy() if self.seed is None else _cached_key(self.seed)
 
     @ieee
     def law(self, shape: Any) -> Law | None:
-        """The law that the elements of a tensor of `shape` are drawn from, each independently of the others, or None.
+        """The law that the elements of a tensor of `shape` are drawn from independently, or None.
 
-        Calls, shards, `fill_many` and virtual stacks draw from this law. There is none where the elements are fixed, depend on
-        one another as those of an orthogonal matrix do, or are functions of what is drawn.
+        Calls, shards, `fill_many` and virtual stacks draw from this law.
+
+        Parameters
+        ----------
+        shape : int or tuple of int
+            Of the whole tensor.
+
+        Returns
+        -------
+        Law or None
+            Name and parameters; None if the elements are fixed, depend on one another (as in an orthogonal matrix), or are
+            functions of what is drawn.
 
         Raises
         ------
-        ValueError, TypeError
-            If the shape has no meaning here.
+        TypeError
+            If `shape` is no int or sequence of ints.
+        ValueError
+            If this initializer has no tensor of that shape.
         """
         return self._law(check_shape(shape))
 
     def _law(self, shape: tuple[int, ...]) -> Law | None:
-        """The same of a checked shape. An initializer that returns None has `_values`."""
+        """`law` for a checked shape. A subclass that returns None must define `_values`."""
         return None
 
     def _outputs_first(self) -> Initializer:
-        """This initializer for shapes ``(out, in, *field)``, PyTorch's order; explicit fans are kept."""
+        """This initializer for shapes in PyTorch's order, ``(out, in, *field)``; explicit fans are kept."""
         changes: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -164,11 +179,11 @@ class Initializer:
         return dataclasses.replace(self, **changes) if changes else self
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
-        """The tensor in `dtype`, float32 or float64, or in anything wider; it is rounded once after that."""
-        raise TypeError(f"{type(self).__name__}: expected a subclass that makes values")
+        """The tensor in `dtype` (see `working`) or a wider one; the caller rounds it once to the dtype that was asked for."""
+        raise TypeError(f"{type(self).__name__}: expected a subclass that defines _law or _values")
 
     def _check(self, values: NDArray[Any], dtype: str) -> None:
-        """Refuse values that the rounding to `dtype` would make infinite."""
+        """Refuse values that rounding to `dtype` would make infinite."""
         check_range(values, dtype, type(self).__name__, saturating=True)
 
     def _checked_values(self, shape: tuple[int, ...], dtype: str, key: Key | None) -> NDArray[Any]:
@@ -180,35 +195,43 @@ class Initializer:
     def __call__(
         self, shape: Any, dtype: Any = "float32", *, key: Key | None = None, out: Any = None
     ) -> Any:
-        """A tensor of `shape`, inputs before outputs: ``(in, out)``, or ``(*field, in, out)`` of a convolution.
+        """A tensor of `shape`, inputs before outputs: ``(in, out)``, or ``(*field, in, out)`` for a convolution.
 
-        A PyTorch tensor in the place of the shape, or as `out`, is filled in place in PyTorch's order, ``(out, in, *field)``.
+        A PyTorch tensor in place of the shape, or as `out`, is filled in place, its shape read in PyTorch's order,
+        ``(out, in, *field)``.
 
         Parameters
         ----------
-        shape : tuple of int or torch.Tensor
-            A tensor or parameter is filled and returned, with the values that `fastinit.torch` gives it where it has the
-            law: of any strided layout and device, its own dtype, under no_grad. Explicit `fans` are kept, `layout` is
-            "oi". Without key and seed the next seed of PyTorch's default generator is taken.
+        shape : int, tuple of int, or torch.Tensor
+            A tensor or parameter of PyTorch, on any device and of any strided layout, is filled under ``no_grad`` and
+            returned. It has its own dtype, and the values that `fastinit.torch` gives it where that has the same initializer.
+            Explicit `fans` are kept, `layout` is "oi". Without key and seed, the seed comes from PyTorch's default generator.
         dtype : str or dtype, default "float32"
-            float32, float64, float16, bfloat16 or one of ml_dtypes' float8; 16-bit and float8 values are the roundings of
-            float32 ones. Independent laws, matrices and fixed tensors also have complex64 and complex128, where the
-            variance is E|z - E z|^2.
+            float32, float64, float16, bfloat16, or one of ml_dtypes' float8; 16-bit and float8 values are rounded
+            float32 values. Initializers with independent elements, orthogonal and sparse matrices, and fixed tensors also have
+            complex64 and complex128, where the variance is E|z - E z|^2.
         key : Key, optional
-            Overrides the seed.
+            Used instead of the seed.
         out : writable C-contiguous buffer or torch.Tensor, optional
-            Of that shape and dtype; filled and returned instead of a new array. Where an exception comes out of a signal's
-            handler during the call, such as the KeyboardInterrupt of Ctrl-C, it holds anything.
+            Of that shape and dtype; filled and returned instead of a new array. Its contents are undefined if a signal handler
+            raises during the call, as Ctrl-C does.
+
+        Returns
+        -------
+        ndarray, or `out`, or the tensor
+            Of that shape and dtype.
 
         Raises
         ------
-        ValueError, TypeError
-            If the shape has no meaning here, an argument is of the wrong kind, or a number is beyond the range of the dtype: a
-            parameter of the law that elements are drawn from (see `law`), or a value where there is none. Nothing has been
-            written then. A draw may become infinite where mean + 9.16 std of a normal, or the bound of a truncated one, is
-            beyond the range; in float8 it is the largest number.
+        TypeError
+            If an argument is of another type.
+        ValueError
+            If this initializer has no tensor of that shape, or a number is outside the range of the dtype: a parameter of
+            the law (see `law`), or an element where there is no law. Nothing has been written then. A draw itself may
+            become infinite where mean + 9.16 std of a normal, or the bound of a truncated one, is outside the range; in
+            float8 it becomes the largest number.
         """
-        saved = fpenv_enter()  # as `ieee` does it
+        saved = fpenv_enter()  # what the decorator `ieee` does, without the cost of one more call
         try:
             if (out is not None or type(shape) is not tuple) and is_tensor(shape, out):
                 from ..torch._initializers import fill_with  # which imports torch
@@ -232,22 +255,29 @@ class Initializer:
         dtype: Any = "float32",
         out: Any = None,
     ) -> Any:
-        """Exactly ``self(shape, dtype, key=key)[index]``, and where elements are drawn alone without the rest.
+        """A slice of the tensor, exactly ``self(shape, dtype, key=key)[index]``.
+
+        Where the elements are independent, only those of the slice are computed.
 
         Parameters
         ----------
-        shape : tuple of int
-            Of the **whole** tensor: fans come from it.
+        shape : int or tuple of int
+            Of the **whole** tensor, from which the fans come.
         index : int, slice, Ellipsis or a tuple of them
-            Steps may be negative.
+            As for a NumPy array; steps may be negative.
         key, dtype, out
-            As in a call; `out` has the shape of the piece.
+            As in a call; `out` has the shape of the slice.
+
+        Returns
+        -------
+        ndarray or `out`
+            Of the shape and dtype of the slice.
 
         Raises
         ------
         IndexError
             If an index is out of range.
-        ValueError, TypeError
+        TypeError, ValueError
             As in a call.
         """
         name, sizes = self._dtype(dtype), check_shape(shape)
@@ -263,12 +293,35 @@ class Initializer:
         return store(np.asarray(self._checked_values(sizes, name, key)[picks], order="C"), name, out)
 
     def get_config(self) -> dict[str, Any]:
-        """The options as a dict of values that JSON has; `from_config` takes it back."""
-        return {field.name: self._plain(field.name) for field in dataclasses.fields(self)}
+        """The options as a dict of values that JSON can hold, from which `from_config` makes the initializer again.
+
+        Returns
+        -------
+        dict
+            One entry for each option.
+        """
+        return {field.name: self._config_value(field.name) for field in dataclasses.fields(self)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Initializer:
-        """The initializer of a `get_config`."""
+        """The initializer with the options that `get_config` returned.
+
+        Parameters
+        ----------
+        config : dict
+            Options by name; those that are missing have their defaults.
+
+        Returns
+        -------
+        Initializer
+
+        Raises
+        ------
+        TypeError
+            If `config` is no dict of options of this class.
+        ValueError
+            If an option is out of range.
+        """
         names = [field.name for field in dataclasses.fields(cls)]
         if not isinstance(config, dict) or not set(config) <= set(names):
             got = shown(config) if isinstance(config, dict) else f"{type(config).__name__} {shown(config)}"
@@ -276,13 +329,45 @@ class Initializer:
         return cls(**config)
 
     def _mean(self, shape: Any) -> float:
-        """Mean of the elements that a call draws; for a fixed tensor, of its elements (NaN if it has none)."""
+        """Mean of a tensor's elements: of what is drawn, or, for a fixed tensor, over its elements (NaN if it has none)."""
         raise TypeError(f"{type(self).__name__}: expected an initializer whose mean is known, got {shown(self)}")
 
     def variance(self, shape: Any) -> float:
-        """Variance of the elements that a call draws; for a fixed tensor, of its elements (NaN if it has none)."""
+        """Variance of a tensor's elements: of what is drawn, or, for a fixed tensor, over its elements.
+
+        Parameters
+        ----------
+        shape : int or tuple of int
+            Of the whole tensor.
+
+        Returns
+        -------
+        float
+            The variance; NaN for a fixed tensor without elements.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `law`, and a TypeError if the variance is not known, as for a function of one's own.
+        """
         raise TypeError(f"{type(self).__name__}: expected an initializer whose variance is known, got {shown(self)}")
 
     def bounds(self, shape: Any) -> tuple[float, float]:
-        """The closed interval that all elements lie in (infinite for a normal); of a function of a draw before it is rounded."""
+        """The closed interval in which all elements lie.
+
+        Parameters
+        ----------
+        shape : int or tuple of int
+            Of the whole tensor.
+
+        Returns
+        -------
+        low, high : float
+            Infinite for a normal. Where an element is a function of a draw, its value before rounding to the dtype lies there.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `variance`.
+        """
         raise TypeError(f"{type(self).__name__}: expected an initializer whose bounds are known, got {shown(self)}")

@@ -1,4 +1,4 @@
-"""The names of initializers: each class puts itself here, where it is defined."""
+"""The table of initializers by name, which each class enters where it is defined."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ BY_CLASS: dict[str, type[Initializer]] = {}  # "HeNormal"
 
 
 def _snake_case(name: str) -> str:
-    for proper in ("LeCun", "MuP", "S4D"):  # one word each
+    for proper in ("LeCun", "MuP", "S4D"):  # proper names are one word each
         name = name.replace(proper, proper.capitalize())
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def registered(*aliases: str) -> Callable[[Class], Class]:
-    """Enter a class under its own name, that name in snake case, and aliases of both forms."""
+    """Class decorator: enter the class under its name, that name in snake case, and aliases in either form."""
 
     def enter(cls: Class) -> Class:
         for name in (cls.__name__, _snake_case(cls.__name__), *aliases):

@@ -26,13 +26,13 @@ def _as_config(initializer: Initializer) -> dict[str, Any]:
 
 @dataclass(frozen=True, repr=False)
 class Nested(Initializer):
-    """An initializer with the option `initializer`, one or a tuple of them. Not one itself.
+    """Base class: an initializer with the option `initializer`, which is one other initializer or a tuple of them.
 
-    A seed of the one inside is taken over where there is no other. Several have to be without seeds: blocks are
-    drawn from the children of one key.
+    Without a seed of its own, it takes the seed of a single inner initializer. Several inner ones must have no seeds,
+    because they draw from children of one key.
     """
 
-    _complex = True  # as far as those are
+    _complex = True  # the inner initializers refuse complex dtypes themselves
     _several: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -44,11 +44,11 @@ class Nested(Initializer):
         made = tuple(get(one) for one in given) if isinstance(given, (list, tuple)) else get(given)
         object.__setattr__(self, "initializer", made)
         if self.seed is None and isinstance(made, tuple) and any(one.seed is not None for one in made):
-            raise ValueError("initializer: expected ones without a seed of their own, or a seed beside them")
+            raise ValueError("initializer: expected initializers without seeds, or a seed given next to them")
         if self.seed is None and isinstance(made, Initializer):
             object.__setattr__(self, "seed", made.seed)
 
-    def _plain(self, name: str) -> Any:
+    def _config_value(self, name: str) -> Any:
         value = getattr(self, name)
         if isinstance(value, Initializer):
             return _as_config(value)
@@ -60,12 +60,19 @@ class Nested(Initializer):
 @registered()
 @dataclass(frozen=True, repr=False)
 class Times(Nested):
-    """The values of another initializer times `factor`: what residual policies ask for.
+    """The values of another initializer times `factor`, as residual policies use it.
 
     Parameters
     ----------
-    initializer : anything `fastinit.get` takes
+    initializer : initializer or str
+        Anything that `fastinit.get` takes.
     factor : float
+        Finite.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `fastinit.get`, and if `factor` is no finite real number.
 
     Examples
     --------
@@ -86,7 +93,7 @@ class Times(Nested):
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
         values: NDArray[Any] = self.initializer(shape, dtype, key=key)
-        with np.errstate(over="ignore", invalid="ignore"):  # which the check of the values refuses
+        with np.errstate(over="ignore", invalid="ignore"):  # _check refuses the infinities
             return np.asarray(values * np.dtype(dtype).type(self.factor))
 
     def _mean(self, shape: Any) -> float:
@@ -103,17 +110,30 @@ class Times(Nested):
 @registered()
 @dataclass(frozen=True, repr=False)
 class PerGate(Nested):
-    """Equal blocks along one axis, each by its own initializer and with its own fans: the gates of an LSTM, or packed Q, K and V.
+    """Equal gates along one axis, each with its own initializer and its own fans: those of an LSTM, or packed Q, K and V.
 
-    Initialising a packed matrix in one piece counts the outputs of all its blocks; Glorot's variance then is too small.
-    Block i is drawn from ``key / i``. Mean, variance and bounds are those of all elements together.
+    An initializer of the whole packed matrix would count the outputs of all gates together, and Glorot's variance would be too
+    small. Gate i is drawn from ``key / i``. Variance and bounds are those of all elements together.
 
     Parameters
     ----------
-    initializer : sequence of anything `fastinit.get` takes
-        One for each block.
+    initializer : sequence of initializer or str
+        One for each gate, anything that `fastinit.get` takes.
     axis : int, optional
-        By default that of the outputs: the last one of a shape, the first of a PyTorch tensor.
+        By default that of the outputs: the last one of a shape, the first one of a PyTorch tensor. Its size is a multiple of
+        the number of gates.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `fastinit.get`; if `initializer` is no sequence, or empty; if `axis` is no int; if an initializer has a
+        seed and there is no common one. When called: if the axis does not exist, or its size is no multiple.
+
+    Examples
+    --------
+    >>> PerGate(["orthogonal", "zeros"], seed=0)((2, 4)).round(6)[:, 2:]
+    array([[0., 0.],
+           [0., 0.]], dtype=float32)
     """
 
     _several: ClassVar[bool] = True
@@ -127,35 +147,35 @@ class PerGate(Nested):
             raise TypeError(f"axis: expected an int or None, got {shown(self.axis)}")
 
     def _outputs_first(self) -> Initializer:
-        blocks = tuple(one._outputs_first() for one in self.initializer)
-        return dataclasses.replace(self, initializer=blocks, axis=0 if self.axis is None else self.axis)
+        gates = tuple(one._outputs_first() for one in self.initializer)
+        return dataclasses.replace(self, initializer=gates, axis=0 if self.axis is None else self.axis)
 
-    def _block(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-        """The shape of one block, and the axis that they lie along."""
+    def _gate_shape(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+        """The shape of one gate, and the axis along which they lie."""
         axis = -1 if self.axis is None else self.axis
         if not -len(shape) <= axis < len(shape):
             raise ValueError(f"axis: expected one of shape {shape}, got {shown(axis)}")
-        block, gates = list(shape), len(self.initializer)
+        gate, gates = list(shape), len(self.initializer)
         if shape[axis] % gates:
             raise ValueError(f"shape: expected a multiple of {gates} along axis {axis}, got {shape}")
-        block[axis] //= gates
-        return tuple(block), axis
+        gate[axis] //= gates
+        return tuple(gate), axis
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
-        block, axis = self._block(shape)
-        return np.concatenate([one(block, dtype, key=key / i) for i, one in enumerate(self.initializer)], axis)
+        gate, axis = self._gate_shape(shape)
+        return np.concatenate([one(gate, dtype, key=key / i) for i, one in enumerate(self.initializer)], axis)
 
     def _mean(self, shape: Any) -> float:
-        block, _ = self._block(check_shape(shape))
-        return float(sum(one._mean(block) / len(self.initializer) for one in self.initializer))
+        gate, _ = self._gate_shape(check_shape(shape))
+        return float(sum(one._mean(gate) / len(self.initializer) for one in self.initializer))
 
     def variance(self, shape: Any) -> float:
-        block, _ = self._block(check_shape(shape))
+        gate, _ = self._gate_shape(check_shape(shape))
         mean, gates = self._mean(shape), len(self.initializer)
-        apart = [one._mean(block) - mean for one in self.initializer]
-        return float(sum(one.variance(block) / gates + d / gates * d for one, d in zip(self.initializer, apart, strict=True)))
+        deviations = [one._mean(gate) - mean for one in self.initializer]
+        return float(sum(one.variance(gate) / gates + d / gates * d for one, d in zip(self.initializer, deviations, strict=True)))
 
     def bounds(self, shape: Any) -> tuple[float, float]:
-        block, _ = self._block(check_shape(shape))
-        lows, highs = zip(*(one.bounds(block) for one in self.initializer), strict=True)
+        gate, _ = self._gate_shape(check_shape(shape))
+        lows, highs = zip(*(one.bounds(gate) for one in self.initializer), strict=True)
         return min(lows), max(highs)

@@ -1,4 +1,4 @@
-"""Kernels of convolutions with a prescribed form: Dirac, bilinear interpolation, sub-pixel convolution."""
+"""Convolution kernels of a given structure: Dirac, bilinear interpolation, sub-pixel convolution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Bilinear", "Dirac", "Icnr"]
 
 @dataclass(frozen=True, repr=False)
 class _ChannelToChannel(Fixed):
-    """Channel i of each group of inputs goes to channel i of that group of outputs, through the same taps."""
+    """Base class: in each group, input channel i goes to output channel i alone, through the same taps for every i."""
 
     gain: float = 1.0
     groups: int = 1
@@ -35,12 +35,13 @@ class _ChannelToChannel(Fixed):
         choice(self, "layout", ("io", "oi"))
 
     def _taps(self, field: tuple[int, ...]) -> NDArray[Any]:
+        """The kernel from one channel to one channel, of the shape of the receptive field."""
         raise NotImplementedError
 
     def _channels(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, int]:
-        """The field, input channels and output channels."""
+        """The receptive field, input channels of one group, and output channels."""
         if len(shape) < 3:
-            raise ValueError(f"shape: expected at least three axes, those of a convolution, got {shape}")
+            raise ValueError(f"shape: expected at least three axes for a convolution, got {shape}")
         if self.layout == "io":
             field, inputs, outputs = shape[:-2], shape[-2], shape[-1]
         else:
@@ -70,17 +71,29 @@ class _ChannelToChannel(Fixed):
 @registered()
 @dataclass(frozen=True, repr=False)
 class Dirac(_ChannelToChannel):
-    """`gain` at the centre from channel i to channel i of every group, zero elsewhere: the convolution copies its input.
+    """`gain` at the centre from channel i to channel i of every group, zero elsewhere: the convolution returns its input.
 
     Zagoruyko & Komodakis, "DiracNets: training very deep neural networks without skip-connections" (2017).
 
     Parameters
     ----------
     gain : float, default 1.0
-    groups : int, default 1
-        Of the convolution; its input channels in the shape are those of one group.
+        Finite.
+    groups : int, in [1, 2**63), default 1
+        Groups of the convolution, a divisor of the output channels.
     layout : {"io", "oi"}, default "io"
-        Shapes ``(*field, c_in / groups, c_out)`` or ``(c_out, c_in / groups, *field)``.
+        Shapes are ``(*field, c_in / groups, c_out)`` or ``(c_out, c_in / groups, *field)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range. When called: a ValueError if the shape has fewer than three axes, or
+        its output channels are no multiple of `groups`.
+
+    Examples
+    --------
+    >>> Dirac()((3, 1, 1)).ravel()
+    array([0., 1., 0.], dtype=float32)
     """
 
     def _taps(self, field: tuple[int, ...]) -> NDArray[Any]:
@@ -92,15 +105,20 @@ class Dirac(_ChannelToChannel):
 @registered()
 @dataclass(frozen=True, repr=False)
 class Bilinear(_ChannelToChannel):
-    """Linear interpolation along every axis, from channel i to channel i: a transposed convolution that enlarges an image.
+    """Linear interpolation along every axis, from channel i to channel i: a transposed convolution that upsamples an image.
 
-    A field of size k enlarges by f = ceil(k / 2); its taps are 1 - abs(x - (k - 1) / 2) / f. Long, Shelhamer & Darrell,
-    "Fully convolutional networks for semantic segmentation" (2015).
+    A kernel of size k upsamples by f = ceil(k / 2); its taps are 1 - abs(x - (k - 1) / 2) / f, 0 <= x < k.
+    Long, Shelhamer & Darrell, "Fully convolutional networks for semantic segmentation" (2015).
 
     Parameters
     ----------
     gain, groups, layout
-        As in `Dirac`. A depthwise kernel has as many groups as channels.
+        As in `Dirac`, and so are the errors. A depthwise kernel has as many groups as channels.
+
+    Examples
+    --------
+    >>> Bilinear()((3, 1, 1)).ravel()
+    array([0.5, 1. , 0.5], dtype=float32)
     """
 
     def _taps(self, field: tuple[int, ...]) -> NDArray[Any]:
@@ -113,19 +131,28 @@ class Bilinear(_ChannelToChannel):
 @registered()
 @dataclass(frozen=True, repr=False)
 class Icnr(Nested):
-    """Copies of one kernel for all the sub-pixels of an output channel, so that enlarging starts without a checkerboard.
+    """The same kernel for all sub-pixels of an output channel, so that upsampling starts without a checkerboard pattern.
 
-    Before a pixel shuffle that makes `factor` x `factor` pixels of as many channels. Aitken et al., "Checkerboard artifact
-    free sub-pixel convolution" (2017). Variance and bounds are those of the initializer of the copied kernel.
+    For a convolution before a pixel shuffle, which turns factor^rank channels into ``factor`` sub-pixels along each of the `rank`
+    axes of an image. Aitken et al., "Checkerboard artifact free sub-pixel convolution" (2017). Variance and bounds are those
+    of the initializer of the copied kernel.
 
     Parameters
     ----------
-    initializer : anything `fastinit.get` takes, default "he_normal"
-        Of the kernel that is copied, whose output channels are factor^rank times fewer.
-    factor : int, default 2
+    initializer : initializer or str, default "he_normal"
+        Of the copied kernel, which has factor^rank times fewer output channels; anything that `fastinit.get` takes. It has its
+        own option for fans.
+    factor : int, in [1, 2**63), default 2
+        Upsampling factor along each axis.
     layout : {"io", "oi"}, default "io"
-        ``"io"``: shapes ``(*field, in, out)``, sub-pixels outside (TensorFlow's depth_to_space); ``"oi"``: shapes
-        ``(out, in, *field)``, sub-pixels inside (PyTorch's PixelShuffle). The initializer has its own option for fans.
+        ``"io"``: shapes ``(*field, in, out)``, where the sub-pixel is the slower index of the output channels (TensorFlow's
+        depth_to_space). ``"oi"``: shapes ``(out, in, *field)``, where it is the faster index (PyTorch's PixelShuffle).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `fastinit.get`, or if an option is of another type or out of range. When called: a ValueError if the shape
+        has fewer than three axes, or its output channels are no multiple of factor^rank.
     """
 
     initializer: Any = "he_normal"
@@ -138,9 +165,9 @@ class Icnr(Nested):
         choice(self, "layout", ("io", "oi"))
 
     def _copied(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, int]:
-        """Shape of the copied kernel, number of copies, axis."""
+        """Shape of the copied kernel, number of copies, and the axis of the output channels."""
         if len(shape) < 3:
-            raise ValueError(f"shape: expected at least three axes, those of a convolution, got {shape}")
+            raise ValueError(f"shape: expected at least three axes for a convolution, got {shape}")
         axis = len(shape) - 1 if self.layout == "io" else 0
         copies = self.factor ** (len(shape) - 2)
         if shape[axis] % copies:

@@ -1,4 +1,4 @@
-"""Initializers whose values are fixed by the shape: nothing is drawn."""
+"""Initializers whose values depend on the shape alone: nothing is drawn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Constant", "Identity", "Ones", "Zeros"]
 
 
 class Fixed(Initializer):
-    """A tensor that depends on its shape alone: variance and bounds are those of its elements."""
+    """Base class: a tensor that depends on its shape alone. Variance and bounds are those of its elements."""
 
     _complex = True
 
@@ -34,7 +34,10 @@ class Fixed(Initializer):
         check_range(values, dtype, type(self).__name__)
 
     def _numbers(self, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """Numbers of the tensor and how often it has each, or None for equally often: what is nearly all zeros is not made."""
+        """Numbers in the tensor and how often each occurs, or None if all occur equally often.
+
+        A subclass whose tensor is nearly all zeros answers without making it.
+        """
         return once(self._tensor(shape)), None
 
     def _mean(self, shape: Any) -> float:
@@ -49,17 +52,17 @@ class Fixed(Initializer):
 
 
 def _moments(values: NDArray[Any], counts: NDArray[Any] | None) -> tuple[float, float]:
-    """Mean and variance of numbers that a tensor has so often each; NaN of none."""
+    """Mean and variance of numbers with counts (see `_numbers`); NaN if there are none."""
     if not values.size:
         return math.nan, math.nan
-    scale = float(np.abs(values).max()) or 1.0  # that no sum and no square is beyond the range
+    scale = float(np.abs(values).max()) or 1.0  # so that neither sums nor squares overflow
     values = values / scale
     mean = np.average(values, weights=counts)
     return scale * float(mean), scale * (scale * float(np.average((values - mean) ** 2, weights=counts)))
 
 
 def few_among_zeros(values: NDArray[Any], copies: Any, size: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Numbers and counts of a tensor of `size` elements that holds each of some values so many times, and 0 elsewhere."""
+    """`Fixed._numbers` of a tensor of `size` elements that has `copies` of each of the values, and 0 elsewhere."""
     numbers = np.append(values, 0.0)
     counts = np.broadcast_to(np.asarray(copies, dtype=np.float64), values.shape)
     counts = np.append(counts, size - counts.sum())
@@ -71,12 +74,25 @@ def few_among_zeros(values: NDArray[Any], copies: Any, size: int) -> tuple[NDArr
 class Constant(Fixed):
     """One value everywhere, or the values of an array.
 
-    Equal weights keep the units of a layer equal for ever (the symmetry that random weights break).
+    The units of a layer with equal weights stay equal throughout training; random weights break this symmetry.
 
     Parameters
     ----------
-    value : float or array, default 0.0
-        An array is copied, and broadcast to the shape as NumPy does it.
+    value : float or array_like, default 0.0
+        Finite. An array is copied, and broadcast to the shape of the tensor as NumPy does.
+
+    Raises
+    ------
+    TypeError
+        If `value` is neither a real number nor an array of real numbers.
+    ValueError
+        If a number is infinite or NaN. When called: if the array does not broadcast to the shape.
+
+    Examples
+    --------
+    >>> Constant([1, 2])((2, 2))
+    array([[1., 2.],
+           [1., 2.]], dtype=float32)
     """
 
     value: Any = 0.0
@@ -88,7 +104,7 @@ class Constant(Fixed):
             finite(self, "value")
             return
         values = any_array("value", self.value)
-        if values.dtype.kind not in "iufV":  # ml_dtypes' are V
+        if values.dtype.kind not in "iufV":  # V: the dtypes of ml_dtypes
             raise TypeError(f"value: expected real numbers, got an array of {values.dtype}")
         values = real_array("value", values).astype(np.float64)
         if not np.isfinite(values).all():
@@ -102,13 +118,13 @@ class Constant(Fixed):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if isinstance(self.value, np.ndarray):
-            self.value.flags.writeable = False  # which neither a pickle nor a copy keeps
+            self.value.flags.writeable = False  # pickles and copies lose the flag
 
-    def _plain(self, name: str) -> Any:
+    def _config_value(self, name: str) -> Any:
         value = getattr(self, name)
         return value.tolist() if isinstance(value, np.ndarray) else value
 
-    _shown = _plain
+    _repr_value = _config_value
 
     def _identity(self) -> tuple[Any, ...]:
         if isinstance(self.value, np.ndarray):
@@ -133,7 +149,7 @@ class Constant(Fixed):
 @registered("zero")
 @dataclass(frozen=True, repr=False)
 class Zeros(Fixed):
-    """Zeros: right for biases; weights of zero never move in tanh and ReLU networks."""
+    """Zeros, for biases; in tanh and ReLU networks, weights that are all zero stay zero in training."""
 
     def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
         return np.broadcast_to(np.float64(0), shape)
@@ -151,17 +167,26 @@ class Ones(Fixed):
 @registered("eye")
 @dataclass(frozen=True, repr=False)
 class Identity(Fixed):
-    """``gain`` on the main diagonal of a matrix, square or not, zero elsewhere; axes before the last two are a batch.
+    """`gain` on the main diagonal of a matrix, square or not, zero elsewhere; axes before the last two are a batch.
 
-    As the recurrent weight of ReLU units it makes the "IRNN"; a gain below 1 forgets.
+    As the recurrent weights of ReLU units it makes the "IRNN", which forgets if the gain is below 1. Le, Jaitly & Hinton, "A
+    simple way to initialize recurrent networks of rectified linear units" (2015).
 
     Parameters
     ----------
     gain : float, default 1.0
+        Finite.
 
-    References
-    ----------
-    Le, Jaitly & Hinton, "A simple way to initialize recurrent networks of rectified linear units" (2015).
+    Raises
+    ------
+    TypeError, ValueError
+        If `gain` is no finite real number. When called: a ValueError if the shape has fewer than two axes.
+
+    Examples
+    --------
+    >>> Identity(0.5)((2, 3))
+    array([[0.5, 0. , 0. ],
+           [0. , 0.5, 0. ]], dtype=float32)
     """
 
     gain: float = 1.0

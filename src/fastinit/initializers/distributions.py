@@ -1,4 +1,4 @@
-"""Plain laws: the same whatever the shape."""
+"""Distributions that do not depend on the shape."""
 
 from __future__ import annotations
 
@@ -9,19 +9,30 @@ from .._common.checks import shown
 from .._stream.sampling import Law, check_law
 from .base import finite, flag
 from .catalogue import registered
-from .independent import Drawn, truncated_moments
+from .independent import Independent, truncated_moments
 
 __all__ = ["RandomNormal", "RandomUniform", "TruncatedNormal"]
 
 
 @registered("uniform")
 @dataclass(frozen=True, repr=False)
-class RandomUniform(Drawn):
+class RandomUniform(Independent):
     """Uniform in the half-open interval [low, high), whatever the fans.
 
     Parameters
     ----------
     low, high : float, defaults -0.05 and 0.05
+        Finite, low < high.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is no finite real number, or not low < high.
+
+    Examples
+    --------
+    >>> RandomUniform(0.0, 1.0).bounds((3,))
+    (0.0, 1.0)
     """
 
     low: float = -0.05
@@ -38,13 +49,25 @@ class RandomUniform(Drawn):
 
 @registered("normal")
 @dataclass(frozen=True, repr=False)
-class RandomNormal(Drawn):
+class RandomNormal(Independent):
     """Normal with a fixed standard deviation, whatever the fans; not truncated.
 
     Parameters
     ----------
     mean : float, default 0.0
-    std : float, default 0.05
+        Finite.
+    std : float, in [0, inf), default 0.05
+        Standard deviation.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is no real number or out of range.
+
+    Examples
+    --------
+    >>> RandomNormal(std=0.5).variance((3,))
+    0.25
     """
 
     mean: float = 0.0
@@ -61,21 +84,38 @@ class RandomNormal(Drawn):
 
 @registered()
 @dataclass(frozen=True, repr=False)
-class TruncatedNormal(Drawn):
+class TruncatedNormal(Independent):
     """Normal truncated to [mean + std * lower, mean + std * upper], or to [low, high].
 
     Parameters
     ----------
     mean : float, default 0.0
-    std : float, default 0.05
-        Before truncation; what is drawn has 0.8796 of it for the default bounds.
+        Mean before truncation; finite.
+    std : float, in [0, inf), default 0.05
+        Standard deviation before truncation; after it, it is 0.8796 times as much for the default bounds.
     lower, upper : float, defaults -2.0 and 2.0
-        **In standard deviations**; may be infinite.
+        Bounds **in standard deviations** from the mean, lower < upper; may be infinite.
     low, high : float, optional
-        Absolute bounds instead, both. (``std=0.02`` between -2 and 2 is then cut at 100 standard deviations: never.)
+        Absolute bounds instead; give both, low < high. ``std=0.02`` with bounds -2 and 2 is cut at 100 standard deviations,
+        which is never.
     corrected : bool, default False
-        Widens the normal before truncation so that the standard deviation of what is drawn is `std`. For bounds in
-        standard deviations, which are then those of the wider normal.
+        Whether `std` is the standard deviation after truncation. The normal is widened accordingly, and `lower` and `upper`
+        count standard deviations of the wider normal. Not with absolute bounds.
+
+    Raises
+    ------
+    TypeError
+        If an option is of another type.
+    ValueError
+        If an option is out of range; if the interval lies 36 standard deviations or more from the mean, where float64 holds no
+        probability; if only one of `low` and `high` is given, or both together with `lower`, `upper` or `corrected`.
+
+    Examples
+    --------
+    >>> round(TruncatedNormal(std=1.0).variance((3,)), 4)
+    0.7737
+    >>> round(TruncatedNormal(std=1.0, corrected=True).variance((3,)), 4)
+    1.0
     """
 
     mean: float = 0.0
@@ -95,19 +135,19 @@ class TruncatedNormal(Drawn):
         )
         object.__setattr__(self, "lower", lower)
         object.__setattr__(self, "upper", upper)
-        _reachable("lower, upper", lower, upper)
+        _check_tail("lower, upper", lower, upper)
         if (self.low is None) != (self.high is None):
             raise ValueError(f"low, high: expected both or neither, got {shown(self.low)} and {shown(self.high)}")
         if self.low is None or self.high is None:
             return
         finite(self, "low", "high")
         if self.corrected or (lower, upper) != (-2.0, 2.0):
-            raise ValueError("low, high: expected neither lower, upper nor corrected beside absolute bounds")
+            raise ValueError("low, high: expected neither lower, upper nor corrected together with absolute bounds")
         if not self.std > 0:
             raise ValueError(f"std: expected a number > 0 with absolute bounds, got {self.std}")
         if not self.low < self.high:
             raise ValueError(f"low, high: expected low < high, got {self.low} and {self.high}")
-        _reachable("low, high", (self.low - self.mean) / self.std, (self.high - self.mean) / self.std)
+        _check_tail("low, high", (self.low - self.mean) / self.std, (self.high - self.mean) / self.std)
 
     def _law(self, shape: tuple[int, ...]) -> Law:
         lower, upper, std = self.lower, self.upper, self.std
@@ -118,7 +158,7 @@ class TruncatedNormal(Drawn):
         return Law("truncated_normal", (self.mean, std, lower, upper))
 
 
-def _reachable(what: str, lower: float, upper: float) -> None:
-    """Beyond 36 standard deviations an interval has no probability that a float64 holds."""
+def _check_tail(what: str, lower: float, upper: float) -> None:
+    """Refuse an interval beyond 36 standard deviations: its probability is too small for float64."""
     if lower >= 36 or upper <= -36:
         raise ValueError(f"{what}: expected bounds less than 36 standard deviations out, got [{lower}, {upper}] of them")

@@ -1,7 +1,7 @@
-"""Fans: how many numbers a unit reads, and how many units read it.
+"""Fans: the number of inputs of a unit (fan_in), and the number of units that read an input (fan_out).
 
-A shape alone does not say which axis is which: ``(8, 64, 32)`` is a convolution of width 8, eight stacked experts, or an
-attention projection to eight heads. `FanRule` says it, for every kind of layer and both orientations.
+A shape alone does not tell which axis is which: ``(8, 64, 32)`` may be a convolution of width 8, eight stacked experts, or
+an attention projection to eight heads. `FanRule` tells it, for every kind of layer and both orders of the axes.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def _axes(value: Any, name: str) -> tuple[int, ...]:
 class FanRule:
     """Which axes of a kernel are inputs, outputs, receptive field and batch.
 
-    Called with the shape of the whole kernel it returns its `Fans`. Fans count positions of a kernel; strides and
-    dilation do not enter.
+    Called with the shape of the whole kernel, it returns the `Fans`. Fans count elements of the kernel: strides and dilation
+    make no difference.
 
     Parameters
     ----------
     layout : {"io", "oi"}, default "io"
-        ``"io"``: inputs before outputs, as Keras and JAX have it. ``"oi"``: outputs before inputs, as PyTorch has it. In
-        `shape` of each kind below, c_in and c_out are the channels of the whole layer, g is `groups`.
+        ``"io"``: inputs before outputs, as in Keras and JAX. ``"oi"``: outputs before inputs, as in PyTorch. In the
+        table below, c_in and c_out are the channels of the whole layer, g is `groups`, and field is the receptive field.
     kind : {"dense", "conv", "transposed", "depthwise", "embedding"}, optional
         ========== ============================== ============================== ======================================
         kind       shape, ``layout="io"``         shape, ``layout="oi"``         fan_in, fan_out
@@ -63,20 +63,23 @@ class FanRule:
         embedding  (entries, features)            (entries, features)            1, features (one row is looked up)
         ========== ============================== ============================== ======================================
 
-        By default two axes are dense and more are a convolution.
-    groups : int, default 1
-        Of a grouped convolution. For ``kind="depthwise"`` in ``layout="oi"``, the input channels, which the shape does not tell.
+        By default two axes are a dense kernel, and more are a convolution.
+    groups : int, in [1, 2**63), default 1
+        Groups of a convolution. For ``kind="depthwise"`` with ``layout="oi"``, the number of input channels, which the shape
+        does not tell.
     in_axes, out_axes : int or sequence of int, optional
-        The axes summed over and the axes of the outputs, for kernels of any other form (attention); give both. The rest is
-        receptive field.
+        The axes that are summed over, and the axes of the outputs, for kernels of any other form (attention); give both. All
+        other axes are the receptive field.
     batch_axes : int or sequence of int, default ()
-        Axes that count independent kernels, such as stacked layers or experts: no fan contains them.
+        Axes that count independent kernels, such as stacked layers or experts; they are in neither fan.
 
     Raises
     ------
-    ValueError, TypeError
-        At construction, if options contradict each other; when called, if the shape has no such axes, with the
-        argument that would tell the fans.
+    TypeError
+        If an option or the shape is of another type.
+    ValueError
+        At construction, if options are out of range or contradict each other. When called, if the shape does not fit the rule;
+        the message names the option that would tell the fans.
 
     Examples
     --------
@@ -122,7 +125,22 @@ class FanRule:
         return f"FanRule({', '.join(options)})"
 
     def __call__(self, shape: Any) -> Fans:
-        """The fans of a kernel of that shape."""
+        """The fans of a kernel.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of the whole kernel.
+
+        Returns
+        -------
+        Fans
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the shape is no sequence of ints, or does not fit the rule.
+        """
         sizes = check_shape(shape)
         used = self._positions(sizes, self.batch_axes, "batch_axes", set())
         if self.in_axes is not None and self.out_axes is not None:
@@ -156,7 +174,7 @@ class FanRule:
             field, first, second = math.prod(kernel[:-2]), kernel[-2], kernel[-1]
         else:
             field, first, second = math.prod(kernel[2:]), kernel[1], kernel[0]
-        # `first` is per group and `second` whole; a transposed convolution reads what a convolution writes.
+        # `first` counts the channels of one group, `second` those of all. A transposed convolution swaps inputs and outputs.
         if kind == "depthwise":
             if self.layout == "io":
                 if self.groups not in (1, first):
@@ -186,7 +204,7 @@ class FanRule:
     def _positions(
         sizes: tuple[int, ...], axes: tuple[int, ...], name: str, used: set[int]
     ) -> set[int]:
-        """Axis numbers counted from the front, each once and not among the used ones."""
+        """The axes as numbers >= 0; an axis that occurs twice, or is among `used`, is refused."""
         found: set[int] = set()
         for axis in axes:
             if not -len(sizes) <= axis < len(sizes):
@@ -202,7 +220,7 @@ _DEFAULT = FanRule()
 
 
 def as_fans(fans: Any) -> FanRule | Fans | None:
-    """What the option `fans` of an initializer may be: a rule, two known numbers, one of these as JSON, or None."""
+    """The option `fans` of an initializer: a rule, two numbers, either of them as JSON holds it, or None."""
     if fans is None or isinstance(fans, FanRule):
         return fans
     if isinstance(fans, dict):
@@ -222,16 +240,16 @@ def as_fans(fans: Any) -> FanRule | Fans | None:
 
 
 def compute_fans(shape: Any, fans: Any = None, **options: Any) -> Fans:
-    """Fans of a kernel.
+    """The fans of a kernel.
 
     Parameters
     ----------
     shape : tuple of int
         Of the whole kernel.
     fans : FanRule, (fan_in, fan_out) or None
-        The rule, or the answer itself.
+        The rule, or the fans themselves, which are returned whatever the shape.
     **options
-        Those of `FanRule`, instead of one.
+        Options of a `FanRule`, instead of `fans`.
 
     Returns
     -------
@@ -240,7 +258,7 @@ def compute_fans(shape: Any, fans: Any = None, **options: Any) -> Fans:
     Raises
     ------
     ValueError, TypeError
-        As `FanRule` does: where the fans cannot be known, with the argument that would tell them.
+        As in `FanRule`, and a TypeError if both `fans` and options are given.
 
     Examples
     --------
@@ -253,7 +271,7 @@ def compute_fans(shape: Any, fans: Any = None, **options: Any) -> Fans:
     """
     if options:
         if fans is not None:
-            raise TypeError(f"fans: expected either fans or the options of one, got {shown(fans)} and {shown(options)}")
+            raise TypeError(f"fans: expected either fans or options of a FanRule, got {shown(fans)} and {shown(options)}")
         return FanRule(**options)(shape)
     found = as_fans(fans) or _DEFAULT
     return found(shape) if isinstance(found, FanRule) else found

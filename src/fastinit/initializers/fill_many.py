@@ -16,27 +16,27 @@ from .lookup import get
 
 __all__ = ["fill_many"]
 
-_NOTHING = np.empty(0)  # a fill of it is an error where a fill of more would be
+_EMPTY = np.empty(0)  # filling it raises the errors that filling an array with the same law would raise
 
 
 @ieee
 def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
-    """Fill many arrays, each with its initializer and key, balanced over elements and not over arrays.
+    """Fill many arrays, each with its own initializer and key, on all threads at once.
 
-    The values are those of ``initializer(out.shape, out.dtype, key=key, out=out)`` for each. A model of many
-    small tensors is filled on all threads, where single calls would leave each tensor to one.
+    Each array gets the values of ``initializer(out.shape, out.dtype, key=key, out=out)``. The work is divided by elements, not
+    by arrays, so that a model of many small tensors uses all threads; a call for a single small tensor uses one.
 
     Parameters
     ----------
     jobs : iterable of (out, initializer, key)
-        `out` is a writable C-contiguous array of the tensor's dtype (uint16: the bits of bfloat16);
-        `initializer` is what `get` takes; `key` is a Key, or None for the initializer's own seed. What is not
-        drawn element by element (an orthogonal matrix) is computed before the launch and needs room for itself.
+        `out` is a writable C-contiguous array of any shape; its dtype is that of the tensor (uint16 holds the bits of bfloat16).
+        `initializer` is anything that `get` takes. `key` is a Key, or None for the initializer's own seed. A tensor whose
+        elements are not independent, such as an orthogonal matrix, is first computed in memory of its own.
 
     Raises
     ------
-    ValueError, TypeError
-        As the initializers do, for any of the jobs, which the message numbers, and if two arrays overlap: nothing has been
+    TypeError, ValueError, ImportError
+        As the initializers raise them; the message names the job. Also a ValueError if two arrays overlap. Nothing has been
         written then, to any array.
 
     Examples
@@ -44,9 +44,9 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
     >>> w, b = np.empty((784, 256), "float32"), np.empty(256, "float32")
     >>> fill_many([(w, "he_normal", Key(0) / "0.weight"), (b, "zeros", None)])
     """
-    drawn: list[Job] = []
+    fills: list[Job] = []
     spans: list[tuple[int, int, int]] = []
-    made: list[tuple[Any, str, Any]] = []
+    computed: list[tuple[Any, str, Any]] = []
     try:
         entries = iter(jobs)
     except TypeError:
@@ -66,18 +66,18 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
             spans.append((*_core.span(memory), number))
             law = initializer.law(out.shape)
             if law is None:
-                made.append((initializer._checked_values(out.shape, dtype, key), dtype, out))
+                computed.append((initializer._checked_values(out.shape, dtype, key), dtype, out))
             elif dtype in _core.DTYPES:
                 fill = job(memory, *law, initializer._key(key), dtype)
-                if law.name != "normal":  # which has numbers in every dtype
-                    _core.fill(_NOTHING, *fill[1:6])
-                drawn.append(fill)
-            else:  # complex and float8 are made of what the kernels draw
-                made.append((initializer(out.shape, dtype, key=key), dtype, out))
+                if law.name != "normal":  # the bounds of the others may have no number of the dtype between them
+                    _core.fill(_EMPTY, *fill[1:6])
+                fills.append(fill)
+            else:  # complex and float8 tensors are converted from dtypes that the kernels draw
+                computed.append((initializer(out.shape, dtype, key=key), dtype, out))
         except (TypeError, ValueError, ImportError) as error:
             kind = next(kind for kind in (TypeError, ValueError, ImportError) if isinstance(error, kind))
             raise kind(f"jobs[{number}]: {error}") from error
     check_apart("jobs", spans)
-    fill_all(drawn)
-    for values, dtype, out in made:
+    fill_all(fills)
+    for values, dtype, out in computed:
         store(values, dtype, out)

@@ -12,11 +12,11 @@ from .._common.portable_math import exp
 from .._stream.sampling import Law
 from .base import Initializer
 
-__all__ = ["Drawn", "truncated_moments"]
+__all__ = ["Independent", "truncated_moments"]
 
 
-class Drawn(Initializer):
-    """Elements drawn independently from one law, which may depend on the shape."""
+class Independent(Initializer):
+    """Base class: elements drawn independently from one law, which may depend on the shape."""
 
     _complex = True
 
@@ -46,25 +46,26 @@ class Drawn(Initializer):
         return (mean + std * low, mean + std * high) if std else (mean, mean)
 
 
-# Nodes and weights of Gauss-Legendre's rule on [-1, 1], five of them: half of the nodes above 0.
+# The nodes >= 0 of the five-point Gauss-Legendre rule on [-1, 1], and their weights; the rule is symmetric.
 _GAUSS = ((0.0, 0.5688888888888889), (0.5384693101056831, 0.47862867049936647), (0.9061798459386640, 0.23692688505618908))
-_PIECES = 64
+_INTERVALS = 64
 
 
 def truncated_moments(lower: float, upper: float) -> tuple[float, float]:
     """Mean and standard deviation of a standard normal truncated to [lower, upper], however narrow or far out.
 
-    By quadrature of the density relative to its largest: formulas with differences of tails cancel between narrow bounds
-    and far out. Relative error of the deviation: 2e-12. Without a libm: weights may depend on it.
+    By quadrature of the density relative to its maximum; formulas with differences of tail probabilities lose their digits
+    between narrow bounds and far out. Relative error of the standard deviation: 2e-12. No function of the C library is used,
+    because these differ between machines and weights depend on the result.
     """
-    top = min(max(0.0, lower), upper)  # where the density is largest
-    reach = 100 / (math.sqrt(top * top + 100) + abs(top))  # there it is e^-50 of that
+    top = min(max(0.0, lower), upper)  # the density's maximum
+    reach = 100 / (math.sqrt(top * top + 100) + abs(top))  # the distance at which it has fallen by e^-50
     low, high = max(lower - top, -reach), min(upper - top, reach)
     middle, half = (low + high) / 2, (high - low) / 2
     signed = [(sign * node, weight) for node, weight in _GAUSS for sign in ((1, -1) if node else (1,))]
-    y = np.array([(2 * i + 1 + node) / _PIECES - 1 for i in range(_PIECES) for node, _ in signed])
+    y = np.array([(2 * i + 1 + node) / _INTERVALS - 1 for i in range(_INTERVALS) for node, _ in signed])
     x = middle + half * y
-    density = exp(-(top + x / 2) * x) * np.array([weight for _, weight in signed] * _PIECES)
+    density = exp(-(top + x / 2) * x) * np.array([weight for _, weight in signed] * _INTERVALS)
     mass = math.fsum(density)
     mean = math.fsum(density * y) / mass
     return top + (middle + half * mean), half * math.sqrt(math.fsum(density * (y - mean) ** 2) / mass)

@@ -20,9 +20,9 @@ __all__ = ["get"]
 
 @dataclass(frozen=True, repr=False)
 class Called(Initializer):
-    """A user's function ``f(shape, dtype)`` behind the interface of an initializer.
+    """A user's function ``f(shape, dtype)`` as an initializer.
 
-    Its values are whatever the function returns: a seed or a key does not reach it.
+    The values are what the function returns, whatever the seed or key.
     """
 
     function: Any = None
@@ -34,10 +34,10 @@ class Called(Initializer):
         return values
 
     def _check(self, values: NDArray[Any], dtype: str) -> None:
-        """Infinities are the function's own."""
+        """A user's function may return infinities."""
 
     def get_config(self) -> dict[str, Any]:
-        raise TypeError(f"{self!r}: a function has no configuration; name it where you load the model")
+        raise TypeError(f"{self!r}: a function has no configuration; pass the function itself where the model is loaded")
 
 
 def get(identifier: Any) -> Initializer:
@@ -46,9 +46,13 @@ def get(identifier: Any) -> Initializer:
     Parameters
     ----------
     identifier : str, dict, class, Initializer, callable or array
-        A name ("he_normal", or the class's own name), ``{"class_name": name, "config": options}``, a subclass
-        of Initializer (made with its defaults), an initializer (returned as it is), a function ``f(shape, dtype)``, or an
-        array (of which copies are made).
+        A name ("he_normal" or "HeNormal"), ``{"class_name": name, "config": options}``, a subclass of Initializer (made with
+        its default options), an initializer (returned as it is), a function ``f(shape, dtype)`` that returns the values, or an
+        array (see `Constant`).
+
+    Returns
+    -------
+    Initializer
 
     Raises
     ------

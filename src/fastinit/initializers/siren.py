@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .base import factor, flag, positive
+from .base import flag, positive, squarable
 from .catalogue import registered
-from .variance_scaling import Scaled
+from .variance_scaling import FanScaled
 
 __all__ = ["SirenFirst", "SirenHidden"]
 
 
 @registered()
 @dataclass(frozen=True, repr=False)
-class SirenFirst(Scaled, distribution="uniform"):
+class SirenFirst(FanScaled, distribution="uniform"):
     """U(-r, r) with r = 1 / fan_in, variance 1 / (3 fan_in^2): the first layer of a SIREN, for inputs in [-1, 1].
 
     Sitzmann et al., "Implicit neural representations with periodic activation functions" (2020).
@@ -25,7 +25,7 @@ class SirenFirst(Scaled, distribution="uniform"):
 
 @registered()
 @dataclass(frozen=True, repr=False)
-class SirenHidden(Scaled, distribution="uniform"):
+class SirenHidden(FanScaled, distribution="uniform"):
     """U(-r, r) with r = sqrt(6 / fan_in) / omega, variance 2 / (fan_in omega^2): the other layers of a SIREN.
 
     Sitzmann et al. (2020). With this variance the pre-activations settle at variance q = 1 - e^(-2 q) = 0.797 and gradients
@@ -38,7 +38,7 @@ class SirenHidden(Scaled, distribution="uniform"):
     omega : float, default 30.0
     corrected : bool, default False
     fans
-        As in `Scaled`.
+        As in `VarianceScaling`.
     """
 
     omega: float = 30.0
@@ -47,7 +47,7 @@ class SirenHidden(Scaled, distribution="uniform"):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(self, "omega")
-        factor(self, "omega")
+        squarable(self, "omega")
         flag(self, "corrected")
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:

@@ -1,4 +1,4 @@
-"""Initializers whose elements are a function of one uniform number each: logarithms of uniforms and the like."""
+"""Initializers whose elements are each a function of one uniform random number, such as its logarithm."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ __all__ = ["ChronoBias", "LogUniform", "MambaDtBias"]
 
 
 def _quadrature() -> tuple[NDArray[Any], NDArray[Any]]:
-    """Nodes and weights on [0, 1], dense towards 0 where the functions are steep."""
+    """Nodes and weights for means over U(0, 1), dense towards 0, where the functions are steep."""
     x, w = np.polynomial.legendre.leggauss(16)
     edges = np.concatenate([[0.0], np.geomspace(1e-12, 1.0, 41)])
     middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
     return (middle[:, None] + half[:, None] * x).ravel(), (half[:, None] * w).ravel()
 
 
-class Mapped(Initializer):
-    """Element e is a monotone function of the uniform number u in [0, 1) of element e, in double precision."""
+class TransformedUniform(Initializer):
+    """Base class: element e is a monotone function of the stream's uniform number e, computed in float64."""
 
-    def _of(self, u: NDArray[Any]) -> NDArray[Any]:
+    def _transform(self, u: NDArray[Any]) -> NDArray[Any]:
+        """The elements that belong to the uniform numbers u in [0, 1); monotone."""
         raise NotImplementedError
 
-    def _map(self, u: NDArray[Any]) -> NDArray[Any]:
-        """`_of` of an array, in its place."""
+    def _transform_in_place(self, u: NDArray[Any]) -> NDArray[Any]:
         for (piece,) in in_pieces(u):
-            piece[...] = self._of(piece)
+            piece[...] = self._transform(piece)
         return u
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
-        return self._map(uniform(shape, key=key, dtype="float64"))
+        return self._transform_in_place(uniform(shape, key=key, dtype="float64"))
 
     def shard(
         self,
@@ -53,7 +53,7 @@ class Mapped(Initializer):
     ) -> Any:
         name, sizes = self._dtype(dtype), check_shape(shape)
         u = fill_piece("uniform", (0.0, 1.0), sizes, index, self._key(key), "float64", None)
-        values = self._map(u)
+        values = self._transform_in_place(u)
         self._check(values, name)
         return store(values, name, out)
 
@@ -61,30 +61,40 @@ class Mapped(Initializer):
 
     def _mean(self, shape: Any) -> float:
         u, weights = _quadrature()
-        return float(weights @ self._of(u))
+        return float(weights @ self._transform(u))
 
     def variance(self, shape: Any) -> float:
         u, weights = _quadrature()
-        values = self._of(u) - self._mean(shape)
-        scale = float(np.abs(values).max()) or 1.0  # of numbers that have no square
+        values = self._transform(u) - self._mean(shape)
+        scale = float(np.abs(values).max()) or 1.0  # so that no square overflows or underflows
         return scale * (scale * float(weights @ (values / scale) ** 2))
 
     def bounds(self, shape: Any) -> tuple[float, float]:
-        low, high = sorted(float(x) for x in self._of(np.array([0.0, 1.0])))
+        low, high = sorted(float(x) for x in self._transform(np.array([0.0, 1.0])))
         return low, high
 
 
 @registered()
 @dataclass(frozen=True, repr=False)
-class LogUniform(Mapped):
-    """The logarithm of a uniform number, ln U(low, high); not the law of that name.
+class LogUniform(TransformedUniform):
+    """ln U(low, high), the logarithm of a uniform number; not the distribution that is called log-uniform.
 
-    Mamba-2's A_log is that of (1, 16): Dao & Gu, "Transformers are SSMs" (2024).
+    The defaults are those of Mamba-2's A_log: Dao & Gu, "Transformers are SSMs" (2024).
 
     Parameters
     ----------
     low, high : float, defaults 1.0 and 16.0
-        0 < low < high.
+        0 < low < high < inf; the uniform number lies in [low, high).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is no real number or out of range.
+
+    Examples
+    --------
+    >>> LogUniform(low=1.0).bounds((4,))[0]
+    0.0
     """
 
     low: float = 1.0
@@ -96,22 +106,29 @@ class LogUniform(Mapped):
         if not self.low < self.high:
             raise ValueError(f"low, high: expected low < high, got {self.low} and {self.high}")
 
-    def _of(self, u: NDArray[Any]) -> NDArray[Any]:
+    def _transform(self, u: NDArray[Any]) -> NDArray[Any]:
         return log(self.low + (self.high - self.low) * u)
 
 
 @registered()
 @dataclass(frozen=True, repr=False)
-class MambaDtBias(Mapped):
-    """The bias of Mamba's step size: softplus of it is log-uniform in [dt_min, dt_max), and not below `floor`.
+class MambaDtBias(TransformedUniform):
+    """The bias of Mamba's step size dt = softplus(bias), for dt log-uniform in [dt_min, dt_max) and at least `floor`.
 
     softplus^-1(dt) = dt + ln(1 - e^-dt). Gu & Dao, "Mamba: linear-time sequence modeling with selective state
-    spaces" (2023). The other parameters: ``S4D("real")`` for A (its logarithm: `MambaLogA`), `Ones` for D.
+    spaces" (2023). Mamba's other parameters: `MambaLogA` for A_log (A itself is ``S4D("real")``), `Ones` for D.
 
     Parameters
     ----------
     dt_min, dt_max : float, defaults 0.001 and 0.1
-    floor : float, default 1e-4
+        0 < dt_min < dt_max < inf.
+    floor : float, in (0, inf), default 1e-4
+        The least step size.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is no real number or out of range.
     """
 
     dt_min: float = 0.001
@@ -124,7 +141,7 @@ class MambaDtBias(Mapped):
         if not self.dt_min < self.dt_max:
             raise ValueError(f"dt_min, dt_max: expected dt_min < dt_max, got {self.dt_min} and {self.dt_max}")
 
-    def _of(self, u: NDArray[Any]) -> NDArray[Any]:
+    def _transform(self, u: NDArray[Any]) -> NDArray[Any]:
         low, high = float(log(self.dt_min)), float(log(self.dt_max))
         dt = np.maximum(exp(low + (high - low) * u), self.floor)
         return dt + log_1_minus_exp(dt)
@@ -133,19 +150,30 @@ class MambaDtBias(Mapped):
 @registered()
 @dataclass(frozen=True, repr=False)
 class ChronoBias(Initializer):
-    """Biases of an LSTM's gates for memories of up to `max_time` steps: forget b = ln U(1, max_time - 1), input -b, others 0.
+    """Gate biases of an LSTM that is to remember up to `max_time` steps: b = ln U(1, max_time - 1) for the forget gate.
 
-    Tallec & Ollivier, "Can recurrent neural networks warp time?" (2018). Mean, variance and bounds are those of all
-    gates together.
+    The bias of the input gate is -b, that of the others 0. Tallec & Ollivier, "Can recurrent neural networks warp time?" (2018).
+    Variance and bounds are those of all gates together.
 
     Parameters
     ----------
-    max_time : float
-        Greater than 2.
-    gates : int, default 4
-        Blocks of the bias vector.
-    input_gate, forget_gate : int, defaults 0 and 1
-        Their blocks; so in Keras (i, f, c, o) and PyTorch (i, f, g, o).
+    max_time : float, in (2, inf)
+        Longest range of dependencies, in steps.
+    gates : int, in [2, 2**63), default 4
+        Number of gates; the shape is ``(gates * units,)``.
+    input_gate, forget_gate : int, in [0, gates), defaults 0 and 1
+        Their positions, as in Keras (i, f, c, o) and PyTorch (i, f, g, o).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range, or the two gates are the same. When called: a ValueError if the
+        shape is another.
+
+    Examples
+    --------
+    >>> ChronoBias(max_time=100, seed=0)((8,))[4:]
+    array([0., 0., 0., 0.], dtype=float32)
     """
 
     max_time: float
@@ -162,10 +190,10 @@ class ChronoBias(Initializer):
         whole(self, "input_gate", "forget_gate", least=0)
         if self.input_gate == self.forget_gate or max(self.input_gate, self.forget_gate) >= self.gates:
             raise ValueError(
-                f"input_gate, forget_gate: expected two blocks of {self.gates}, got {self.input_gate} and {self.forget_gate}"
+                f"input_gate, forget_gate: expected two of {self.gates} gates, got {self.input_gate} and {self.forget_gate}"
             )
 
-    def _forget(self) -> LogUniform:
+    def _forget_bias(self) -> LogUniform:
         return LogUniform(1.0, self.max_time - 1)
 
     def _units(self, shape: tuple[int, ...]) -> int:
@@ -175,7 +203,7 @@ class ChronoBias(Initializer):
 
     def _values(self, shape: tuple[int, ...], dtype: str, key: Key) -> NDArray[Any]:
         bias = np.zeros((self.gates, self._units(shape)))
-        bias[self.forget_gate] = self._forget()._values(bias.shape[1:], dtype, key)
+        bias[self.forget_gate] = self._forget_bias()._values(bias.shape[1:], dtype, key)
         bias[self.input_gate] = -bias[self.forget_gate]
         return bias.ravel()
 
@@ -185,10 +213,10 @@ class ChronoBias(Initializer):
 
     def variance(self, shape: Any) -> float:
         self._units(check_shape(shape))
-        forget = self._forget()
+        forget = self._forget_bias()
         return 2 / self.gates * (forget.variance(shape) + forget._mean(shape) ** 2)
 
     def bounds(self, shape: Any) -> tuple[float, float]:
         self._units(check_shape(shape))
-        reach = self._forget().bounds(shape)[1]
-        return -reach, reach
+        largest = self._forget_bias().bounds(shape)[1]
+        return -largest, largest

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .._stream.sampling import Law
-from .base import choice, factor, finite, positive
+from .base import choice, finite, positive, squarable
 from .catalogue import registered
 from .fans import FanRule, Fans, as_fans, compute_fans
-from .independent import Drawn
+from .independent import Independent
 
 __all__ = [
     "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "KaimingNormal", "KaimingUniform", "LeCunNormal",
@@ -47,7 +47,7 @@ def law_of_variance(variance: float, distribution: str) -> Law:
 
 
 @dataclass(frozen=True, repr=False)
-class Scaled(Drawn):
+class FanScaled(Independent):
     """The general form: mean 0 and a variance that is a function of the fans. Not an initializer itself.
 
     Parameters
@@ -79,7 +79,7 @@ class Scaled(Drawn):
         super().__post_init__()
         object.__setattr__(self, "fans", as_fans(self.fans))
 
-    def _plain(self, name: str) -> Any:
+    def _config_value(self, name: str) -> Any:
         value = getattr(self, name)
         if isinstance(value, FanRule):
             fields = ((field.name, field.default) for field in dataclasses.fields(value))
@@ -98,7 +98,7 @@ class Scaled(Drawn):
 
 @registered()
 @dataclass(frozen=True, repr=False)
-class VarianceScaling(Scaled):
+class VarianceScaling(FanScaled):
     """Mean 0 and variance ``scale / fan``: the general form of Glorot, He and LeCun.
 
     Parameters
@@ -111,7 +111,7 @@ class VarianceScaling(Scaled):
         ``normal`` is not truncated. ``truncated_normal`` is cut at two standard deviations, and
         widened first so that the stated variance is the drawn one.
     fans
-        As in `Scaled`.
+        As in `VarianceScaling`.
     """
 
     scale: float = 1.0
@@ -133,7 +133,7 @@ class VarianceScaling(Scaled):
 
 
 @dataclass(frozen=True, repr=False)
-class _Glorot(Scaled):
+class _Glorot(FanScaled):
     """Variance 2 gain^2 / (fan_in + fan_out).
 
     Parameters
@@ -141,14 +141,14 @@ class _Glorot(Scaled):
     gain : float, default 1.0
         Factor on the standard deviation.
     fans
-        As in `Scaled`.
+        As in `VarianceScaling`.
     """
 
     gain: float = dataclasses.field(default=1.0, kw_only=True)  # Keras' classes of these names begin with the seed
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        factor(self, "gain")
+        squarable(self, "gain")
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
         return self.gain**2 * 2 / (fan_in + fan_out)
@@ -167,7 +167,7 @@ class GlorotUniform(_Glorot, distribution="uniform"):
 
 
 @dataclass(frozen=True, repr=False)
-class _He(Scaled):
+class _He(FanScaled):
     """Variance 2 / ((1 + a^2) fan).
 
     Parameters
@@ -177,7 +177,7 @@ class _He(Scaled):
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}, default "fan_in"
         ``fan_out`` keeps the variance of the gradients instead.
     fans
-        As in `Scaled`.
+        As in `VarianceScaling`.
     """
 
     negative_slope: float = dataclasses.field(default=0.0, kw_only=True)  # as `gain` above
@@ -206,8 +206,8 @@ class HeUniform(_He, distribution="uniform"):
     """U(-r, r) with r = sqrt(6 / ((1 + a^2) fan_in)): He, Zhang, Ren & Sun (2015), also called Kaiming."""
 
 
-class _OneOverFanIn(Scaled):
-    __doc__ = Scaled.__doc__
+class _OneOverFanIn(FanScaled):
+    __doc__ = FanScaled.__doc__
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
         return 1 / fan_in
@@ -236,7 +236,7 @@ class SeluNormal(_OneOverFanIn, distribution="normal"):
 
 @registered()
 @dataclass(frozen=True, repr=False)
-class TorchLinear(Scaled, distribution="uniform"):
+class TorchLinear(FanScaled, distribution="uniform"):
     """U(-r, r) with r = 1 / sqrt(fan_in), variance 1 / (3 fan_in): what PyTorch's Linear and Conv layers draw by default.
 
     Written there as Kaiming's uniform with a = sqrt(5). It shrinks a ReLU network's signal by 0.408 a layer. For the bias of

@@ -13,7 +13,7 @@ from .base import choice, whole
 from .catalogue import registered
 from .deterministic import Zeros
 from .fans import compute_fans
-from .variance_scaling import Scaled
+from .variance_scaling import FanScaled
 
 __all__ = ["LoraA", "LoraB", "MuP", "SpectralScaling", "UnitScaling", "lora_scaling"]
 
@@ -22,7 +22,7 @@ _ROLES = ("input", "hidden", "output")
 
 @registered()
 @dataclass(frozen=True, repr=False)
-class MuP(Scaled, distribution="normal"):
+class MuP(FanScaled, distribution="normal"):
     """N(0, 1 / fan_in) for input and hidden layers, N(0, base / fan_in^2) for the output: maximal update parametrisation.
 
     Yang et al., "Tensor programs V: tuning large neural networks via zero-shot hyperparameter transfer" (2022). The learning
@@ -34,7 +34,7 @@ class MuP(Scaled, distribution="normal"):
     base : int, default 1
         The fan_in at which all three are what they would be without µP, that of the model whose learning rate was tuned.
     fans
-        As in `Scaled`.
+        As in `VarianceScaling`.
     """
 
     role: str = "hidden"
@@ -56,7 +56,7 @@ class MuP(Scaled, distribution="normal"):
 
 @registered()
 @dataclass(frozen=True, repr=False)
-class SpectralScaling(Scaled, distribution="normal"):
+class SpectralScaling(FanScaled, distribution="normal"):
     """N(0, s^2) with s = min(1, sqrt(fan_out / fan_in)) / sqrt(fan_in): the spectral norm grows like sqrt(fan_out / fan_in).
 
     Yang, Simon & Bernstein, "A spectral condition for feature learning" (2023).
@@ -68,7 +68,7 @@ class SpectralScaling(Scaled, distribution="normal"):
 
 @registered()
 @dataclass(frozen=True, repr=False)
-class UnitScaling(Scaled, distribution="normal"):
+class UnitScaling(FanScaled, distribution="normal"):
     """N(0, 1): weights of variance 1, and a factor `multiplier` that the forward pass applies.
 
     Blake, Orr & Luschi, "Unit scaling: out-of-the-box low-precision training" (2023); with µP: Blake et al., "u-µP" (2025).
@@ -77,7 +77,7 @@ class UnitScaling(Scaled, distribution="normal"):
     ----------
     role : {"hidden", "input", "output"}, default "hidden"
     fans
-        As in `Scaled`.
+        As in `VarianceScaling`.
     """
 
     role: str = "hidden"
@@ -97,7 +97,7 @@ class UnitScaling(Scaled, distribution="normal"):
 
 @registered()
 @dataclass(frozen=True, repr=False)
-class LoraA(Scaled):
+class LoraA(FanScaled):
     """The matrix A of a low-rank adapter, features to rank: U(-r, r) with r = 1 / sqrt(fan_in), or N(0, 1 / rank^2).
 
     Hu et al., "LoRA: low-rank adaptation of large language models" (2022). The uniform one has variance 1 / (3 fan_in);
@@ -107,7 +107,7 @@ class LoraA(Scaled):
     ----------
     distribution : {"uniform", "normal"}, default "uniform"
     fans
-        As in `Scaled`.
+        As in `VarianceScaling`.
     """
 
     distribution: str = "uniform"
