@@ -7,8 +7,9 @@ from . import gains, initializers, residual
 from ._common.threads import get_num_threads, num_threads, set_num_threads
 from ._core import STREAM_VERSION
 from ._engine.recorder import Recorder
+from ._engine.recording import Recording
 from ._engine.results import Gradients, LayerReport, Moments, Propagation
-from ._engine.stack import Recording, Stack
+from ._engine.stack import Stack
 from ._stream.keys import Key
 from ._stream.sampling import normal, truncated_normal, uniform
 from ._training.fit import History, fit, predict

@@ -1,5 +1,7 @@
 from typing import Any, Self, final
 
+import numpy as np
+
 STREAM_VERSION: int
 COMPILER: str
 FREE_THREADED: bool
@@ -14,7 +16,7 @@ SLOPE_EPS: tuple[float, ...]
 LEFT_ULP: tuple[float, ...]
 FORWARD: int
 BACKWARD: int
-STATISTICS: int
+LAYER_STATISTICS: np.dtype[np.void]
 OPTIMIZERS: tuple[str, ...]
 
 def available_isas() -> tuple[str, ...]: ...
@@ -42,8 +44,8 @@ def normal_quantile_tail(p: float) -> float: ...
 class StackParameters:
     def __new__(
         cls, dtype: int, widths: tuple[int, ...], activations: tuple[int, ...], parameters: tuple[float, ...],
-        skips: tuple[int, ...], alpha: float, offsets: tuple[int, ...], weights: list[Any] | None, biases: list[Any],
-        laws: list[Any] | None,
+        residual_sources: tuple[int, ...], alpha: float, gradient_starts: tuple[int, ...], weights: list[Any] | None,
+        biases: list[Any], laws: list[Any] | None,
     ) -> Self: ...
     def hold(self, weights: Any, biases: Any, laws: Any) -> bool: ...
 
@@ -51,8 +53,9 @@ class StackParameters:
 class StackRun:
     workspace: Any
     def __new__(
-        cls, parameters: StackParameters, batch: int, x: Any, dy: Any, y: Any, gradients: Any, statistics: Any,
-        threads: int, backward: bool, spare: list[Any], norms: Any = ..., pairs: Any = ..., cosines: Any = ...,
+        cls, parameters: StackParameters, batch: int, x: Any, threads: int, backward: bool, workspaces: list[Any], *,
+        dy: Any = ..., y: Any = ..., gradients: Any = ..., statistics: Any = ..., norms: Any = ..., pairs: Any = ...,
+        cosines: Any = ...,
     ) -> Self: ...
     def run(self, phases: int, dy: Any = ...) -> None: ...
 

@@ -22,6 +22,8 @@ import os
 import sys
 import threading as _threading
 
+from numpy import dtype as _dtype
+
 from fastinit._common.checks import unmasked as _unmasked
 
 include "_binding/header.pxi"

@@ -13,6 +13,7 @@ from catalogue_cases import CASES
 
 import fastinit
 from fastinit import SGD, Adam, Initializer, Key, Momentum, Recorder, Stack, _core, fit, gains, normal, residual, theory, uniform
+from fastinit._engine.passes import passes_of
 
 CALLERS, ROUNDS = 3, 4
 MANY = 300_001
@@ -131,7 +132,7 @@ CALLS = {
     "_core.CrossEntropy": lambda: [ENTROPY(), OF_SHARES()],
     "_core.SquaredError": lambda: SQUARES(),
     "_core.Batches": lambda: [BATCHES(100), bits(GATHERED)],
-    "_core.StackParameters": lambda: STACK._held().hold(STACK.weights, STACK.biases, None),
+    "_core.StackParameters": lambda: passes_of(STACK).opened(STACK.weights, STACK.biases).hold(STACK.weights, STACK.biases, None),
     "uniform": lambda: uniform((700, 500), -1, 1, key=KEY),
     "normal": lambda: [normal(MANY, key=KEY, dtype=dtype) for dtype in ("float32", "float64", "float16", "complex64")],
     "truncated_normal": lambda: fastinit.truncated_normal(MANY, key=KEY),

@@ -11,6 +11,7 @@ from stack_cases import DTYPES, batch_of, network
 
 import fastinit
 from fastinit import Key, Stack, _core, normal, num_threads, theory
+from fastinit._engine.passes import passes_of
 
 ISAS = _core.available_isas()
 PAIRS = [(0, 1), (3, 30), (36, 2), (7, 7)]
@@ -194,11 +195,11 @@ def test_a_deep_virtual_residual_stack_needs_little_memory():
     stack = Stack((64,) * 1001, "relu", residual=2, virtual=True, weights="he_normal", key=Key(0))
     x = normal((256, 64), key=Key(1))
     stack.forward(x)
-    (workspace,) = stack._spare
+    (workspace,) = passes_of(stack)._workspaces
     assert len(workspace) < 4 * layer + others
     with num_threads(1):
         stack.propagate(x, norms=True, pairs=[(0, 1)])
-    (workspace,) = stack._spare
+    (workspace,) = passes_of(stack)._workspaces
     # checkpoints and values and kept derivatives of a segment, 3 sqrt(1000 / 2); gradients; moments and squares
     assert len(workspace) < (47 + 24 + 24 + 20) * layer + 2 * others
 

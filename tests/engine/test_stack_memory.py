@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a stack keeps between calls: gradients are written over once nobody holds them, never before; a large batch is let go."""
+"""What a stack keeps between calls, and what is the caller's alone: gradients are never written over, a large batch is let go."""
 
 import numpy as np
 import pytest
 from stack_cases import batch_of, network
 
-from fastinit import Key, Recorder, Stack, _core, mean_squared_error, normal, num_threads, softmax_cross_entropy
+from fastinit import Key, Recorder, Stack, mean_squared_error, normal, num_threads, softmax_cross_entropy
+from fastinit._engine.gradient_memory import GradientLayout
+from fastinit._engine.passes import passes_of
 
 BATCH = 9
-
-
-def address(array):
-    return array.__array_interface__["data"][0]
 
 
 @pytest.fixture
@@ -65,14 +63,6 @@ def test_a_recording_keeps_its_memory(case):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.skipif(_core.FREE_THREADED, reason="no count of references to trust on a free-threaded Python")
-def test_dropped_gradients_are_written_over(case):
-    stack, x, dy = case
-    first = address(full(stack, x, dy).weight_gradients[0])
-    assert address(full(stack, x, dy).weight_gradients[0]) == first
-    assert address(stack.backward(x, dy).weights[0]) == first
-
-
 def test_results_do_not_depend_on_what_was_there(case):
     stack, x, dy = case
     clean = [g.copy() for g in full(*_twin(case)).weight_gradients]
@@ -83,15 +73,6 @@ def test_results_do_not_depend_on_what_was_there(case):
         for a, b in zip(found.weight_gradients, clean, strict=True):
             np.testing.assert_array_equal(a, b)
         del found, a
-
-
-@pytest.mark.skipif(_core.FREE_THREADED, reason="no count of references to trust on a free-threaded Python")
-def test_one_block_of_gradients_is_kept(case):
-    stack, x, dy = case
-    stack._blocks += [np.empty(1, np.float32) for _ in range(3)]  # as of threads that worked with the stack at once
-    held = [full(stack, x, dy) for _ in range(3)]
-    assert len(held) == 3
-    assert len(stack._blocks) == 1
 
 
 def unaligned(array):
@@ -105,8 +86,6 @@ def unaligned(array):
 def test_unaligned_arrays_are_taken(case):
     stack, x, dy = case
     expected = [a.tobytes() for a in (stack.forward(x), *stack.backward(x, dy).weights)]
-    # First this: a run takes no other, and would be tried for ever.
-    assert all(w.flags.aligned for w in stack._checked("weights", [unaligned(w) for w in stack.weights]))
     stack.weights[1] = unaligned(stack.weights[1])
     stack.biases[0] = unaligned(stack.biases[0])
     x, dy = unaligned(x), unaligned(dy)
@@ -132,13 +111,11 @@ def test_results_compare_by_identity(case):
     assert gradients != stack.backward(x, dy)
 
 
-def test_gradients_never_leave_their_block():
-    """Even where somebody goes around that: refused before anything is written."""
-    stack = Stack((3, 4, 2), "tanh", key=Key(0))
-    stack.__dict__["widths"] = (3, 4000, 2)
-    stack.weights = [np.zeros((3, 4000), "f4"), np.zeros((4000, 2), "f4")]
-    stack.biases = [np.zeros(4000, "f4"), np.zeros(2, "f4")]
-    with pytest.raises(ValueError, match="gradients: expected offsets inside the block"):
+def test_gradients_never_leave_their_buffer():
+    """Where somebody puts another layout in the place of the stack's: refused before anything is written."""
+    stack = Stack((3, 4000, 2), "tanh", key=Key(0))
+    passes_of(stack).gradients = GradientLayout((3, 4, 2), "float32")
+    with pytest.raises(ValueError, match="gradients: expected all of them inside their buffer"):
         stack.backward(np.ones((5, 3)), np.ones((5, 2)))
 
 
@@ -146,11 +123,11 @@ def test_one_large_batch_does_not_hold_its_memory():
     stack, key = network((256, 256, 256), "tanh", "float32", name="memory")
     x, dy = batch_of(stack, key, 4096)
     stack.propagate(x, dy)
-    large = len(stack._spare[0])
+    large = len(passes_of(stack)._workspaces[0])
     assert large > 16 << 20
     stack.propagate(x[:1000], dy[:1000])  # fresh memory costs time: what is not far too large is used again
-    assert [len(memory) for memory in stack._spare] == [large]
+    assert [len(memory) for memory in passes_of(stack)._workspaces] == [large]
     expected = stack.forward(x[:5])
-    assert len(stack._spare) == 1
-    assert len(stack._spare[0]) < large // 4
+    assert len(passes_of(stack)._workspaces) == 1
+    assert len(passes_of(stack)._workspaces[0]) < large // 4
     np.testing.assert_array_equal(stack.forward(x)[:5], expected)

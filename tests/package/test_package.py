@@ -43,7 +43,7 @@ def test_nothing_of_the_binding_exists_unfinished(name) -> None:
     with pytest.raises(TypeError):
         kind.__new__(kind)
     with pytest.raises(TypeError, match="parameters"):
-        fastinit._core.StackRun(None, 1, None, None, None, None, None, 1, False, fastinit._core.FORWARD, [])
+        fastinit._core.StackRun(None, 1, None, 1, False, [])
 
 
 @pytest.mark.parametrize("name", [n for n in fastinit.__all__ if callable(getattr(fastinit, n))])

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from .. import _core
 from .._common.checks import boolean, whole_number
 from .._common.dtypes import new_array
-from .._common.threads import get_num_threads
+from .arguments import check_batch
+from .passes import passes_of
 from .stack import Stack
+from .virtual_weights import check_stored
 
 __all__ = ["Recorder"]
 
@@ -66,27 +68,25 @@ class Recorder:
     """
 
     def __init__(self, stack: Stack, batch: int, *, input_gradient: bool = False) -> None:
-        if not isinstance(stack, Stack):
-            raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")
-        stack._check_stored()
+        passes = passes_of(stack)
+        check_stored(stack.weights)
         boolean("input_gradient", input_gradient)
         rows = whole_number("batch", batch, least=0, most=math.inf)  # the limit is that of all layers
-        stack._check_rows("batch", rows)
-        if stack._held() is not stack._layout:  # some are copied
-            for what, arrays in (("weights", stack.weights), ("biases", stack.biases)):
-                for i, (array, kept) in enumerate(zip(arrays, stack._checked(what, arrays, nan=True), strict=True)):
-                    if array is not kept:
-                        raise ValueError(f"stack.{what}[{i}]: expected an aligned C-contiguous array of {stack.dtype}")
-        self._stack = stack
-        self.x = new_array((rows, stack.widths[0]), stack.dtype)
-        self.output = new_array((rows, stack.widths[-1]), stack.dtype)
-        self.dy = new_array((rows, stack.widths[-1]), stack.dtype)
-        block = stack._new_gradients(rows if input_gradient else 0)
-        gradients = stack._gradients(block, rows if input_gradient else 0)
+        passes.check_rows("batch", rows)
+        parameters = passes.opened(stack.weights, stack.biases, copies=False)
+        self._dtype = passes.dtype
+        self.x = new_array((rows, passes.widths[0]), passes.dtype)
+        self.output = new_array((rows, passes.widths[-1]), passes.dtype)
+        self.dy = new_array((rows, passes.widths[-1]), passes.dtype)
+        rows_back = rows if input_gradient else 0
+        buffer = passes.gradients.new_buffer(rows_back)
+        gradients = passes.gradients.arrays(buffer, rows_back)
         self.weight_gradients: list[NDArray[Any]] = gradients.weights
         self.bias_gradients: list[NDArray[Any]] = gradients.biases
         self.input_gradient: NDArray[Any] | None = gradients.input if input_gradient else None
-        self._run = stack._lay_out(self.x, self.dy, self.output, block, backward=True, threads=get_num_threads(), spare=[])
+        self._run = passes.laid_out(
+            parameters, self.x, backward=True, own_memory=True, dy=self.dy, y=self.output, gradients=buffer
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The passes read and write the arrays that were laid out when the recorder was made.
@@ -119,7 +119,7 @@ class Recorder:
             As for `Stack.forward`.
         """
         if x is not None:
-            np.copyto(self.x, self._stack._input("x", x, self.x.shape[1], rows=len(self.x)))
+            np.copyto(self.x, check_batch("x", x, self.x.shape[1], self._dtype, rows=len(self.x)))
         self._run.run(_core.FORWARD)
         return self.output
 
@@ -139,5 +139,5 @@ class Recorder:
             Without a forward pass before it.
         """
         if dy is not None:
-            np.copyto(self.dy, self._stack._cotangent(dy, len(self.dy)))
+            np.copyto(self.dy, check_batch("dy", dy, self.dy.shape[1], self._dtype, rows=len(self.dy), nan=True))
         self._run.run(_core.BACKWARD)

@@ -119,13 +119,17 @@ class Propagation:
     @cached_property
     def layers(self) -> tuple[LayerReport, ...]:
         # Made on demand: two hundred objects would cost a narrow stack a fifth of its time.
-        rows: list[list[Any]] = self.statistics.tolist()
-        return tuple(LayerReport(_moments(row), _moments(row[6:]), _moments(row[12:]), *row[18:]) for row in rows)
+        return tuple(
+            LayerReport(_moments(before), _moments(after), _moments(gradient), saturated, dead)
+            for before, after, gradient, saturated, dead in self.statistics.tolist()
+        )
 
     @property
     def overflow(self) -> int | None:
         """The first layer whose pre-activations or values are not all finite; None if all are."""
-        bad = np.flatnonzero(self.statistics[:, [5, 11]].any(axis=1))
+        bad = np.flatnonzero(
+            self.statistics["pre_activation"]["non_finite"] + self.statistics["activation"]["non_finite"]
+        )
         return int(bad[0]) if bad.size else None
 
     def __str__(self) -> str:
@@ -143,7 +147,7 @@ class Propagation:
         return "\n".join(rows)
 
 
-def _moments(row: list[Any]) -> Moments:
-    """Of the first six numbers, the last of which is a count."""
-    mean, variance, second_moment, least, largest, overflowed = row[:6]
-    return Moments(mean, variance, second_moment, least, largest, int(overflowed))
+def _moments(record: Any) -> Moments:
+    """Of the moments in a record of `_core.LAYER_STATISTICS`."""
+    *numbers, non_finite = record
+    return Moments(*numbers, int(non_finite))

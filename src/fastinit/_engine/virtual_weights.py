@@ -11,15 +11,19 @@ from .. import _core
 from .._stream.keys import Key
 from .._stream.sampling import check_law
 
-__all__ = ["DrawnWeights"]
+__all__ = ["DrawnWeights", "check_stored"]
 
 
 class DrawnWeights(Sequence[NDArray[Any]]):
-    """The weights of a virtual stack: laws and keys, and arrays only of those that are looked at."""
+    """The weights of a virtual stack: laws and keys, and an array of a layer only where somebody looks at it.
 
-    def __init__(
-        self, initializer: Any, key: Key, shapes: list[tuple[int, int]], dtype: str
-    ) -> None:
+    Attributes
+    ----------
+    laws : list of tuple
+        Of each layer, as the binding takes it: the law's index in `_core.LAWS`, its parameters, the key's seed and stream.
+    """
+
+    def __init__(self, initializer: Any, key: Key, shapes: list[tuple[int, int]], dtype: str) -> None:
         self._initializer, self._key, self._shapes, self._dtype = initializer, key, shapes, dtype
         self.laws: list[tuple[int, tuple[float, ...], int, int]] = []
         for i, shape in enumerate(shapes):
@@ -42,3 +46,9 @@ class DrawnWeights(Sequence[NDArray[Any]]):
         i = range(len(self))[i]
         key = self._key / f"{i}.weight"
         return self._initializer(self._shapes[i], dtype=self._dtype, key=key)
+
+
+def check_stored(weights: Any) -> None:
+    """Refuse weights that are drawn when they are needed, for what wants their gradients."""
+    if isinstance(weights, DrawnWeights):
+        raise ValueError("gradients: expected stored weights, got a virtual stack")

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._common.arithmetic import ieee
-from .._common.checks import no_nan, real_array
+from .._common.checks import any_array, no_nan, real_array
 
-__all__ = ["Loss", "mean_squared_error", "softmax_cross_entropy"]
+__all__ = ["Loss", "evaluated", "mean_squared_error", "prepared", "softmax_cross_entropy"]
 
 Array = NDArray[Any]
 Loss = Callable[[Array, Any], tuple[float, Array]]
@@ -118,6 +118,22 @@ def _class_targets(targets: Any, shape: tuple[int, ...], what: str = "targets") 
             )
         return found
     raise ValueError(f"{what}: expected shape ({shape[0]},) or {shape}, got {found.shape}")
+
+
+def evaluated(loss: Loss, outputs: Array, targets: Array) -> tuple[float, Array]:
+    """What a loss says, checked, as it may be a function of the user's own: a number, and a gradient like the outputs."""
+    found = loss(outputs, targets)
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        what = f"{type(found).__name__} of {len(found)}" if isinstance(found, (tuple, list)) else type(found).__name__
+        raise TypeError(f"loss: expected a function that returns (value, gradient), got one that returns {what}")
+    value, gradient = any_array("loss: value", found[0]), any_array("loss: gradient", found[1])
+    if value.size != 1 or value.dtype.kind not in "fiub":
+        raise TypeError(f"loss: expected a value that is one real number, got {value.dtype} of shape {value.shape}")
+    if gradient.dtype.kind not in "fiub":
+        raise TypeError(f"loss: expected a gradient of real numbers, got dtype {gradient.dtype}")
+    if gradient.shape != outputs.shape:
+        raise ValueError(f"loss: expected a gradient of shape {outputs.shape}, that of the outputs, got {gradient.shape}")
+    return value.item(), gradient
 
 
 # ---- without checks: for a training loop, which has made them ----------------------------------
