@@ -149,5 +149,5 @@ class Propagation:
 
 def _moments(record: Any) -> Moments:
     """Of the moments in a record of `_core.LAYER_STATISTICS`."""
-    *numbers, non_finite = record
-    return Moments(*numbers, int(non_finite))
+    mean, variance, second_moment, minimum, maximum, non_finite = record
+    return Moments(mean, variance, second_moment, minimum, maximum, int(non_finite))
