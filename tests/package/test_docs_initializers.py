@@ -1,4 +1,4 @@
-"""The table of docs/initializers.md is in step with the code: every name, every variance, every paper."""
+"""The table of docs/initializers.md agrees with the code: names, variances and papers."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from fastinit.initializers import CATALOGUE, DeltaOrthogonal, Sparse
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "initializers.md"
 
-pytestmark = pytest.mark.skipif(not DOCUMENT.exists(), reason="the documents are not beside the tests")
+pytestmark = pytest.mark.skipif(not DOCUMENT.exists(), reason="the documents are not installed with the tests")
 
 
 def rows():
@@ -42,7 +42,7 @@ def test_papers_are_those_of_the_docstring(kind):
         assert year in kind.__doc__
 
 
-# Those of which the catalogue's first instance is not what the table describes have another.
+# Cases whose formula the table gives; rows with words instead are left out.
 CHECKED = [case for case in RANDOM if rows().get(type(case[0]).__name__, "-")[0].startswith("`")]
 
 
@@ -67,5 +67,5 @@ def test_the_variance_is_that_of_the_code(initializer, shape):
         mode = scope.get("mode", "fan_in")
         assert mode == "fan_in", "the table shows the default"
     if scope.get("low") is not None and scope.get("high") is not None and "corrected" in scope:
-        return  # by absolute bounds: the bounds decide, see test_catalogue
+        return  # absolute bounds determine the variance, see test_catalogue
     assert eval(formula, {"__builtins__": {}}, scope) == pytest.approx(initializer.variance(shape), rel=1e-3)

@@ -1,4 +1,4 @@
-"""Every block of Python in the README and in docs/ runs as it is printed, in a scope of what a reader has."""
+"""Every block of Python in the README and in docs/ runs as printed, with the names that the text has introduced."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ BLOCKS = [
 
 
 def scope_of(code):
-    """Data, a model, and the names that the text has introduced before; skips where a framework is missing."""
+    """The names that a block may use: data, a model, and imports of earlier blocks; skips if a framework is missing."""
     scope = {}
     if "import fastinit" not in code:
         scope |= {"fastinit": fastinit, "Key": fastinit.Key, "Stack": fastinit.Stack, "key": fastinit.Key(2026)}
@@ -43,7 +43,7 @@ def scope_of(code):
     return scope
 
 
-@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="the documents are not beside the tests")
+@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="the documents are not installed with the tests")
 def test_there_are_blocks():
     assert {"README.md", "dialects.md", "initializers.md"} <= {block.values[0] for block in BLOCKS}
 

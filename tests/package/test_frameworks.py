@@ -1,4 +1,4 @@
-"""What a dialect says where its framework is absent, too old, or there and cannot be imported: with packages made here."""
+"""The error of a dialect whose framework is absent, too old or fails to import; tested with fake packages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SOURCE = Path(fastinit.__file__).parents[1]
 
 
 def error_of_import(dialect, path, **environment):
-    """The last line of `import fastinit.<dialect>` with the packages in `path` before all others."""
+    """The last line of the error of `import fastinit.<dialect>`, with the packages in `path` first on sys.path."""
     code = f"import sys; sys.path[:0] = [{str(path)!r}, {str(SOURCE)!r}]; import fastinit.{dialect}"
     clean = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     run = subprocess.run(
@@ -31,8 +31,8 @@ def package(path, name, text):
 
 
 @pytest.mark.parametrize("dialect", ["keras", "jax", "torch"])
-def test_a_framework_that_is_absent(tmp_path, dialect):
-    # The error of a package that is nowhere to be found, also where the real one is installed.
+def test_an_absent_framework(tmp_path, dialect):
+    # The error of an absent package, even if the real one is installed.
     package(tmp_path, dialect, f"raise ModuleNotFoundError(\"No module named '{dialect}'\", name='{dialect}')")
     message = error_of_import(dialect, tmp_path)
     assert f"pip install 'fastinit[{dialect}]'" in message
@@ -40,10 +40,10 @@ def test_a_framework_that_is_absent(tmp_path, dialect):
 
 
 @pytest.mark.parametrize("dialect", ["keras", "jax", "torch"])
-def test_a_framework_that_is_there_and_fails_has_its_own_reason_repeated(tmp_path, dialect):
-    package(tmp_path, dialect, "import a_missing_part")
+def test_the_reason_of_a_failing_import_is_repeated(tmp_path, dialect):
+    package(tmp_path, dialect, "import a_missing_module")
     message = error_of_import(dialect, tmp_path)
-    assert "is installed, but its import failed with ModuleNotFoundError: No module named 'a_missing_part'" in message
+    assert "is installed, but its import failed with ModuleNotFoundError: No module named 'a_missing_module'" in message
     assert "not installed" not in message
 
 
@@ -62,6 +62,6 @@ def test_an_old_keras_is_refused_by_its_version(tmp_path):
     assert error_of_import("keras", tmp_path).endswith("expected Keras 3.8 or newer, got Keras 2.15.0")
 
 
-def test_a_library_of_pytorch_that_does_not_load(tmp_path):
+def test_a_pytorch_library_that_does_not_load(tmp_path):
     package(tmp_path, "torch", "raise OSError('libtorch.so: cannot open shared object file')")
     assert "failed with OSError: libtorch.so" in error_of_import("torch", tmp_path)

@@ -1,4 +1,4 @@
-"""Which way the arrows point: rooms import what their docstrings allow, no file imports in a circle, C's rooms likewise."""
+"""The layers: subpackages import only what their docstrings allow, no imports are circular, and the C folders have an order."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import pytest
 from places import PACKAGE, ROOT
 
 DIALECTS = {"torch", "keras", "jax"}
-# The one way up: who calls an initializer with a tensor of PyTorch has imported torch, and its dialect fills the tensor.
-HANDED_UP = {("initializers", "torch")}
+# The one exception: an initializer that is called with a PyTorch tensor has fastinit.torch fill it, inside the function.
+EXCEPTIONS = {("initializers", "torch")}
 FRAMEWORKS = DIALECTS | {"flax", "equinox", "tensorflow", "matplotlib", "rich", "sklearn"}
 ALLOWED = re.compile(r"May import: ([^.]+)\.")
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 
 def name_of(path: Path) -> str:
-    """``initializers.base``; a package has the name of its folder, the whole package none."""
+    """``initializers.base``; a subpackage has the name of its folder, the package itself an empty one."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 MODULES = {name_of(path): path for path in FILES}
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
-ROOMS = {name.partition(".")[0] for name in MODULES} - {""}
+SUBPACKAGES = {name.partition(".")[0] for name in MODULES} - {""}
 
 
 def imports_of(name: str, nodes: list[ast.stmt] | None = None) -> set[str]:
-    """Modules of the package that a module imports: anywhere, or in some of its statements."""
+    """Modules of the package that a module imports, anywhere or in the statements `nodes`."""
     package = name.split(".") if MODULES[name].name == "__init__.py" else name.split(".")[:-1]
     found = set()
     for node in [inner for outer in (nodes or [TREES[name]]) for inner in ast.walk(outer)]:
@@ -43,7 +43,7 @@ def imports_of(name: str, nodes: list[ast.stmt] | None = None) -> set[str]:
 
 
 def frameworks_of(name: str) -> set[str]:
-    """Foreign packages that are imported with the module."""
+    """Frameworks that are imported at the top level of the module."""
     found = set()
     for node in TREES[name].body:
         if isinstance(node, ast.Import):
@@ -53,36 +53,37 @@ def frameworks_of(name: str) -> set[str]:
     return found & FRAMEWORKS
 
 
-def allowed(room: str) -> set[str]:
-    """What the room's own docstring lets it import."""
-    found = ALLOWED.search(ast.get_docstring(TREES[room]) or "")
-    assert found, f"{room}: expected a line 'May import: ...' in the docstring of its __init__, or of the file"
+def allowed(subpackage: str) -> set[str]:
+    """What the docstring of a subpackage allows it to import."""
+    found = ALLOWED.search(ast.get_docstring(TREES[subpackage]) or "")
+    assert found, f"{subpackage}: expected a line 'May import: ...' in the docstring of its __init__, or of the file"
     return set() if found[1] == "nothing" else set(re.split(r",\s+", found[1]))
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS - {"__main__", "_version"}))
-def test_a_room_imports_what_it_says(room: str) -> None:
-    may = allowed(room) | {room, "_version"}
-    assert may <= ROOMS | {"_core"}
+@pytest.mark.parametrize("subpackage", sorted(SUBPACKAGES - {"__main__", "_version"}))
+def test_a_subpackage_imports_only_what_its_docstring_allows(subpackage: str) -> None:
+    may = allowed(subpackage) | {subpackage, "_version"}
+    assert may <= SUBPACKAGES | {"_core"}
     for name in MODULES:
-        if name.partition(".")[0] == room:
+        if name.partition(".")[0] == subpackage:
             for other in imports_of(name):
                 target = other.partition(".")[0]
-                assert target in may or (room, target) in HANDED_UP, f"{name} imports {other}, {room} may import {sorted(may)}"
+                permitted = target in may or (subpackage, target) in EXCEPTIONS
+                assert permitted, f"{name} imports {other}, {subpackage} may import {sorted(may)}"
 
 
-def test_rooms_have_an_order() -> None:
-    """No room may import one that may import it, on any way."""
-    rest = {room: allowed(room) - {"_core"} for room in ROOMS - {"__main__", "_version"}}
+def test_subpackages_have_an_order() -> None:
+    """No subpackage may import one that may import it, directly or through others."""
+    rest = {subpackage: allowed(subpackage) - {"_core"} for subpackage in SUBPACKAGES - {"__main__", "_version"}}
     while rest:
-        free = {room for room, may in rest.items() if not may}
-        assert free, f"a circle among {sorted(rest)}"
-        rest = {room: may - free for room, may in rest.items() if room not in free}
-    assert not any(DIALECTS & allowed(room) - {room} for room in ROOMS - {"__main__", "_version"})
+        free = {subpackage for subpackage, may in rest.items() if not may}
+        assert free, f"circular imports among {sorted(rest)}"
+        rest = {subpackage: may - free for subpackage, may in rest.items() if subpackage not in free}
+    assert not any(DIALECTS & allowed(subpackage) - {subpackage} for subpackage in SUBPACKAGES - {"__main__", "_version"})
 
 
-def test_no_file_imports_itself_by_others() -> None:
-    """No circles: of files, as each is imported, whatever a function imports when it runs."""
+def test_no_imports_of_files_are_circular() -> None:
+    """Only imports that run when the file is imported count, not those inside functions."""
     rest = {}
     for name, tree in TREES.items():
         executed = [node for node in tree.body if not isinstance(node, (ast.FunctionDef, ast.ClassDef))]
@@ -90,17 +91,17 @@ def test_no_file_imports_itself_by_others() -> None:
         rest[name] = imports_of(name, checked) - {"_core", ""} if checked else set()
     while rest:
         free = {name for name, others in rest.items() if not others & set(rest)}
-        assert free, f"a circle among {sorted(rest)}"
+        assert free, f"circular imports among {sorted(rest)}"
         rest = {name: others for name, others in rest.items() if name not in free}
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
-def test_frameworks_are_imported_by_their_dialects_alone(name: str) -> None:
-    room = name.partition(".")[0]
-    assert frameworks_of(name) <= ({room, "flax", "equinox"} if room in DIALECTS else set())
+def test_only_dialects_import_frameworks(name: str) -> None:
+    subpackage = name.partition(".")[0]
+    assert frameworks_of(name) <= ({subpackage, "flax", "equinox"} if subpackage in DIALECTS else set())
 
 
-def test_few_files_lie_at_the_top() -> None:
+def test_few_files_at_the_top_level() -> None:
     kept = [path for path in PACKAGE.iterdir() if path.is_file() and path.suffix not in (".so", ".pyd", ".c")]
     assert len(kept) <= 12, sorted(path.name for path in kept)
 
@@ -114,7 +115,7 @@ def includes_of(path: Path) -> set[str]:
 
 
 @needs_sources
-def test_c_rooms() -> None:
+def test_includes_of_the_c_sources() -> None:
     csrc = ROOT / "csrc"
     files = [path for path in csrc.rglob("*") if path.suffix in (".c", ".h", ".def")]
     assert [path.name for path in csrc.iterdir() if path.is_file()] == ["fastinit.h"]
@@ -123,7 +124,7 @@ def test_c_rooms() -> None:
         for name in includes_of(path):
             assert (csrc / name).is_file(), f"{path.name} includes {name}: expected a path from csrc/"
         if path.name.endswith("_template.h"):
-            # Templates are included by the instruction sets, and include nothing but lists.
+            # Templates are included once per instruction set, and include only lists.
             assert all(name.endswith(".def") for name in includes_of(path)), path.name
     assert includes_of(csrc / "core/dispatch.c") == {"core/internal.h"}
     binding = [ROOT / "src/fastinit/_core.pyx", *(ROOT / "src/fastinit/_binding").iterdir()]
@@ -132,7 +133,7 @@ def test_c_rooms() -> None:
 
 
 @needs_sources
-def test_files_have_one_idea_each() -> None:
+def test_files_have_at_most_600_lines() -> None:
     package = ("csrc/**/*.[ch]", "src/fastinit/**/*.py", "src/fastinit/**/*.p[yx][xi]")
     for pattern in (*package, "tests/**/*.py", "tests/c/*.c", "bench/*.py"):
         paths = list(ROOT.glob(pattern))

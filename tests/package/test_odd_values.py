@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every odd value in the place of every argument of sampling, initializers, fans, gains, theory and residual policies.
+"""Every odd value for every argument of sampling, initializers, fans, gains, theory and residual policies.
 
-A call works without a warning, or refuses with a message that says what was expected and what came."""
+A call works without a warning, or raises an error that says what was expected and what it got."""
 
 import dataclasses
 import inspect
@@ -19,35 +19,35 @@ KEY = Key(1)
 
 
 def refusal(error):
-    """Whether an error is a refusal of ours; that memory is short NumPy says in words of its own."""
+    """Whether an error is one that the library may raise, with "expected ..., got ..."; or a MemoryError of NumPy."""
     if type(error) is MemoryError:
         return True
     ours = type(error) in (ValueError, TypeError, IndexError) and "expected" in str(error) and "got" in str(error)
-    # of Python's own are only the arguments that a class or function does not have
+    # The one error of Python that is allowed is a missing argument.
     missing = type(error) is TypeError and "required positional argument" in str(error)
     return missing or (ours and len(str(error)) < 2000)
 
 
 def complaint(call):
-    """What is wrong with how a call ended, None if nothing is."""
+    """What is wrong with the error or warning of a call, None if nothing is."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
             call()
-        except Exception as error:  # whatever comes is judged
+        except Exception as error:  # any error is judged
             return None if refusal(error) else f"{type(error).__name__}: {error}"[:300]
     return None
 
 
 def complaints(calls):
-    """Of named calls, those that end neither well nor in a refusal."""
+    """The calls, by name, that neither work nor raise an allowed error."""
     found = {name: complaint(call) for name, call in calls.items()}
     return {name: what for name, what in found.items() if what is not None}
 
 
 def with_each(function, good):
-    """Calls of a function, with an odd value in the place of one of its arguments."""
-    calls = {"as it should be": lambda: function(**good)}
+    """Calls of a function in which one argument at a time is replaced by each odd value."""
+    calls = {"good arguments": lambda: function(**good)}
     for argument in good:
         for name, value in ODD.items():
             calls[f"{argument} = {name}"] = lambda argument=argument, value=value: function(**{**good, argument: value})
@@ -55,7 +55,7 @@ def with_each(function, good):
 
 
 def used(made, shape):
-    """What an initializer that takes its options has to do with them."""
+    """Use the options of an initializer that was made without an error."""
     for ask in (made.variance, made.bounds, made._mean, made.law):
         ask(shape)
     made(shape, "float64", key=KEY)
@@ -66,7 +66,7 @@ def used(made, shape):
 
 ONE_OF_EACH = list({type(one): (one, shape) for one, shape in reversed(CASES)}.values())
 NAMES = [type(one).__name__ for one, _ in ONE_OF_EACH]
-# One of each way to a tensor.
+# One initializer of every kind of implementation.
 WAYS = {
     "law": (fastinit.HeNormal(), (6, 4)), "narrow law": (fastinit.TruncatedNormal(), (6, 4)),
     "scaled": (fastinit.Times("glorot_uniform", 0.5), (6, 4)), "mapped": (fastinit.LogUniform(), (6, 4)),
@@ -160,7 +160,7 @@ def test_residual_policies(name):
 
 THEORY = {"activation": "tanh", "q": 1.0, "weight_variance": 1.5, "bias_variance": 0.1, "c": 0.5, "start": 1.0}
 IN_TWO_DIMENSIONS = {"correlation_map", "correlation_slope", "fixed_correlation", "length_scale"}
-SLOW = ("1e200", "1e308", "2**2000")  # seconds each where a wide normal sees a bend
+SLOW = ("1e200", "1e308", "2**2000")  # these take seconds each
 CALLS = [
     (name, activation)
     for name in theory.__all__
@@ -184,11 +184,11 @@ def test_theory(name, activation):
 def test_expectations():
     calls = with_each(theory.expectation, {"f": np.cos, "variance": 1.0})
     for foreign in ("class", "class with options", "Key"):
-        calls.pop(f"f = object {foreign}")  # what a callable raises is its own
+        calls.pop(f"f = object {foreign}")  # errors of the callable itself
     assert not complaints(calls)
 
 
-# ---- what the loops above do not say: which refusals these are ---------------------------------------------------
+# ---- the words of single errors -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -234,13 +234,13 @@ def test_expectations():
         (lambda: fastinit.Key("x" * 10**6), TypeError, r"seed: expected an int in \[0, 2\*\*64\), got str 'x{159}\.\.\.$"),
     ],
 )  # fmt: skip
-def test_refusals_name_what_was_expected_and_what_came(call, error, words):
+def test_errors_name_what_was_expected_and_what_came(call, error, words):
     with pytest.raises(error, match=words):
         call()
 
 
-def test_variances_beyond_float64_are_infinite_and_no_sooner():
-    """A product of representable numbers, whatever the order of its factors."""
+def test_only_variances_beyond_float64_are_infinite():
+    """A representable product of representable numbers does not overflow or underflow in between."""
     assert fastinit.RandomNormal(0.0, 1e200).variance((3,)) == np.inf
     assert fastinit.RandomNormal(0.0, 1e150).variance((3,)) == pytest.approx(1e300, rel=1e-12)
     assert fastinit.Times(fastinit.RandomNormal(0.0, 1e-200), 1e200).variance((3,)) == 0  # that of the inner one is 0
@@ -255,7 +255,7 @@ def test_variances_beyond_float64_are_infinite_and_no_sooner():
     assert theory.stability("relu", 1e-300, 2.0) == pytest.approx(1, rel=1e-12)
 
 
-def test_values_at_the_ends_of_an_option():
+def test_values_at_the_limits_of_an_option():
     assert fastinit.PriorBias(5e-324)((1,), "float64")[0] == pytest.approx(np.log(5e-324), rel=1e-15)
     wide = fastinit.MambaDtBias(1.0, 1e300)((100,), "float64", key=KEY)
     u = fastinit.uniform((100,), key=KEY, dtype="float64")

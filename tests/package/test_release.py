@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a release is made with is said exactly: actions by their commits, build requirements by version and hash."""
+"""What builds a release is pinned: actions by commit, build requirements by version and hash."""
 
 import re
 import tomllib
@@ -13,7 +13,7 @@ LOCK = ROOT / "tools" / "build-requirements.txt"
 PYPROJECT = ROOT / "pyproject.toml"
 
 needs_lock = pytest.mark.skipif(not (LOCK.exists() and PYPROJECT.exists()), reason="for the source tree")
-needs_workflows = pytest.mark.skipif(not WORKFLOWS, reason="the workflows are not beside the tests")
+needs_workflows = pytest.mark.skipif(not WORKFLOWS, reason="the workflows are not installed with the tests")
 
 
 def version(text):
@@ -32,7 +32,7 @@ def locked():
 
 @needs_lock
 def test_build_requirements_are_locked():
-    """The two files name the same requirements, and what is locked is what pyproject.toml allows."""
+    """The lock and pyproject.toml name the same requirements, and the locked versions are allowed."""
     wanted = {}
     for requirement in tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["build-system"]["requires"]:
         name, least = requirement.split(">=")
@@ -65,7 +65,7 @@ def test_the_source_distribution_is_built_with_the_lock():
 @needs_workflows
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_actions_are_pinned(path):
-    """A tag can be moved to other code, a commit cannot; the comment says which version it is."""
+    """By commit, because a tag can be moved; the comment names the version."""
     used = re.findall(r"^\s*(?:- )?uses:\s*(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     assert used
     for action in used:

@@ -1,4 +1,4 @@
-"""Golden files are made by one command, which says what changed and wants a reason."""
+"""Golden files are written by one command, which lists the changes and requires a reason."""
 
 import shutil
 
@@ -7,7 +7,7 @@ from places import VECTORS
 from update_golden import MADE, update
 
 
-def test_a_changed_a_missing_and_a_left_over_line_are_named(tmp_path):
+def test_changed_new_and_removed_lines_are_listed(tmp_path):
     for file in MADE:
         shutil.copy(VECTORS / file, tmp_path)
     path = tmp_path / "stack.txt"
@@ -33,5 +33,5 @@ def test_without_a_reason_nothing_is_written(tmp_path, reason):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_option_is_there(pytestconfig):
+def test_the_option_exists(pytestconfig):
     assert pytestconfig.getoption("--update-golden") is None

@@ -1,4 +1,4 @@
-"""Every initializer of the catalogue, and nests of them, with small shapes."""
+"""Every initializer of the catalogue, and nested ones, with small shapes."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ DTYPES = list(LARGEST)
 MATRIX = (64, 48)
 
 
-# Initializers made of others, as deep as they go.
+# Initializers that contain others, several levels deep.
 NESTS = [
     (Times(HeNormal(), 0.7), MATRIX),
     (Times(Times(GlorotUniform(), -0.7), 0.3), MATRIX),
@@ -60,5 +60,5 @@ def bits(array):
 
 
 def small(shape):
-    """The case's shape, smaller where it is large: the bits are those of the law, not of the size."""
+    """The shape of a case, or a smaller one where that is large."""
     return MATRIX if shape == (400, 300) else shape

@@ -1,4 +1,4 @@
-"""Initializers of every kind with a shape each, and the variances of those that draw, worked out by hand."""
+"""Initializers of every kind with a shape each, and the variances of the random ones, computed by hand."""
 
 import math
 
@@ -72,7 +72,7 @@ def mean_log_square(a, b):
     return (primitive(b) - primitive(a)) / (b - a)
 
 
-# (initializer, shape, variance by hand, distinct draws a tensor has as a share of its elements)
+# (initializer, shape, variance computed by hand, fraction of the elements that are drawn independently)
 RANDOM = [
     (RandomUniform(-1, 3), WIDE, 16 / 12, 1),
     (RandomNormal(1.0, 0.3), WIDE, 0.09, 1),

@@ -1,5 +1,4 @@
-"""The activations and their derivatives by their definitions, in multiprecision numbers."""
-
+"""The activations and their derivatives by definition, in multiprecision."""
 
 
 def exact(name):
@@ -21,7 +20,7 @@ def exact(name):
     def u(x):
         return mp.sqrt(2 / mp.pi) * (x + mp.mpf("0.044715") * x**3)
 
-    def slope_u(x):
+    def derivative_u(x):
         return mp.sqrt(2 / mp.pi) * (1 + 3 * mp.mpf("0.044715") * x**2)
 
     scale, alpha = mp.mpf("1.0507009873554804934"), mp.mpf("1.6732632423543772848")
@@ -44,7 +43,7 @@ def exact(name):
         "gelu_tanh": (
             lambda x: x * sigmoid(2 * u(x)),
             lambda x: (
-                sigmoid(2 * u(x)) + x * 2 * slope_u(x) * sigmoid(2 * u(x)) * sigmoid(-2 * u(x))
+                sigmoid(2 * u(x)) + x * 2 * derivative_u(x) * sigmoid(2 * u(x)) * sigmoid(-2 * u(x))
             ),
         ),
         "silu": (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The floating-point modes that another library may leave behind: fixtures of conftest.py."""
+"""Fixtures that set the floating-point modes which another library may leave switched on."""
 
 import contextlib
 import ctypes
@@ -52,10 +52,10 @@ def control():
 
 @pytest.fixture(params=list(X86_MODES))
 def mode(request, control):
-    """A context in which the calling thread computes as another library may have left it."""
+    """A context in which the calling thread has another floating-point mode."""
     modes = ARM_MODES if platform.machine() == "aarch64" else X86_MODES
     write, read = control
-    significant = 0xFFFFFFC0  # x86: without the sticky flags
+    significant = 0xFFFFFFC0  # without the exception flags of x86
 
     @contextlib.contextmanager
     def switched():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The rows of golden.txt: SHA-256 of long streams, which every machine must reach.
+"""The rows of golden.txt: SHA-256 of random tensors, the same on every machine.
 
-A row whose hash changes is a bug, or a new stream version.
+A changed hash is a bug, or needs a new stream version.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ INFINITY = float("inf")
 
 @dataclass(frozen=True)
 class Row:
-    """One stretch of a random tensor."""
+    """A range of elements of a random tensor."""
 
     law: str
     dtype: str
@@ -41,14 +41,14 @@ class Row:
         return cls(law, dtype, parameters, int(seed, 0), int(stream, 0), int(first, 0), int(count))
 
     def fill(self, out, skip=0, threads=1):
-        """Elements skip, skip + 1, ... of the stretch, as many as `out` holds."""
+        """Fill `out` with the elements of the range from number `skip` on."""
         _core.fill(
             out, _core.LAWS.index(self.law), _core.DTYPES.index(self.dtype), self.parameters,
             self.seed, self.stream, self.first + skip, threads,
         )  # fmt: skip
 
     def values(self, skip=0, count=None, threads=1):
-        """Bit patterns of the stretch, or of a piece of it."""
+        """The bit patterns of `count` elements of the range from number `skip` on; all by default."""
         out = np.empty(self.count - skip if count is None else count, ITEM[self.dtype])
         self.fill(out, skip, threads)
         return out
@@ -66,11 +66,11 @@ def read():
 
 
 def rows():
-    """Seeds and streams of all sizes, stretches that begin and end inside a tile of 64."""
+    """Rows with small and large seeds and streams, and ranges that begin and end inside a tile of 64 elements."""
     child = 0xF436E2F51C1967A3
     yield Row("words", "float32", (), 0, 0, 0, 100_003)
     yield Row("words", "float32", (), 2**64 - 1, 2**64 - 1, 2**58 - 10_007, 10_007)
-    # Counter word 1 changes here: 2^32 blocks of four elements.
+    # Counter word 1 changes here, after 2^32 blocks of four elements.
     yield Row("words", "float32", (), 1, 2, 2**34 - 5_001, 10_007)
     laws = {
         "uniform": [(0.0, 1.0), (-0.1, 0.1), (1.0, 1.0625), (-3e30, 2e-30)],
@@ -97,16 +97,16 @@ def rows():
                 if dtype == "float16" and 3e30 in map(abs, parameters):
                     continue  # beyond its range
                 if "float16" in dtype and 2.0001 in parameters:
-                    continue  # one number alone lies between the bounds
-                # Whole tiles and none; seeds and streams of one word and of two.
+                    continue  # only one number lies between the bounds
+                # From element 0 and from inside a tile; seeds and streams of one 32-bit word and of two.
                 yield Row(law, dtype, parameters, i, 0, 0, 100_003)
                 yield Row(law, dtype, parameters, 2026, child, 2**40 + 5 + i, 10_007 + i)
-            # Long enough for seven threads: one for each MiB.
+            # Long enough for seven threads, one for each MiB.
             count = 8_000_003 // np.dtype(ITEM[dtype]).itemsize
             yield Row(law, dtype, choices[0], 0xDEADBEEF12345678, 7, 0, count)
 
 
 def lines():
-    """What golden.txt holds: law, dtype, parameters, seed, stream, first, count, SHA-256 of little-endian values."""
+    """The lines of golden.txt: law, dtype, parameters, seed, stream, first, count, SHA-256 of little-endian values."""
     for row in rows():
         yield f"{row} {digest(row.values())}"

@@ -1,4 +1,4 @@
-"""The hashes of the deep stack's results that tests/vectors/stack.txt holds."""
+"""The lines of tests/vectors/stack.txt: hashes of the results of `Stack.propagate`."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ from fastinit import _core
 
 
 def golden_lines():
-    """name and hash of each golden result; tests/vectors/stack.txt holds them."""
+    """Name and hash of each result."""
     for dtype in DTYPES:
         for activation in _core.ACTIVATIONS:
             stack, key = network(

@@ -1,4 +1,4 @@
-"""The hashes of trained networks that tests/vectors/training.txt holds."""
+"""The lines of tests/vectors/training.txt: hashes of trained networks."""
 
 import hashlib
 
@@ -17,7 +17,7 @@ from fastinit import (
 
 
 def blobs(samples=120, classes=3, width=6):
-    """Points around well separated centres, and the classes."""
+    """Points around well separated centres, and their classes."""
     classes_of = np.arange(samples) % classes
     centres = 3 * normal((classes, width), key=Key(11), dtype="float64")
     return centres[classes_of] + normal((samples, width), key=Key(12), dtype="float64"), classes_of
@@ -30,7 +30,7 @@ def digest(stack):
 
 
 def golden_lines():
-    """The hash of networks after training; tests/vectors/training.txt holds them."""
+    """Name and hash of each trained network."""
     x, y = blobs()
     rows = np.eye(3)[y]
     for dtype in ("float32", "float64"):

@@ -1,4 +1,4 @@
-"""What tests of random initializers share: the normal law, a test of a sample against a law, and one of 16-bit values."""
+"""Shared by tests of random initializers: the normal distribution, a test of a sample, and one of 16-bit values."""
 
 import math
 
@@ -9,7 +9,7 @@ from fastinit import Key
 
 
 def kolmogorov_smirnov(sample, distribution):
-    """Level-1e-6 test that a sorted sample has a distribution function."""
+    """Test at level 1e-6 that a sample has a given distribution function."""
     n = sample.size
     f = distribution(np.sort(sample, axis=None))
     steps = np.arange(n + 1) / n
@@ -22,7 +22,7 @@ def phi(z):
 
 
 def moved_inside(initializer, shape, dtype):
-    """Which 16-bit values are not the roundings of the float32 ones: each rounds out of the bounds, and is the bound inside."""
+    """Where 16-bit values are not the rounded float32 ones, as a mask. There, rounding would leave the bounds."""
     if dtype == "bfloat16":
         dtype = pytest.importorskip("ml_dtypes").bfloat16
     half = initializer(shape, dtype, key=Key(8)).astype(np.float64)

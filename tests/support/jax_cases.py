@@ -1,4 +1,4 @@
-"""What the tests of the JAX dialect share: both modules, a key, and the names of the factories. Without JAX they are skipped."""
+"""Shared by the tests of the JAX dialect: both modules, a key, names of the factories. They are skipped without JAX."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Keras on a backend that is installed: the one that KERAS_BACKEND names, or the first. Without one, tests are skipped."""
+"""Keras on the backend that KERAS_BACKEND names, or on the first that is installed. Without one, tests are skipped."""
 
 import importlib.util
 import os

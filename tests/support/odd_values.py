@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Odd arguments, by name: what somebody may pass by accident, or on purpose, in the place of any argument."""
+"""Odd values, by name, that somebody may pass as any argument by accident or on purpose."""
 
 import numpy as np
 

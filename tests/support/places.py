@@ -1,4 +1,4 @@
-"""Where things are: the root of the project, the package as it is imported, and the golden files."""
+"""Paths: the root of the project, the imported package, and the golden files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Words at which a quantile is looked at, and its error as a share of what docs/stream.md allows."""
+"""Random words for tests of the quantiles, and their errors relative to the limits of docs/stream.md."""
 
 import mpmath
 import numpy as np
@@ -8,7 +8,7 @@ from fastinit import _core
 
 
 def chosen(law, dtype, parameters, words):
-    """The kernel's values of elements whose words are chosen, w_0 2^32 + w_1."""
+    """The kernel's values for given random words, w_0 2^32 + w_1."""
     out = np.empty(len(words), dtype)
     _core.map_words(words, out, _core.LAWS.index(law), _core.DTYPES.index(dtype), parameters)
     return out
@@ -19,7 +19,7 @@ def random_words(count, seed=0):
 
 
 def share_of_limit(found, exact, bounds):
-    """The largest error of a truncated normal, as a share of the stated limit."""
+    """The largest error of a truncated normal, divided by the stated limit."""
     pairs = zip(found.tolist(), exact, strict=True)
     dtype = str(found.dtype)
     return float(max(abs(mpmath.mpf(x) - z) / reference.truncated_limit(z, *bounds, dtype) for x, z in pairs))

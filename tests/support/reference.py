@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The random stream, slowly and obviously: docs/stream.md in Python integers, NumPy and mpmath.
+"""A simple, slow implementation of the random stream of docs/stream.md in Python integers, NumPy and mpmath.
 
-Written from the specification, sharing no code or table with the kernels. Where the specification
-leaves a kernel an error (normal, truncated normal), this gives the exact value.
+Written from the specification; it shares no code or table with the kernels. Where the specification
+allows an error (normal, truncated normal), this gives the exact value.
 """
 
 import functools
@@ -55,7 +55,7 @@ def words(seed, stream, first, count, plane=0):
 
 
 def fractions(seed, stream, first, count, plane=0):
-    """w_0 2^32 + w_1: the leading 64 bits of each element's fraction, as an array of uint64."""
+    """w_0 2^32 + w_1, the leading 64 bits of the uniform fraction of each element, as an array of uint64."""
     leading = words(seed, stream, first, count, plane)
     return leading << 32 | words(seed, stream, first, count, plane + 1)
 
@@ -76,7 +76,7 @@ def bfloat16_bits(x):
     x = np.asarray(x, np.float32)
     nearer_zero = x.view(np.uint32) >> 16
     value = [float32_of_bfloat16(nearer_zero + i).astype(float) for i in (0, 1)]
-    # Past the largest number comes 2^128, which is written as infinity.
+    # The next number after the largest one would be 2^128, whose bit pattern is that of infinity.
     value[1] = np.where(np.isinf(value[1]), np.sign(value[1]) * 2.0**128, value[1])
     distance = [np.abs(v - x) for v in value]
     even = nearer_zero % 2 == 0
@@ -127,7 +127,7 @@ def unit_uniform(seed, stream, first, count, dtype):
 
 
 def uniform(seed, stream, first, count, dtype, low, high):
-    """Bitwise what a kernel must give; bfloat16 as uint16."""
+    """The values that a kernel must give, bit for bit; bfloat16 as uint16."""
     kind = np.float64 if dtype == "float64" else np.float32
     centre = kind(float((Fraction(low) + Fraction(high)) / 2))
     half = kind(float((Fraction(high) - Fraction(low)) / 2))
@@ -148,10 +148,10 @@ def upper_tail(z):
 
 
 def tail_quantile(p):
-    """-Phi^-1(p) for 0 < p <= 1/2, by Newton's method on ln p: nearly straight in the tail."""
+    """-Phi^-1(p) for 0 < p <= 1/2, by Newton's method on ln p, which converges fast in the tail."""
     p = mpmath.mpf(p)
     log_p = mpmath.log(p)
-    # The start is Winitzki's closed form, some 2e-3 off; each step squares the error.
+    # The start is Winitzki's closed form, with an error of about 2e-3; each step squares it.
     t = mpmath.log(4 * p * (1 - p))
     a = mpmath.mpf("0.147")
     b = 2 / (mpmath.pi * a) + t / 2
@@ -167,7 +167,7 @@ def tail_quantile(p):
 
 
 def quantile(p, q):
-    """Phi^-1(p), where q = 1 - p is given as well: the smaller one counts."""
+    """Phi^-1(p), from the smaller one of p and q = 1 - p."""
     return -tail_quantile(p) if p <= q else tail_quantile(q)
 
 
@@ -192,7 +192,7 @@ def truncated_of_fraction(fraction, lower, upper):
     """The exact z in [lower, upper] of 64 bits w_0 2^32 + w_1."""
     u = (mpmath.mpf(int(fraction)) + 0.5) / 2**64
     below, above = upper_tail(-mpmath.mpf(lower)), upper_tail(upper)
-    # By whichever tail is smaller: 50 digits would not hold 1 - 1e-300.
+    # From the smaller tail, because 50 digits cannot represent 1 - 1e-300.
     if lower >= 0:
         mass = upper_tail(lower) - above
     elif upper <= 0:
@@ -205,7 +205,7 @@ def truncated_of_fraction(fraction, lower, upper):
 
 @_in_multiprecision
 def truncated_limit(z, lower, upper, dtype):
-    """How far from the exact z a kernel may be: small against the numbers there, and against the window."""
+    """The allowed error of a kernel: small relative to z, and to the window between the bounds."""
     kind, of_one, of_window = {"float32": (np.float32, "1e-6", -20), "float64": (np.float64, "1e-12", -44)}[dtype]
     ulp = mpmath.mpf(float(np.spacing(abs(kind(float(z))))))
     window = (mpmath.mpf(upper) - mpmath.mpf(lower)) * mpmath.mpf(2) ** of_window
@@ -213,9 +213,9 @@ def truncated_limit(z, lower, upper, dtype):
 
 
 class TailTable:
-    """-Phi^-1(p) of many p at once, in float64: a Chebyshev series of exact values an octave of p.
+    """-Phi^-1(p) of arrays of p in float64, by a Chebyshev series of exact values for each octave of p.
 
-    Largest error 1e-14 max(1, z), as a test asserts; float32 may have ten million times that.
+    Largest error 1e-14 max(1, z), as a test asserts: ten million times less than what float32 may have.
     """
 
     DEGREE = 20
@@ -225,7 +225,7 @@ class TailTable:
 
     @_in_multiprecision
     def _fit(self, exponent):
-        """Interpolation in the Chebyshev nodes of the mantissa's interval [1, 2], t = 2 m - 3."""
+        """Interpolate at the Chebyshev nodes in the mantissa m in [1, 2], with t = 2 m - 3."""
         n = self.DEGREE + 1
         nodes = [mpmath.cos(mpmath.pi * (k + mpmath.mpf(1) / 2) / n) for k in range(n)]
         values = [tail_quantile((t + 3) / 2 * mpmath.mpf(2) ** exponent) for t in nodes]
@@ -238,7 +238,7 @@ class TailTable:
         return np.array([float(c) for c in series])
 
     def __call__(self, p):
-        """Of an array of p in one octave [2^k, 2^(k+1)), k < -1, or [1/4, 1/2]."""
+        """Values for an array of p in one octave [2^k, 2^(k+1)), k < -1, or in [1/4, 1/2]."""
         exponent = int(np.floor(np.log2(p[0])))
         if exponent not in self._series:
             self._series[exponent] = self._fit(exponent)

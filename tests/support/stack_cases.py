@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Networks, batches and comparisons that the tests of the deep stack share."""
+"""Networks, batches and comparisons for the tests of `Stack`."""
 
 import struct
 
@@ -11,7 +11,7 @@ DTYPES = ("float32", "float64")
 
 
 def network(widths, activation, dtype, *, name="", scale="he_normal", **options):
-    """A stack with biases, a batch and a cotangent, all from one key."""
+    """A stack with biases, and the key that it was made from."""
     key = Key(7) / f"{name}{widths}{activation}{dtype}"
     stack = Stack(
         widths, activation, weights=scale, key=key, dtype=dtype,
@@ -43,7 +43,7 @@ def statistics_bytes(layers):
 
 
 def scaled_error(found, expected):
-    """Largest error relative to the largest entry."""
+    """The largest error, relative to the largest expected entry."""
     if expected.size == 0:
         return 0.0
     return float(np.abs(found.astype(float) - expected).max() / (np.abs(expected).max() + 1e-300))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The deep stack in plain NumPy float64, written from its definition and sharing no code with it."""
+"""`Stack` in plain NumPy float64, written from the definition without its code."""
 
 import math
 from fractions import Fraction
@@ -23,7 +23,7 @@ def _density(z):
     return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
-def _tanh_slope(z):
+def _tanh_derivative(z):
     return 1 / np.cosh(np.clip(z, -300, 300)) ** 2
 
 
@@ -32,17 +32,17 @@ def _softplus(z):
 
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934, 1.6732632423543772848
-GELU_ROOT = math.sqrt(2 / math.pi)
+GELU_FACTOR = math.sqrt(2 / math.pi)
 
 
 def _gelu_u(z):
-    return GELU_ROOT * (z + 0.044715 * z**3)
+    return GELU_FACTOR * (z + 0.044715 * z**3)
 
 
 # name: (phi, phi'), of float64 arrays
 ACTIVATIONS = {
     "linear": (lambda z: z, lambda z: np.ones_like(z)),
-    "tanh": (np.tanh, _tanh_slope),
+    "tanh": (np.tanh, _tanh_derivative),
     "sigmoid": (_sigmoid, lambda z: _sigmoid(z) * _sigmoid(-z)),
     "relu": (lambda z: np.where(z > 0, z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0)),
     "leaky_relu": (lambda z: np.where(z > 0, z, 0.01 * z), lambda z: np.where(z > 0, 1.0, 0.01)),
@@ -61,7 +61,7 @@ ACTIVATIONS = {
     "gelu_tanh": (
         lambda z: z * (1 + np.tanh(_gelu_u(z))) / 2,
         lambda z: (1 + np.tanh(_gelu_u(z))) / 2
-        + z / 2 * _tanh_slope(_gelu_u(z)) * GELU_ROOT * (1 + 3 * 0.044715 * z * z),
+        + z / 2 * _tanh_derivative(_gelu_u(z)) * GELU_FACTOR * (1 + 3 * 0.044715 * z * z),
     ),
     "silu": (
         lambda z: z * _sigmoid(z),
@@ -69,7 +69,7 @@ ACTIVATIONS = {
     ),
     "mish": (
         lambda z: z * np.tanh(_softplus(z)),
-        lambda z: np.tanh(_softplus(z)) + z * _tanh_slope(_softplus(z)) * _sigmoid(z),
+        lambda z: np.tanh(_softplus(z)) + z * _tanh_derivative(_softplus(z)) * _sigmoid(z),
     ),
     "sin": (np.sin, np.cos),
 }
@@ -90,7 +90,7 @@ def moments(values):
 
 
 def propagate(weights, biases, activations, x, dy):
-    """Output, weight, bias and input gradients, and per layer (z, a, delta) moments, saturated, dead."""
+    """Output, gradients of weights, biases and input, and per layer the moments of (z, a, delta), saturated, dead."""
     a = [np.asarray(x, float)]
     z = []
     for w, b, name in zip(weights, biases, activations, strict=True):
@@ -99,16 +99,16 @@ def propagate(weights, biases, activations, x, dy):
     delta = np.asarray(dy, float)
     dw, db, layers = [], [], []
     for i in reversed(range(len(weights))):
-        slope = ACTIVATIONS[activations[i]][1](z[i])
-        delta = delta * slope
+        derivative = ACTIVATIONS[activations[i]][1](z[i])
+        delta = delta * derivative
         dw.insert(0, a[i].T @ delta)
         db.insert(0, delta.sum(axis=0))
         layers.insert(
             0,
             (
                 *(moments(v) for v in (z[i], a[i + 1], delta)),
-                float((np.abs(slope) < SATURATED.get(activations[i], 0)).mean()),
-                float(((slope == 0) & (ACTIVATIONS[activations[i]][0](z[i]) == 0)).all(axis=0).mean()),
+                float((np.abs(derivative) < SATURATED.get(activations[i], 0)).mean()),
+                float(((derivative == 0) & (ACTIVATIONS[activations[i]][0](z[i]) == 0)).all(axis=0).mean()),
             ),
         )
         delta = delta @ np.asarray(weights[i], float).T
@@ -116,7 +116,7 @@ def propagate(weights, biases, activations, x, dy):
 
 
 def rounded(value, digits, lowest):
-    """A Fraction to the nearest float of `digits` binary digits and lowest exponent, ties to even."""
+    """A Fraction rounded to a float of `digits` binary digits and at least the exponent `lowest`, ties to even."""
     if value == 0:
         return 0.0
     exponent = max(math.frexp(abs(value))[1] - digits, lowest)

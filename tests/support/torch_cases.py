@@ -1,4 +1,4 @@
-"""What the tests of the PyTorch dialect share."""
+"""Shared by the tests of the PyTorch dialect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Golden files made anew: ``pytest --update-golden="why these bits change"``."""
+"""Writes the golden files: ``pytest --update-golden="why these bits change"``."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ HEAD = "# made by pytest --update-golden; why, stands in history.txt\n"
 
 
 def name(line):
-    """A line without its hash, and without what follows that."""
+    """A line without its hash and what follows that."""
     words = line.split()
     sizes = [i for i, word in enumerate(words) if len(word) in (32, 64) and not set(word) - set("0123456789abcdef")]
     return " ".join(words[: sizes[0]])
 
 
 def update(reason, folder=VECTORS):
-    """Write every golden file; returns what changed, which is also put into history.txt, with the reason.
+    """Write every golden file, and add the changed lines and the reason to history.txt. Returns the changes.
 
     Raises
     ------
