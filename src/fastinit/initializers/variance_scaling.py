@@ -1,4 +1,4 @@
-"""Variance scaling: mean 0 and a variance that the fans decide. Glorot, He, LeCun and their general form."""
+"""Variance scaling: mean 0 and a variance that is a function of the fans. Glorot, He, LeCun and their general form."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ __all__ = [
     "LeCunUniform", "SeluNormal", "TorchLinear", "VarianceScaling", "XavierNormal", "XavierUniform",
 ]  # fmt: skip
 
-# `truncated_moments(-2, 2)[1]`, as a literal: an import should not compute.
+# `truncated_moments(-2, 2)[1]`, as a literal to save its computation at import.
 _STD_WITHIN_2 = 0.87962566103423978
 
-_MODES: dict[str, Callable[[float, float], float]] = {
+# The fan that each mode stands for.
+FAN_MODES: dict[str, Callable[[float, float], float]] = {
     "fan_in": lambda fan_in, fan_out: fan_in,
     "fan_out": lambda fan_in, fan_out: fan_out,
     "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
     "fan_geo_avg": lambda fan_in, fan_out: math.sqrt(fan_in * fan_out),
 }
 _DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")
-# What every class of this form says after its first lines: the other way round nothing fails, and the law is another.
-_ORIENTATION = """A shape is read as ``(in, out)`` or ``(*field, in, out)``. PyTorch's order, ``(out, in, *field)``, is said by
-``fans=FanRule(layout="oi")``; a PyTorch tensor in the place of the shape is read in it without being told."""
+# A paragraph of every public class here: shapes in the other order raise no error, but give another variance.
+_ORDER_OF_AXES = """A shape is read as ``(in, out)`` or ``(*field, in, out)``. PyTorch's order, ``(out, in, *field)``, is
+chosen by ``fans=FanRule(layout="oi")``; a PyTorch tensor in place of the shape is read in PyTorch's order without it."""
 
 
 def law_of_variance(variance: float, distribution: str) -> Law:
-    """The law of mean 0, that variance, and a distribution's form."""
+    """The law with mean 0 and that variance, of one of `_DISTRIBUTIONS`, truncated at 2 standard deviations."""
     std = math.sqrt(variance)
     if distribution == "uniform":
         limit = math.sqrt(3 * variance)
@@ -48,13 +49,17 @@ def law_of_variance(variance: float, distribution: str) -> Law:
 
 @dataclass(frozen=True, repr=False)
 class FanScaled(Independent):
-    """The general form: mean 0 and a variance that is a function of the fans. Not an initializer itself.
+    """Base class: independent elements with mean 0 and a variance that is a function of the fans.
 
     Parameters
     ----------
     fans : FanRule or (fan_in, fan_out), optional
-        Which axes are inputs and outputs, or the fans themselves (a bias has those of its weights). By default
-        ``(fan_in, fan_out)``, or ``(*receptive field, in, out)`` for more than two axes.
+        As in `VarianceScaling`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range. When called: a ValueError if the shape does not tell the fans.
     """
 
     fans: FanRule | Fans | None = dataclasses.field(default=None, kw_only=True)
@@ -62,17 +67,17 @@ class FanScaled(Independent):
     _distribution: ClassVar[str]
 
     def __init_subclass__(cls, distribution: str = "", **keywords: Any) -> None:
-        """``class Name(Form, distribution=...)`` draws a form's variance from that distribution, with the form's options."""
+        """``class Name(Base, distribution=...)`` has the variance and the options of `Base`, and draws from that distribution."""
         super().__init_subclass__(**keywords)
-        own, form = inspect.cleandoc(cls.__doc__ or ""), inspect.cleandoc(cls.__mro__[1].__doc__ or "")
+        own, base = inspect.cleandoc(cls.__doc__ or ""), inspect.cleandoc(cls.__mro__[1].__doc__ or "")
         heading = "\n\nParameters\n"
         if distribution:
             cls._distribution = distribution
-            # The options are documented once, in the form.
-            own += "" if heading in own else heading + form.partition(heading)[2]
+            # The options are documented once, in the base class.
+            own += "" if heading in own else heading + base.partition(heading)[2]
         if not cls.__name__.startswith("_"):
             first, gap, rest = own.partition("\n\n")
-            own = f"{first}\n\n{_ORIENTATION}{gap}{rest}"
+            own = f"{first}\n\n{_ORDER_OF_AXES}{gap}{rest}"
         cls.__doc__ = own
 
     def __post_init__(self) -> None:
@@ -88,11 +93,12 @@ class FanScaled(Independent):
         return list(value) if isinstance(value, Fans) else value
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
+        """The variance of every element."""
         raise NotImplementedError
 
     def _law(self, shape: tuple[int, ...]) -> Law:
         fan_in, fan_out = shape if self.fans is None and len(shape) == 2 else compute_fans(shape, self.fans)
-        # An empty tensor has any variance.
+        # An empty tensor may have fans of 0, and any variance.
         return law_of_variance(self._variance_of(fan_in or 1, fan_out or 1), self._distribution)
 
 
@@ -103,15 +109,26 @@ class VarianceScaling(FanScaled):
 
     Parameters
     ----------
-    scale : float, default 1.0
-        Greater than 0.
+    scale : float, in (0, inf), default 1.0
+        Factor on the variance.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}, default "fan_in"
-        ``fan_geo_avg`` is the geometric mean of the fans.
+        ``fan_avg`` is the arithmetic and ``fan_geo_avg`` the geometric mean of the fans.
     distribution : {"truncated_normal", "normal", "uniform"}, default "truncated_normal"
-        ``normal`` is not truncated. ``truncated_normal`` is cut at two standard deviations, and
-        widened first so that the stated variance is the drawn one.
-    fans
-        As in `VarianceScaling`.
+        ``normal`` is not truncated. ``truncated_normal`` is truncated at two standard deviations of a normal that is
+        wider, so that the variance after truncation is ``scale / fan``.
+    fans : FanRule or (fan_in, fan_out), optional
+        Which axes are inputs and outputs, or the fans themselves (for a bias, those of its weights). By default a
+        shape is ``(fan_in, fan_out)``, or ``(*receptive field, in, out)`` for more than two axes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range. When called: a ValueError if the shape does not tell the fans.
+
+    Examples
+    --------
+    >>> VarianceScaling(2.0, "fan_avg", "uniform").variance((300, 100))
+    0.01
     """
 
     scale: float = 1.0
@@ -121,7 +138,7 @@ class VarianceScaling(FanScaled):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(self, "scale")
-        choice(self, "mode", _MODES)
+        choice(self, "mode", FAN_MODES)
         choice(self, "distribution", _DISTRIBUTIONS)
 
     @property
@@ -129,7 +146,7 @@ class VarianceScaling(FanScaled):
         return self.distribution
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
-        return self.scale / _MODES[self.mode](fan_in, fan_out)
+        return self.scale / FAN_MODES[self.mode](fan_in, fan_out)
 
 
 @dataclass(frozen=True, repr=False)
@@ -139,12 +156,18 @@ class _Glorot(FanScaled):
     Parameters
     ----------
     gain : float, default 1.0
-        Factor on the standard deviation.
+        Factor on the standard deviation: 0, or of magnitude 1e-150 to 1e150.
     fans
         As in `VarianceScaling`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range. When called: a ValueError if the shape does not tell the fans.
     """
 
-    gain: float = dataclasses.field(default=1.0, kw_only=True)  # Keras' classes of these names begin with the seed
+    # Keyword only: the first argument of Keras' classes of these names is the seed.
+    gain: float = dataclasses.field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,11 +196,16 @@ class _He(FanScaled):
     Parameters
     ----------
     negative_slope : float, default 0.0
-        a, of the leaky ReLU that follows; 0 is ReLU. A slope and no gain.
+        a, the negative slope of the leaky ReLU that follows, of magnitude 1e100 at most; 0 is ReLU.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}, default "fan_in"
-        ``fan_out`` keeps the variance of the gradients instead.
+        ``fan_in`` keeps the variance of the pre-activations, ``fan_out`` that of the gradients.
     fans
         As in `VarianceScaling`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range. When called: a ValueError if the shape does not tell the fans.
     """
 
     negative_slope: float = dataclasses.field(default=0.0, kw_only=True)  # as `gain` above
@@ -188,10 +216,10 @@ class _He(FanScaled):
         finite(self, "negative_slope")
         if abs(self.negative_slope) > 1e100:
             raise ValueError(f"negative_slope: expected a number of at most 1e100, got {self.negative_slope}")
-        choice(self, "mode", _MODES)
+        choice(self, "mode", FAN_MODES)
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:
-        return 2 / (1 + self.negative_slope**2) / _MODES[self.mode](fan_in, fan_out)
+        return 2 / (1 + self.negative_slope**2) / FAN_MODES[self.mode](fan_in, fan_out)
 
 
 @registered("kaiming_normal", "KaimingNormal")
@@ -228,9 +256,9 @@ class LeCunUniform(_OneOverFanIn, distribution="uniform"):
 @registered()
 @dataclass(frozen=True, repr=False)
 class SeluNormal(_OneOverFanIn, distribution="normal"):
-    """N(0, 1 / fan_in), the law that SELU's constants are made for: Klambauer et al., "Self-normalizing neural networks" (2017).
+    """N(0, 1 / fan_in), the law that SELU's constants assume: Klambauer et al., "Self-normalizing neural networks" (2017).
 
-    With lambda = 1.05070098735548 and alpha = 1.67326324235438 both moments of the activations stay at 0 and 1.
+    With lambda = 1.05070098735548 and alpha = 1.67326324235438, activations keep mean 0 and variance 1.
     """
 
 
@@ -239,8 +267,8 @@ class SeluNormal(_OneOverFanIn, distribution="normal"):
 class TorchLinear(FanScaled, distribution="uniform"):
     """U(-r, r) with r = 1 / sqrt(fan_in), variance 1 / (3 fan_in): what PyTorch's Linear and Conv layers draw by default.
 
-    Written there as Kaiming's uniform with a = sqrt(5). It shrinks a ReLU network's signal by 0.408 a layer. For the bias of
-    such a layer, which has the same bounds, give ``fans=(fan_in, fan_out)`` of the weights.
+    PyTorch writes it as Kaiming's uniform with a = sqrt(5). In a ReLU network it multiplies the signal by 0.408 in each layer.
+    The bias of such a layer has the same bounds: give it the weights' fans, ``fans=(fan_in, fan_out)``.
     """
 
     def _variance_of(self, fan_in: float, fan_out: float) -> float:

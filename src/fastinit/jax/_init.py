@@ -14,10 +14,10 @@ from jax.nn import initializers as theirs
 from .._common.arithmetic import ieee
 from .._common.checks import unmasked
 from .._stream.keys import Key
-from ..initializers.variance_scaling import law_of_variance
+from ..initializers.variance_scaling import FAN_MODES, law_of_variance
 from ._arguments import Shape, floating, is_traced, sizes_of
 from ._arrays import Make, array
-from ._laws import DENOMINATORS, Axes, fans_of, matrix, of_complex_law, of_law
+from ._laws import Axes, fans_of, matrix, of_complex_law, of_law
 
 
 @functools.wraps(theirs.constant)
@@ -175,14 +175,14 @@ def variance_scaling(
         name = floating(dtype, "variance_scaling", or_complex=True)
         sizes = sizes_of(shape)
         fans = fans_of(sizes, in_axis, out_axis, batch_axis)
-        if mode not in DENOMINATORS:
+        if mode not in FAN_MODES:
             raise ValueError(f"invalid mode for variance scaling initializer: {mode}")
         if distribution not in ("truncated_normal", "normal", "uniform"):
             raise ValueError(f"invalid distribution for variance scaling initializer: {distribution}")
         is_number = not is_traced(scale) and np.ndim(scale) == 0
         if is_number and not scale >= 0:
             raise ValueError(f"scale: expected a number >= 0, got {scale}")
-        denominator = DENOMINATORS[mode](*fans)
+        denominator = FAN_MODES[mode](*fans)
 
         def of_root(root: float) -> Make:
             # Of the square root, as that is what multiplies an array.

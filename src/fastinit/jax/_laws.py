@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -102,13 +102,5 @@ def fans_of(shape: Shape, in_axis: Axes, out_axis: Axes, batch_axis: Axes) -> tu
         return 1.0, 1.0  # no elements to care
     field = math.prod(shape) / inputs / outputs / batch
     return inputs * field, outputs * field
-
-
-DENOMINATORS: dict[str, Callable[[float, float], float]] = {
-    "fan_in": lambda fan_in, fan_out: fan_in,
-    "fan_out": lambda fan_in, fan_out: fan_out,
-    "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
-    "fan_geo_avg": lambda fan_in, fan_out: math.sqrt(fan_in * fan_out),
-}
 
 

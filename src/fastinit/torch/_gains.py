@@ -16,11 +16,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
     Parameters
     ----------
-    nonlinearity : str
-        linear, conv1d .. conv_transpose3d and sigmoid: 1; tanh: 5/3; relu: sqrt(2); leaky_relu:
-        sqrt(2 / (1 + param^2)); selu: 3/4.
-    param : float, optional
-        Negative slope of leaky_relu, 0.01 if not given; nothing to the others.
+    nonlinearity, param
+        As in `fastinit.gains.calculate_gain`, where the table stands.
 
     Raises
     ------
