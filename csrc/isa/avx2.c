@@ -2,20 +2,10 @@
  *
  * AVX2 with FMA and F16C: the vocabulary on 256-bit vectors, eight lanes.
  */
-#include <math.h>
-#include <string.h>
-
-#include "stack/activation_tables.h"
-#include "core/internal.h"
+#include "isa/needed.h"
 
 #if FI_X86
 #include <immintrin.h>
-
-#include "linalg/haar.h"
-#include "random/ppnd16.h"
-#include "stack/stack.h"
-#include "random/normal_tables.h"
-#include "training/kernels.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c,popcnt"))), apply_to = function)
@@ -42,6 +32,12 @@ typedef __m256 vf;
 typedef __m256d vd;
 typedef __m256d vm;
 
+FI_INLINE vf vf_of(vu bits) { return _mm256_castsi256_ps(bits); }
+FI_INLINE vd vd_of(vq bits) { return _mm256_castsi256_pd(bits); }
+#define FI_PREFIX _mm256
+#define FI_SI si256
+#include "isa/x86_template.h"
+
 #if FI_MSVC
 #define vf_settle(a)
 #define vd_settle(a)
@@ -53,11 +49,6 @@ typedef __m256d vm;
 #endif
 
 FI_INLINE vq vq_set1(uint64_t a) { return _mm256_set1_epi64x((long long)a); }
-FI_INLINE vq vq_mul(vq a, vq b) { return _mm256_mul_epu32(a, b); }
-FI_INLINE vq vq_high(vq a) { return _mm256_srli_epi64(a, 32); }
-FI_INLINE vq vq_xor(vq a, vq b) { return _mm256_xor_si256(a, b); }
-FI_INLINE vq vq_or(vq a, vq b) { return _mm256_or_si256(a, b); }
-FI_INLINE vq vq_sub(vq a, vq b) { return _mm256_sub_epi64(a, b); }
 FI_INLINE vq vq_xor3(vq a, vq b, vq c) { return vq_xor(vq_xor(a, b), c); }
 FI_INLINE vq vq_counter(uint32_t block, int half) {
     return _mm256_add_epi64(_mm256_set1_epi64x((long long)block + half),
@@ -67,28 +58,14 @@ FI_INLINE vq vq_join(vq high, vq low) {
     return _mm256_blend_epi32(low, _mm256_shuffle_epi32(high, 0xA0), 0xAA);
 }
 FI_INLINE vq vq_sar63(vq a) { return _mm256_cmpgt_epi64(_mm256_setzero_si256(), a); }
-#define vq_shr(a, n) _mm256_srli_epi64(a, n)
 
-FI_INLINE vu vu_set1(uint32_t a) { return _mm256_set1_epi32((int)a); }
 FI_INLINE vu vu_pack(const vq *halves) { return vq_join(halves[1], halves[0]); }
-FI_INLINE vu vu_xor(vu a, vu b) { return _mm256_xor_si256(a, b); }
 FI_INLINE vu vu_and_xor(vu a, vu b, vu c) { return _mm256_xor_si256(_mm256_and_si256(a, b), c); }
 FI_INLINE vu vu_and3(vu a, vu b, vu c) { return _mm256_and_si256(_mm256_and_si256(a, b), c); }
 FI_INLINE int vu_any_lacks(vu a, uint32_t bits) {
     return !_mm256_testc_si256(a, _mm256_set1_epi32((int)bits));
 }
-FI_INLINE void vu_store(uint32_t *p, vu a) { _mm256_storeu_si256((__m256i *)p, a); }
-#define vu_shr(a, n) _mm256_srli_epi32(a, n)
-#define vu_sar(a, n) _mm256_srai_epi32(a, n)
 
-FI_INLINE vu vf_bits(vf a) { return _mm256_castps_si256(a); }
-FI_INLINE vf vf_set1(float a) { return _mm256_set1_ps(a); }
-FI_INLINE vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
-FI_INLINE vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
-FI_INLINE vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
-FI_INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
-FI_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
-FI_INLINE vf vf_from_i32(vu a) { return _mm256_cvtepi32_ps(a); }
 /* Both halves and the product are exact, so the sum is rounded once. */
 FI_INLINE vf vf_from_u32(vu a) {
     const vf high = _mm256_cvtepi32_ps(_mm256_srli_epi32(a, 16));
@@ -96,14 +73,14 @@ FI_INLINE vf vf_from_u32(vu a) {
     return _mm256_add_ps(_mm256_mul_ps(high, _mm256_set1_ps(65536.0f)), low);
 }
 FI_INLINE vf vf_mantissa(vu bits) {
-    return _mm256_castsi256_ps(
+    return vf_of(
         _mm256_or_si256(_mm256_and_si256(bits, _mm256_set1_epi32(0x7FFFFF)),
                         _mm256_set1_epi32(0x3F800000)));
 }
 /* b where the sign bit is set. GCC 12 would compare with zero first, for what the instruction does itself. */
 FI_INLINE vf vf_choose(vf a, vf b, vu sign) {
 #if FI_MSVC
-    return _mm256_blendv_ps(a, b, _mm256_castsi256_ps(sign));
+    return _mm256_blendv_ps(a, b, vf_of(sign));
 #else
     vf chosen;
     __asm__("vblendvps %3, %2, %1, %0" : "=x"(chosen) : "x"(a), "x"(b), "x"(sign));
@@ -130,12 +107,10 @@ FI_INLINE vf vf_lookup_upper(const float table[32], vu i) {
     return vf_choose(low, high, _mm256_slli_epi32(i, 6));
 }
 FI_INLINE vf vf_negated_unless(vf a, vu bits) {
-    return _mm256_xor_ps(a, _mm256_andnot_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(-0.0f)));
+    return _mm256_xor_ps(a, _mm256_andnot_ps(vf_of(bits), _mm256_set1_ps(-0.0f)));
 }
-FI_INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
-FI_INLINE void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 FI_INLINE void vf_store_bf16(uint16_t *p, vf a) {
-    const __m256i bits = _mm256_castps_si256(a);
+    const __m256i bits = vf_bits(a);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     const __m256i rounded = _mm256_srli_epi32(
         _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd), 16);
@@ -147,15 +122,6 @@ FI_INLINE void vf_store_f16(uint16_t *p, vf a) {
                      _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
-FI_INLINE vq vd_bits(vd a) { return _mm256_castpd_si256(a); }
-FI_INLINE vd vd_set1(double a) { return _mm256_set1_pd(a); }
-FI_INLINE vd vd_add(vd a, vd b) { return _mm256_add_pd(a, b); }
-FI_INLINE vd vd_sub(vd a, vd b) { return _mm256_sub_pd(a, b); }
-FI_INLINE vd vd_mul(vd a, vd b) { return _mm256_mul_pd(a, b); }
-FI_INLINE vd vd_div(vd a, vd b) { return _mm256_div_pd(a, b); }
-FI_INLINE vd vd_sqrt(vd a) { return _mm256_sqrt_pd(a); }
-FI_INLINE vd vd_min(vd a, vd b) { return _mm256_min_pd(a, b); }
-FI_INLINE vd vd_max(vd a, vd b) { return _mm256_max_pd(a, b); }
 FI_INLINE vm vd_less(vd a, vd b) { return _mm256_cmp_pd(a, b, _CMP_LT_OQ); }
 FI_INLINE vd vd_select(vm m, vd a, vd b) { return _mm256_blendv_pd(b, a, m); }
 FI_INLINE int vm_any(vm m) { return _mm256_movemask_pd(m) != 0; }
@@ -178,13 +144,13 @@ FI_INLINE unsigned vq_append(vm m, vq a, uint64_t *list) {
     _mm256_storeu_si256((__m256i *)list, _mm256_permutevar8x32_epi32(a, set_lanes(m)));
     return (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_pd(m));
 }
-/* 64-bit integers as 2^32 high + low: the high part is exact (biased by 2^84 + 2^52, and by 2^63
- * where signed), the low part comes in the mantissa of 2^52 + low, and their sum is rounded once. */
+/* 64-bit integers as 2^32 high + low: the high half is exact (biased by 2^84 + 2^52, and by 2^63
+ * where signed), the low half comes in the mantissa of 2^52 + low, and their sum is rounded once. */
 FI_INLINE vd vd_from_parts(vq a, uint64_t high_bias, double bias) {
     const __m256i high = _mm256_xor_si256(_mm256_srli_epi64(a, 32), vq_set1(high_bias));
     const __m256i low = _mm256_blend_epi32(a, vq_set1(UINT64_C(0x4330000000000000)), 0xAA);
-    const vd exact = _mm256_sub_pd(_mm256_castsi256_pd(high), _mm256_set1_pd(bias));
-    return _mm256_add_pd(exact, _mm256_castsi256_pd(low));
+    const vd exact = _mm256_sub_pd(vd_of(high), _mm256_set1_pd(bias));
+    return _mm256_add_pd(exact, vd_of(low));
 }
 FI_INLINE vd vd_from_i64(vq a) {
     return vd_from_parts(a, UINT64_C(0x4530000080000000), 0x1p84 + 0x1p63 + 0x1p52);
@@ -193,25 +159,24 @@ FI_INLINE vd vd_from_u64(vq a) {
     return vd_from_parts(a, UINT64_C(0x4530000000000000), 0x1p84 + 0x1p52);
 }
 FI_INLINE vd vd_mantissa(vd a) {
-    const vd bits = _mm256_and_pd(a, _mm256_castsi256_pd(vq_set1(UINT64_C(0xFFFFFFFFFFFFF))));
+    const vd bits = _mm256_and_pd(a, vd_of(vq_set1(UINT64_C(0xFFFFFFFFFFFFF))));
     return _mm256_or_pd(bits, _mm256_set1_pd(1.0));
 }
 FI_INLINE vd vd_exponent(vd a) {
     /* the exponent field as the low bits of 2^52 + field */
-    const __m256i field = _mm256_srli_epi64(_mm256_castpd_si256(a), 52);
+    const __m256i field = _mm256_srli_epi64(vd_bits(a), 52);
     const __m256i biased = _mm256_or_si256(field, vq_set1(UINT64_C(0x4330000000000000)));
-    return _mm256_sub_pd(_mm256_castsi256_pd(biased), _mm256_set1_pd(0x1p52 + 1023.0));
+    return _mm256_sub_pd(vd_of(biased), _mm256_set1_pd(0x1p52 + 1023.0));
 }
 /* Four loads, as fast as a gather on Zen 4; and an emulator in use (QEMU 7) misreads one whose indices are in ymm4. */
 FI_INLINE vd vd_lookup(const double table[16], vd a) {
     uint64_t i[4];
-    _mm256_storeu_si256((__m256i *)i, _mm256_and_si256(_mm256_srli_epi64(_mm256_castpd_si256(a), 48), vq_set1(15)));
+    _mm256_storeu_si256((__m256i *)i, _mm256_and_si256(_mm256_srli_epi64(vd_bits(a), 48), vq_set1(15)));
     return _mm256_setr_pd(table[i[0]], table[i[1]], table[i[2]], table[i[3]]);
 }
 FI_INLINE vd vd_negated_unless(vd a, vq bits) {
-    return _mm256_xor_pd(a, _mm256_andnot_pd(_mm256_castsi256_pd(bits), _mm256_set1_pd(-0.0)));
+    return _mm256_xor_pd(a, _mm256_andnot_pd(vd_of(bits), _mm256_set1_pd(-0.0)));
 }
-FI_INLINE vq vq_load(const uint64_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 FI_INLINE void vd_store_halves(double *p, const vd *halves) {
     const vd low = _mm256_unpacklo_pd(halves[0], halves[1]);
     const vd high = _mm256_unpackhi_pd(halves[0], halves[1]);
@@ -227,9 +192,6 @@ FI_INLINE void vd_store_halves(double *p, const vd *halves) {
 
 typedef __m256 vfm;
 
-FI_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
-FI_INLINE vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
-FI_INLINE vf vf_sqrt(vf a) { return _mm256_sqrt_ps(a); }
 FI_INLINE vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 FI_INLINE vf vf_copysign(vf a, vf sign) {
     return _mm256_or_ps(vf_abs(a), _mm256_and_ps(sign, _mm256_set1_ps(-0.0f)));
@@ -240,29 +202,18 @@ FI_INLINE int vf_count(vfm m, int lanes) {
     const unsigned valid = lanes >= 8 ? 0xFFu : (1u << lanes) - 1;
     return _mm_popcnt_u32((unsigned)_mm256_movemask_ps(m) & valid);
 }
-FI_INLINE vf vf_shl_exponent(vf a) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 23));
-}
 /* to[k * to_step + c] = from[c * from_step + k] for four k and a vector of c: rows c and c + 4 side by side,
  * then a transpose of four by four in each half. */
 FI_INLINE void vf_transpose_four(float *to, size_t to_step, const float *from, size_t from_step) {
-    __m256 row[4];
+    vf row[4];
     for (size_t i = 0; i < 4; i++)
         row[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from + i * from_step)),
                                       _mm_loadu_ps(from + (i + 4) * from_step), 1);
-    const __m256 a = _mm256_unpacklo_ps(row[0], row[1]), b = _mm256_unpackhi_ps(row[0], row[1]);
-    const __m256 c = _mm256_unpacklo_ps(row[2], row[3]), d = _mm256_unpackhi_ps(row[2], row[3]);
-    _mm256_storeu_ps(to, _mm256_shuffle_ps(a, c, 0x44));
-    _mm256_storeu_ps(to + to_step, _mm256_shuffle_ps(a, c, 0xEE));
-    _mm256_storeu_ps(to + 2 * to_step, _mm256_shuffle_ps(b, d, 0x44));
-    _mm256_storeu_ps(to + 3 * to_step, _mm256_shuffle_ps(b, d, 0xEE));
+    store_transposed(to, to_step, row);
 }
-#define vf_to_double(a, part) \
-    _mm256_cvtps_pd((part) == 0 ? _mm256_castps256_ps128(a) : _mm256_extractf128_ps(a, 1))
+#define vf_to_double(a, half) \
+    _mm256_cvtps_pd((half) == 0 ? _mm256_castps256_ps128(a) : _mm256_extractf128_ps(a, 1))
 
-FI_INLINE vd vd_load(const double *p) { return _mm256_loadu_pd(p); }
-FI_INLINE void vd_store(double *p, vd a) { _mm256_storeu_pd(p, a); }
-FI_INLINE vd vd_fma(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
 FI_INLINE vd vd_abs(vd a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
 FI_INLINE vd vd_copysign(vd a, vd sign) {
     return _mm256_or_pd(vd_abs(a), _mm256_and_pd(sign, _mm256_set1_pd(-0.0)));
@@ -271,20 +222,10 @@ FI_INLINE int vd_count(vm m, int lanes) {
     const unsigned valid = lanes >= 4 ? 0xFu : (1u << lanes) - 1;
     return _mm_popcnt_u32((unsigned)_mm256_movemask_pd(m) & valid);
 }
-FI_INLINE vd vd_shl_exponent(vd a) {
-    return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a), 52));
-}
 FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from, size_t from_step) {
-    const __m256d a = _mm256_loadu_pd(from), b = _mm256_loadu_pd(from + from_step);
-    const __m256d c = _mm256_loadu_pd(from + 2 * from_step), d = _mm256_loadu_pd(from + 3 * from_step);
-    const __m256d ab = _mm256_unpacklo_pd(a, b), ba = _mm256_unpackhi_pd(a, b);
-    const __m256d cd = _mm256_unpacklo_pd(c, d), dc = _mm256_unpackhi_pd(c, d);
-    _mm256_storeu_pd(to, _mm256_permute2f128_pd(ab, cd, 0x20));
-    _mm256_storeu_pd(to + to_step, _mm256_permute2f128_pd(ba, dc, 0x20));
-    _mm256_storeu_pd(to + 2 * to_step, _mm256_permute2f128_pd(ab, cd, 0x31));
-    _mm256_storeu_pd(to + 3 * to_step, _mm256_permute2f128_pd(ba, dc, 0x31));
+    transpose_four_by_four(to, to_step, from, from_step);
 }
-#define vd_to_double(a, part) (a)
+#define vd_to_double(a, half) (a)
 
 #include "isa/instantiate.h"
 

@@ -2,20 +2,10 @@
  *
  * AVX-512 (F, BW, DQ, VL): the vocabulary on 512-bit vectors, sixteen lanes.
  */
-#include <math.h>
-#include <string.h>
-
-#include "stack/activation_tables.h"
-#include "core/internal.h"
+#include "isa/needed.h"
 
 #if FI_X86
 #include <immintrin.h>
-
-#include "linalg/haar.h"
-#include "random/ppnd16.h"
-#include "stack/stack.h"
-#include "random/normal_tables.h"
-#include "training/kernels.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c,popcnt"))), apply_to = function)
@@ -42,6 +32,12 @@ typedef __m512 vf;
 typedef __m512d vd;
 typedef __mmask8 vm;
 
+FI_INLINE vf vf_of(vu bits) { return _mm512_castsi512_ps(bits); }
+FI_INLINE vd vd_of(vq bits) { return _mm512_castsi512_pd(bits); }
+#define FI_PREFIX _mm512
+#define FI_SI si512
+#include "isa/x86_template.h"
+
 #if FI_MSVC
 #define vf_settle(a)
 #define vd_settle(a)
@@ -51,11 +47,6 @@ typedef __mmask8 vm;
 #endif
 
 FI_INLINE vq vq_set1(uint64_t a) { return _mm512_set1_epi64((long long)a); }
-FI_INLINE vq vq_mul(vq a, vq b) { return _mm512_mul_epu32(a, b); }
-FI_INLINE vq vq_high(vq a) { return _mm512_srli_epi64(a, 32); }
-FI_INLINE vq vq_xor(vq a, vq b) { return _mm512_xor_si512(a, b); }
-FI_INLINE vq vq_or(vq a, vq b) { return _mm512_or_si512(a, b); }
-FI_INLINE vq vq_sub(vq a, vq b) { return _mm512_sub_epi64(a, b); }
 FI_INLINE vq vq_xor3(vq a, vq b, vq c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
 FI_INLINE vq vq_counter(uint32_t block, int half) {
     return _mm512_add_epi64(_mm512_set1_epi64((long long)block + half),
@@ -65,46 +56,30 @@ FI_INLINE vq vq_join(vq high, vq low) {
     return _mm512_mask_shuffle_epi32(low, 0xAAAA, high, (_MM_PERM_ENUM)0xA0);
 }
 FI_INLINE vq vq_sar63(vq a) { return _mm512_srai_epi64(a, 63); }
-#define vq_shr(a, n) _mm512_srli_epi64(a, n)
 
-FI_INLINE vu vu_set1(uint32_t a) { return _mm512_set1_epi32((int)a); }
 FI_INLINE vu vu_pack(const vq *halves) { return vq_join(halves[1], halves[0]); }
-FI_INLINE vu vu_xor(vu a, vu b) { return _mm512_xor_si512(a, b); }
 FI_INLINE vu vu_and_xor(vu a, vu b, vu c) { return _mm512_ternarylogic_epi32(a, b, c, 0x6A); }
 FI_INLINE vu vu_and3(vu a, vu b, vu c) { return _mm512_ternarylogic_epi32(a, b, c, 0x80); }
 FI_INLINE int vu_any_lacks(vu a, uint32_t bits) {
     const __m512i wanted = _mm512_set1_epi32((int)bits);
     return _mm512_cmpneq_epi32_mask(_mm512_and_si512(a, wanted), wanted) != 0;
 }
-FI_INLINE void vu_store(uint32_t *p, vu a) { _mm512_storeu_si512(p, a); }
-#define vu_shr(a, n) _mm512_srli_epi32(a, n)
-#define vu_sar(a, n) _mm512_srai_epi32(a, n)
 
-FI_INLINE vu vf_bits(vf a) { return _mm512_castps_si512(a); }
-FI_INLINE vf vf_set1(float a) { return _mm512_set1_ps(a); }
-FI_INLINE vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
-FI_INLINE vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
-FI_INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
-FI_INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
-FI_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
-FI_INLINE vf vf_from_i32(vu a) { return _mm512_cvtepi32_ps(a); }
 FI_INLINE vf vf_from_u32(vu a) { return _mm512_cvtepu32_ps(a); }
 FI_INLINE vf vf_mantissa(vu bits) {
-    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(bits, _mm512_set1_epi32(0x7FFFFF),
+    return vf_of(_mm512_ternarylogic_epi32(bits, _mm512_set1_epi32(0x7FFFFF),
                                                          _mm512_set1_epi32(0x3F800000), 0xEA));
 }
 FI_INLINE vf vf_lookup(const float table[32], vu i) {
     return _mm512_permutex2var_ps(_mm512_load_ps(table), i, _mm512_load_ps(table + 16));
 }
 FI_INLINE vf vf_negated_unless(vf a, vu bits) {
-    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(
-        _mm512_castps_si512(a), bits, _mm512_set1_epi32((int)0x80000000u), 0xD2));
+    return vf_of(_mm512_ternarylogic_epi32(
+        vf_bits(a), bits, _mm512_set1_epi32((int)0x80000000u), 0xD2));
 }
-FI_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
-FI_INLINE void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 /* By integers: the CPU's own bfloat16 conversion flushes subnormals. */
 FI_INLINE void vf_store_bf16(uint16_t *p, vf a) {
-    const __m512i bits = _mm512_castps_si512(a);
+    const __m512i bits = vf_bits(a);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     const __m512i rounded =
         _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
@@ -115,15 +90,6 @@ FI_INLINE void vf_store_f16(uint16_t *p, vf a) {
                         _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
-FI_INLINE vq vd_bits(vd a) { return _mm512_castpd_si512(a); }
-FI_INLINE vd vd_set1(double a) { return _mm512_set1_pd(a); }
-FI_INLINE vd vd_add(vd a, vd b) { return _mm512_add_pd(a, b); }
-FI_INLINE vd vd_sub(vd a, vd b) { return _mm512_sub_pd(a, b); }
-FI_INLINE vd vd_mul(vd a, vd b) { return _mm512_mul_pd(a, b); }
-FI_INLINE vd vd_div(vd a, vd b) { return _mm512_div_pd(a, b); }
-FI_INLINE vd vd_sqrt(vd a) { return _mm512_sqrt_pd(a); }
-FI_INLINE vd vd_min(vd a, vd b) { return _mm512_min_pd(a, b); }
-FI_INLINE vd vd_max(vd a, vd b) { return _mm512_max_pd(a, b); }
 FI_INLINE vm vd_less(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
 FI_INLINE vd vd_select(vm m, vd a, vd b) { return _mm512_mask_blend_pd(m, b, a); }
 FI_INLINE int vm_any(vm m) { return m != 0; }
@@ -140,24 +106,23 @@ FI_INLINE unsigned vq_append(vm m, vq a, uint64_t *list) {
 FI_INLINE vd vd_from_i64(vq a) { return _mm512_cvtepi64_pd(a); }
 FI_INLINE vd vd_from_u64(vq a) { return _mm512_cvtepu64_pd(a); }
 FI_INLINE vd vd_mantissa(vd a) {
-    return _mm512_castsi512_pd(_mm512_ternarylogic_epi64(
-        _mm512_castpd_si512(a), _mm512_set1_epi64(0xFFFFFFFFFFFFF),
+    return vd_of(_mm512_ternarylogic_epi64(
+        vd_bits(a), _mm512_set1_epi64(0xFFFFFFFFFFFFF),
         _mm512_set1_epi64(0x3FF0000000000000), 0xEA));
 }
 FI_INLINE vd vd_exponent(vd a) {
-    return _mm512_cvtepi64_pd(_mm512_sub_epi64(_mm512_srli_epi64(_mm512_castpd_si512(a), 52),
+    return _mm512_cvtepi64_pd(_mm512_sub_epi64(_mm512_srli_epi64(vd_bits(a), 52),
                                                _mm512_set1_epi64(1023)));
 }
 FI_INLINE vd vd_lookup(const double table[16], vd a) {
     return _mm512_permutex2var_pd(_mm512_load_pd(table),
-                                  _mm512_srli_epi64(_mm512_castpd_si512(a), 48),
+                                  _mm512_srli_epi64(vd_bits(a), 48),
                                   _mm512_load_pd(table + 8));
 }
 FI_INLINE vd vd_negated_unless(vd a, vq bits) {
-    return _mm512_castsi512_pd(_mm512_ternarylogic_epi64(
-        _mm512_castpd_si512(a), bits, _mm512_set1_epi64((long long)(UINT64_C(1) << 63)), 0xD2));
+    return vd_of(_mm512_ternarylogic_epi64(
+        vd_bits(a), bits, _mm512_set1_epi64((long long)(UINT64_C(1) << 63)), 0xD2));
 }
-FI_INLINE vq vq_load(const uint64_t *p) { return _mm512_loadu_si512(p); }
 FI_INLINE void vd_store_halves(double *p, const vd *halves) {
     const __m512i low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
     const __m512i high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
@@ -173,15 +138,12 @@ FI_INLINE void vd_store_halves(double *p, const vd *halves) {
 
 typedef __mmask16 vfm;
 
-FI_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
-FI_INLINE vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
-FI_INLINE vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
 FI_INLINE vf vf_abs(vf a) { return _mm512_abs_ps(a); }
 FI_INLINE vf vf_copysign(vf a, vf sign) {
     /* sign bits of the second, the rest of the first */
-    return _mm512_castsi512_ps(
-        _mm512_ternarylogic_epi32(_mm512_set1_epi32((int)0x80000000u), _mm512_castps_si512(sign),
-                                  _mm512_castps_si512(a), 0xCA));
+    return vf_of(
+        _mm512_ternarylogic_epi32(_mm512_set1_epi32((int)0x80000000u), vf_bits(sign),
+                                  vf_bits(a), 0xCA));
 }
 FI_INLINE vfm vf_less(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 FI_INLINE vf vf_select(vfm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
@@ -189,13 +151,10 @@ FI_INLINE int vf_count(vfm m, int lanes) {
     const unsigned valid = lanes >= 16 ? 0xFFFFu : (1u << lanes) - 1;
     return _mm_popcnt_u32(m & valid);
 }
-FI_INLINE vf vf_shl_exponent(vf a) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23));
-}
 /* to[k * to_step + c] = from[c * from_step + k] for four k and a vector of c: rows c, c + 4, c + 8 and c + 12 in one
  * vector, then a transpose of four by four in each quarter. */
 FI_INLINE void vf_transpose_four(float *to, size_t to_step, const float *from, size_t from_step) {
-    __m512 row[4];
+    vf row[4];
     for (size_t i = 0; i < 4; i++) {
         const float *p = from + i * from_step;
         row[i] = _mm512_castps128_ps512(_mm_loadu_ps(p));
@@ -203,45 +162,25 @@ FI_INLINE void vf_transpose_four(float *to, size_t to_step, const float *from, s
         row[i] = _mm512_mask_broadcast_f32x4(row[i], 0x0F00, _mm_loadu_ps(p + 8 * from_step));
         row[i] = _mm512_mask_broadcast_f32x4(row[i], 0xF000, _mm_loadu_ps(p + 12 * from_step));
     }
-    const __m512 a = _mm512_unpacklo_ps(row[0], row[1]), b = _mm512_unpackhi_ps(row[0], row[1]);
-    const __m512 c = _mm512_unpacklo_ps(row[2], row[3]), d = _mm512_unpackhi_ps(row[2], row[3]);
-    _mm512_storeu_ps(to, _mm512_shuffle_ps(a, c, 0x44));
-    _mm512_storeu_ps(to + to_step, _mm512_shuffle_ps(a, c, 0xEE));
-    _mm512_storeu_ps(to + 2 * to_step, _mm512_shuffle_ps(b, d, 0x44));
-    _mm512_storeu_ps(to + 3 * to_step, _mm512_shuffle_ps(b, d, 0xEE));
+    store_transposed(to, to_step, row);
 }
-#define vf_to_double(a, part) \
-    _mm512_cvtps_pd((part) == 0 ? _mm512_castps512_ps256(a) : _mm512_extractf32x8_ps(a, 1))
+#define vf_to_double(a, half) \
+    _mm512_cvtps_pd((half) == 0 ? _mm512_castps512_ps256(a) : _mm512_extractf32x8_ps(a, 1))
 
-FI_INLINE vd vd_load(const double *p) { return _mm512_loadu_pd(p); }
-FI_INLINE void vd_store(double *p, vd a) { _mm512_storeu_pd(p, a); }
-FI_INLINE vd vd_fma(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
 FI_INLINE vd vd_abs(vd a) { return _mm512_abs_pd(a); }
 FI_INLINE vd vd_copysign(vd a, vd sign) {
-    return _mm512_castsi512_pd(_mm512_ternarylogic_epi64(
-        _mm512_set1_epi64((long long)(UINT64_C(1) << 63)), _mm512_castpd_si512(sign),
-        _mm512_castpd_si512(a), 0xCA));
+    return vd_of(_mm512_ternarylogic_epi64(
+        _mm512_set1_epi64((long long)(UINT64_C(1) << 63)), vd_bits(sign),
+        vd_bits(a), 0xCA));
 }
 FI_INLINE int vd_count(vm m, int lanes) {
     const unsigned valid = lanes >= 8 ? 0xFFu : (1u << lanes) - 1;
     return _mm_popcnt_u32(m & valid);
 }
-FI_INLINE vd vd_shl_exponent(vd a) {
-    return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(a), 52));
-}
 FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from, size_t from_step) {
-    for (size_t half = 0; half < 8; half += 4, to += 4, from += 4 * from_step) {
-        const __m256d a = _mm256_loadu_pd(from), b = _mm256_loadu_pd(from + from_step);
-        const __m256d c = _mm256_loadu_pd(from + 2 * from_step), d = _mm256_loadu_pd(from + 3 * from_step);
-        const __m256d ab = _mm256_unpacklo_pd(a, b), ba = _mm256_unpackhi_pd(a, b);
-        const __m256d cd = _mm256_unpacklo_pd(c, d), dc = _mm256_unpackhi_pd(c, d);
-        _mm256_storeu_pd(to, _mm256_permute2f128_pd(ab, cd, 0x20));
-        _mm256_storeu_pd(to + to_step, _mm256_permute2f128_pd(ba, dc, 0x20));
-        _mm256_storeu_pd(to + 2 * to_step, _mm256_permute2f128_pd(ab, cd, 0x31));
-        _mm256_storeu_pd(to + 3 * to_step, _mm256_permute2f128_pd(ba, dc, 0x31));
-    }
+    for (size_t c = 0; c < 8; c += 4) transpose_four_by_four(to + c, to_step, from + c * from_step, from_step);
 }
-#define vd_to_double(a, part) (a)
+#define vd_to_double(a, half) (a)
 
 #include "isa/instantiate.h"
 

@@ -9,9 +9,10 @@
 #include "random/fill_template.h"
 #include "random/map_template.h"
 
-/* Once for each real type of the stack. */
+/* Once for each real type. */
 #include "isa/real_f32.h"
 #include "isa/instantiate_real.h"
+#include "isa/real_undefine.h"
 #include "isa/real_f64.h"
 #include "isa/instantiate_real.h"
 

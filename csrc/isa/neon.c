@@ -2,20 +2,10 @@
  *
  * NEON (AArch64): the vocabulary on 128-bit vectors, four lanes. Part of the architecture: no target region.
  */
-#include <math.h>
-#include <string.h>
-
-#include "core/internal.h"
+#include "isa/needed.h"
 
 #if FI_ARM64
 #include <arm_neon.h>
-
-#include "stack/activation_tables.h"
-#include "linalg/haar.h"
-#include "random/ppnd16.h"
-#include "stack/stack.h"
-#include "random/normal_tables.h"
-#include "training/kernels.h"
 
 #define FI_ISA neon
 #define FI_ISA_NAME "neon"
@@ -181,7 +171,7 @@ FI_INLINE void vf_transpose_four(float *to, size_t to_step, const float *from, s
         vst1q_f32(to + (k + 2) * to_step, vcombine_f32(vget_high_f32(ab.val[k]), vget_high_f32(cd.val[k])));
     }
 }
-#define vf_to_double(a, part) ((part) == 0 ? vcvt_f64_f32(vget_low_f32(a)) : vcvt_high_f64_f32(a))
+#define vf_to_double(a, part) ((half) == 0 ? vcvt_f64_f32(vget_low_f32(a)) : vcvt_high_f64_f32(a))
 
 FI_INLINE vd vd_load(const double *p) { return vld1q_f64(p); }
 FI_INLINE void vd_store(double *p, vd a) { vst1q_f64(p, a); }

@@ -1,29 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * float32 as the real type of the stack's templates. No include guard: each template set is compiled once
- * for each real type, and this file undefines the other's names. */
-#undef real
-#undef vr
-#undef vrm
-#undef VR
-#undef FI_REAL
-#undef FI_OF_REAL
-#undef FI_REAL_LANES
-#undef FI_EXP_TERMS
-#undef FI_EXP_MAGIC
-#undef FI_EXP_BIAS
-#undef FI_EXP_LOWEST
-#undef FI_TANH_LOWEST
-#undef FI_TANH_FAR
-#undef FI_LN2_HIGH
-#undef FI_LN2_LOW
-#undef FI_PI_HIGH
-#undef FI_PI_MIDDLE
-#undef FI_PI_LOW
-#undef FI_SIN_FAR
-#undef FI_SIN_TERMS
-#undef FI_LOG1P_TERMS
-#undef FI_LARGEST
+ * float32 as the real type of templates: its vocabulary, and the constants of its elementary functions. No include guard. */
 #define real float
 #define vr vf
 #define vrm vfm

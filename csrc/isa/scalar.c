@@ -2,16 +2,7 @@
  *
  * The scalar set: the vocabulary at width one, in plain C. It is the reference path on every CPU.
  */
-#include <math.h>
-#include <string.h>
-
-#include "stack/activation_tables.h"
-#include "core/internal.h"
-#include "linalg/haar.h"
-#include "random/ppnd16.h"
-#include "stack/stack.h"
-#include "random/normal_tables.h"
-#include "training/kernels.h"
+#include "isa/needed.h"
 
 #define FI_ISA scalar
 #define FI_ISA_NAME "scalar"
