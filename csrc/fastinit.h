@@ -200,16 +200,18 @@ fi_status fi_haar(const fi_haar_args *args, fi_dtype dtype, unsigned threads, fi
 /* ---- The deep stack ---------------------------------------------------------------------- */
 
 typedef enum {
-#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, derivative_eps, left_ulp) FI_##NAME,
+#define FI_ACTIVATION(name, NAME, from, ...) FI_##NAME,
 #include "stack/activations.def"
     FI_ACTIVATIONS
 } fi_activation;
 
-/* The name of an activation, and its stated errors (activations.def); NULL from the first index past the end. */
-const char *fi_activation_name(size_t index);
-double fi_activation_value_ulp(size_t index);
-double fi_activation_derivative_eps(size_t index);
-double fi_activation_left_ulp(size_t index);
+/* What the list says of an activation: the head of activations.def explains each field. A text may be NULL. */
+typedef struct {
+    const char *name, *definition, *derivative, *kinks, *parameter, *paper;
+    int from_input, homogeneous; /* from_input: the derivative is no function of the value */
+    double default_parameter, saturated_below, value_ulp, derivative_eps, left_ulp;
+} fi_traits;
+extern const fi_traits fi_activation_traits[FI_ACTIVATIONS];
 
 typedef struct {
     double mean, variance, second_moment; /* population variance; NaN of an empty batch */

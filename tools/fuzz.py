@@ -224,10 +224,7 @@ def initializer(rng: Rng) -> None:
     check(eval(repr(init), vars(fastinit) | {"array": np.array}) == init or isinstance(init, fastinit.Constant), repr(init))
 
 
-ACTIVATIONS = (
-    "linear", "tanh", "sigmoid", "relu", "leaky_relu", "hard_tanh", "elu", "selu", "softplus", "softsign", "gelu", "gelu_tanh",
-    "silu", "mish", "sin", "leaky_relu(0.2)",
-)  # fmt: skip
+ACTIVATIONS = (*_core.ACTIVATIONS, "leaky_relu(0.2)")
 
 
 def a_stack(rng: Rng, **options: Any) -> fastinit.Stack:

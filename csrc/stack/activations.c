@@ -6,18 +6,10 @@
 
 #define FI_FROM_VALUE 0
 #define FI_FROM_INPUT 1
-const fi_traits fi_activation_traits[] = {
-#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, derivative_eps, left_ulp) \
-    {#name, FI_FROM_##from, saturated_below, value_ulp, derivative_eps, left_ulp},
+const fi_traits fi_activation_traits[FI_ACTIVATIONS] = {
+#define FI_ACTIVATION(name_, NAME, from, ...) {.name = #name_, .from_input = FI_FROM_##from, __VA_ARGS__},
 #include "stack/activations.def"
 };
-
-const char *fi_activation_name(size_t index) {
-    return index < FI_ACTIVATIONS ? fi_activation_traits[index].name : NULL;
-}
-double fi_activation_value_ulp(size_t index) { return fi_activation_traits[index].value_ulp; }
-double fi_activation_derivative_eps(size_t index) { return fi_activation_traits[index].derivative_eps; }
-double fi_activation_left_ulp(size_t index) { return fi_activation_traits[index].left_ulp; }
 
 void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, const void *x, void *values,
                  void *derivatives, size_t n, fi_watch *watch) {

@@ -12,7 +12,7 @@
 #define FI_EVALUATE_INPUT(name, z, a, s, derivative) a = FI_REAL(name)(z, s, &derivative);
 
 /* OUT values and, unless NULL, derivatives of a tile's pre-activations z, in the first `vectors` of each of its rows. */
-#define FI_ACTIVATION(name_, NAME, from, saturated_below, value_ulp, derivative_eps, left_ulp)      \
+#define FI_ACTIVATION(name_, NAME, from, ...)                                                       \
     FI_NOINLINE void FI_REAL(activate_tile_##name_)(const real *z, real *values, real *derivatives, \
                                                     real parameter, size_t vectors) {               \
         const vr s = VR(set1)(parameter);                                                           \
@@ -27,8 +27,7 @@
 #include "stack/activations.def"
 
 static void (*const FI_REAL(activate_tile)[])(const real *, real *, real *, real, size_t) = {
-#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, derivative_eps, left_ulp) \
-    FI_REAL(activate_tile_##name),
+#define FI_ACTIVATION(name, NAME, from, ...) FI_REAL(activate_tile_##name),
 #include "stack/activations.def"
 };
 
@@ -36,7 +35,7 @@ static void (*const FI_REAL(activate_tile)[])(const real *, real *, real *, real
  * function of. */
 #define FI_DERIVATIVE_VALUE(name, kept, s) FI_REAL(name##_slope)(kept, s)
 #define FI_DERIVATIVE_INPUT(name, kept, s) kept
-#define FI_ACTIVATION(name_, NAME, from, saturated_below, value_ulp, derivative_eps, left_ulp)      \
+#define FI_ACTIVATION(name_, NAME, from, ...)                                                       \
     FI_NOINLINE void FI_REAL(derive_tile_##name_)(const FI_REAL(tile) * gradient, const real *kept, \
                                                   real *target, real parameter, size_t vectors) {   \
         const vr s = VR(set1)(parameter);                                                           \
@@ -51,8 +50,7 @@ static void (*const FI_REAL(activate_tile)[])(const real *, real *, real *, real
 #include "stack/activations.def"
 
 static void (*const FI_REAL(derive_tile)[])(const FI_REAL(tile) *, const real *, real *, real, size_t) = {
-#define FI_ACTIVATION(name, NAME, from, saturated_below, value_ulp, derivative_eps, left_ulp) \
-    FI_REAL(derive_tile_##name),
+#define FI_ACTIVATION(name, NAME, from, ...) FI_REAL(derive_tile_##name),
 #include "stack/activations.def"
 };
 

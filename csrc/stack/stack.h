@@ -32,14 +32,6 @@ typedef struct {
     uint64_t non_finite;
 } fi_extremes;
 
-/* What activations.def says of an activation. */
-typedef struct {
-    const char *name;
-    int from_input; /* the derivative is no function of the value */
-    double saturated_below, value_ulp, derivative_eps, left_ulp;
-} fi_traits;
-extern const fi_traits fi_activation_traits[];
-
 /* Where a derivative was kept, backward kernels multiply by it, whatever function it was of: any activation with a kept
  * derivative serves. */
 #define FI_KEPT_ACTIVATION FI_SIN

@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from typing import Any, Self, final
 
 import numpy as np
@@ -11,9 +12,7 @@ PLANE_REAL: int
 PLANE_IMAGINARY: int
 PLANE_CHOICES: int
 ACTIVATIONS: tuple[str, ...]
-VALUE_ULP: tuple[float, ...]
-SLOPE_EPS: tuple[float, ...]
-LEFT_ULP: tuple[float, ...]
+TRAITS: dict[str, SimpleNamespace]
 FORWARD: int
 BACKWARD: int
 LAYER_STATISTICS: np.dtype[np.void]

@@ -21,6 +21,7 @@ import math
 import os
 import sys
 import threading as _threading
+from types import SimpleNamespace as _Namespace
 
 from numpy import dtype as _dtype
 

@@ -280,10 +280,10 @@ static int check_stacks(int isa) {
             stack_hash(a, (fi_dtype)dtype, got);
             if (isa == 0) {
                 strcpy(expected[dtype][a], got);
-                printf("stack %s %s %s\n", dtypes[dtype], fi_activation_name((size_t)a), got);
+                printf("stack %s %s %s\n", dtypes[dtype], fi_activation_traits[a].name, got);
             } else if (strcmp(got, expected[dtype][a]) != 0) {
                 printf("%s: other bits in the stack, %s %s\n", fi_isa_name(), dtypes[dtype],
-                       fi_activation_name((size_t)a));
+                       fi_activation_traits[a].name);
                 same = 0;
             }
         }

@@ -1,20 +1,22 @@
 # ---- activations: part of _core.pyx ----
 
 
-def _activations():
-    cdef list names = []
-    cdef size_t i = 0
-    while fi_activation_name(i) != NULL:
-        names.append(fi_activation_name(i).decode())
-        i += 1
-    return tuple(names)
+cdef _text(const char *text):
+    return "" if text == NULL else text.decode()
 
 
-ACTIVATIONS = _activations()
-# The stated largest errors, by activation: of the value in ULP, of the derivative in machine epsilons, and on the left in ULP.
-VALUE_ULP = tuple([fi_activation_value_ulp(i) for i in range(len(ACTIVATIONS))])
-SLOPE_EPS = tuple([fi_activation_derivative_eps(i) for i in range(len(ACTIVATIONS))])
-LEFT_ULP = tuple([fi_activation_left_ulp(i) for i in range(len(ACTIVATIONS))])
+cdef _traits(const fi_traits *t):
+    return _Namespace(
+        definition=_text(t.definition), derivative=_text(t.derivative), kinks=tuple(map(float, _text(t.kinks).split())),
+        parameter=_text(t.parameter), default_parameter=t.default_parameter, from_input=bool(t.from_input),
+        homogeneous=bool(t.homogeneous), saturated_below=t.saturated_below, value_ulp=t.value_ulp,
+        derivative_eps=t.derivative_eps, left_ulp=t.left_ulp, paper=_text(t.paper),
+    )
+
+
+# What csrc/stack/activations.def says of each activation, by name; and the names, in the order of their numbers.
+TRAITS = {_text(fi_activation_traits[i].name): _traits(&fi_activation_traits[i]) for i in range(FI_ACTIVATIONS)}
+ACTIVATIONS = tuple(TRAITS)
 
 
 def activate(int activation, double parameter, int dtype, x, values, slopes=None):

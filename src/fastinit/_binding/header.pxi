@@ -75,10 +75,17 @@ cdef extern from "fastinit.h" nogil:
     # The deep stack
     ctypedef enum fi_activation:
         pass
-    const char *fi_activation_name(size_t index)
-    double fi_activation_value_ulp(size_t index)
-    double fi_activation_derivative_eps(size_t index)
-    double fi_activation_left_ulp(size_t index)
+    int FI_ACTIVATIONS
+    ctypedef struct fi_traits:
+        const char *name
+        const char *definition
+        const char *derivative
+        const char *kinks
+        const char *parameter
+        const char *paper
+        bint from_input, homogeneous
+        double default_parameter, saturated_below, value_ulp, derivative_eps, left_ulp
+    const fi_traits *fi_activation_traits
     ctypedef struct fi_layer_statistics:
         pass
     int FI_FORWARD, FI_BACKWARD

@@ -14,14 +14,13 @@ from .checks import shown
 
 __all__ = ["evaluate", "parse"]
 
-_PARAMETRIC = {"leaky_relu": 0.01}
 _SPELLING = re.compile(r"(\w+)(?:\(\s*([^()\s]+)\s*\))?")
 
 
 def parse(what: str, text: Any) -> tuple[int, float]:
     """The index in `_core.ACTIVATIONS`, and the parameter, of ``"tanh"`` or ``"leaky_relu(0.2)"``.
 
-    The parameter of leaky_relu is its slope on the left, finite and >= 0, 0.01 where none is given.
+    A parameter is finite and >= 0, and the default of `_core.TRAITS` where none is given; 0 of a name that has none.
 
     Raises
     ------
@@ -36,17 +35,17 @@ def parse(what: str, text: Any) -> tuple[int, float]:
     name = found[1] if found else text
     if name not in _core.ACTIVATIONS:
         raise ValueError(f"{what}: expected one of {', '.join(_core.ACTIVATIONS)}, got {shown(text)}")
-    index: int = _core.ACTIVATIONS.index(name)
+    index, traits = _core.ACTIVATIONS.index(name), _core.TRAITS[name]
     if found is None or found[2] is None:
-        return index, _PARAMETRIC.get(name, 0.0)
-    if name not in _PARAMETRIC:
+        return index, traits.default_parameter
+    if not traits.parameter:
         raise ValueError(f"{what}: expected no parameter for {name}, got {shown(text)}")
     try:
         parameter = float(found[2])
     except ValueError:
         parameter = math.nan
     if not 0 <= parameter < math.inf:
-        raise ValueError(f"{what}: expected {name}(slope) with a finite slope >= 0, got {shown(text)}")
+        raise ValueError(f"{what}: expected {name}({traits.parameter}) with a finite {traits.parameter} >= 0, got {shown(text)}")
     return index, parameter
 
 

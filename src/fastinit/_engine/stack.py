@@ -43,8 +43,8 @@ class Stack:
     widths : sequence of int
         ``(n_0, n_1, ..., n_L)``, each >= 1: layer i maps n_i numbers to n_{i+1}.
     activation : str
-        phi of every layer: linear, tanh, sigmoid, relu, leaky_relu, hard_tanh, elu, selu, softplus, softsign,
-        gelu, gelu_tanh, silu, mish or sin; ``"leaky_relu(0.2)"`` has another slope than 0.01.
+        phi of every layer by name, such as ``"tanh"``, ``"relu"`` or ``"gelu"``: docs/activations.md defines them all, and the
+        error for another name lists them. ``"leaky_relu(0.2)"`` has another slope than 0.01.
     output_activation : str, optional
         phi of the last layer; by default it is like the others.
     weights : initializer, str or list of arrays, default "glorot_uniform"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._common.arithmetic import ieee
-from .maps import KINKS, SMOOTH, TINY_VARIANCE, Array, bare_name, check_number, chi_1, function, nodes_of, slope, variance_map
+from .maps import TINY_VARIANCE, Array, bare_name, check_number, chi_1, function, nodes_of, slope, variance_map
 from .quadrature import nodes_between
 from .roots import find_root
 
@@ -42,12 +42,13 @@ def _pair_mean(
     fz = f(std * z)
     if independent == 0:
         return float(w @ combine(fz, f(std * c * z)))
-    if bare_name(activation) in SMOOTH and q <= _FIXED_INTERVALS_MAX_Q:
+    kinks = np.array(_core.TRAITS[bare_name(activation)].kinks)
+    if not kinks.size and q <= _FIXED_INTERVALS_MAX_Q:
         y, v = nodes_between(())
         return float(w @ (combine(fz[:, None], f(std * (c * z[:, None] + independent * y))) @ v))
     # The point y at which f(v) has a kink, or at which it bends sharply because q is large, depends on z. The intervals are cut
     # there, and for a large q they double in length on both sides of it.
-    kinks = np.array(KINKS.get(bare_name(activation), (0.0,))) / std
+    kinks = np.union1d(kinks, 0.0) / std
     many = q > _FIXED_INTERVALS_MAX_Q
     doubling = np.geomspace(0.3 / std, 4.0, 3 * math.ceil(math.log10(std)) + 4) if many else np.empty(0)
     around = np.concatenate([-doubling, [0.0], doubling])

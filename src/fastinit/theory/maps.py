@@ -17,16 +17,13 @@ from .quadrature import nodes
 from .roots import LOG_GROWTH_TOL, LOG_STEP, POWER_LAW_LOG_Q, first_crossing
 
 __all__ = [
-    "KINKS", "LOG_MAX_VARIANCE", "SIN_MAX_VARIANCE", "SMOOTH", "TINY_VARIANCE", "Array", "bare_name", "check_number", "chi_1",
+    "LOG_MAX_VARIANCE", "SIN_MAX_VARIANCE", "TINY_VARIANCE", "Array", "bare_name", "check_number", "chi_1",
     "expectation", "fixed_point", "forward_gain", "function", "homogeneous_second_moment", "is_homogeneous", "log_growth",
     "nodes_of", "slope", "stability", "variance_map",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 
-# Intervals of the quadrature end where an activation or its derivative jumps: at 0, or at the points that are given here.
-KINKS = {"hard_tanh": (-1.0, 0.0, 1.0)}
-SMOOTH = ("linear", "tanh", "sigmoid", "softplus", "gelu", "gelu_tanh", "silu", "mish", "sin")
 # Stands for a variance of 0 in means of derivatives. At 0 itself all nodes are the one point 0, but the limit of small variances
 # takes half of the derivative on each side of 0. Over numbers this small, the derivatives of all activations are constant on
 # either side to rounding errors.
@@ -43,9 +40,7 @@ def nodes_of(activation: str, q: float) -> tuple[Array, Array]:
             f"q: expected at most {SIN_MAX_VARIANCE:g} for sin, beyond which quadrature cannot resolve its waves, got {q}"
         )
     decades = max(4, math.ceil(math.log10(q) / 2)) if q > 1 else 4  # down to the scale 1 / sqrt(q) on which tanh bends
-    if name not in KINKS or q <= 0:
-        return nodes(decades=decades)
-    return nodes(tuple(k / math.sqrt(q) for k in KINKS[name]), decades)
+    return nodes(tuple(k / math.sqrt(q) for k in _core.TRAITS[name].kinks) if q > 0 else (), decades)
 
 
 def bare_name(activation: str) -> str:
@@ -56,7 +51,8 @@ def bare_name(activation: str) -> str:
 
 def is_homogeneous(activation: str) -> bool:
     """Whether phi(k z) = k phi(z) for all k > 0, so that the variance map is linear in q."""
-    return bare_name(activation) in ("linear", "relu", "leaky_relu")
+    homogeneous: bool = _core.TRAITS[bare_name(activation)].homogeneous
+    return homogeneous
 
 
 def homogeneous_second_moment(activation: str) -> float:

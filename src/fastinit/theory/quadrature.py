@@ -31,8 +31,8 @@ def _composite(edges: Array, points: int) -> tuple[Array, Array]:
 
 
 @functools.lru_cache(maxsize=64)
-def nodes(kinks: tuple[float, ...] = (0.0,), decades: int = 4) -> tuple[Array, Array]:
-    """Nodes and weights for E f(z), z ~ N(0, 1), where f is smooth between the kinks.
+def nodes(kinks: tuple[float, ...] = (), decades: int = 4) -> tuple[Array, Array]:
+    """Nodes and weights for E f(z), z ~ N(0, 1), where f is smooth between the kinks and 0.
 
     Below 1 the intervals shrink geometrically towards 0, from 1 to 10^-decades, because an activation
     of a normal with a large variance, such as tanh(100 z), is steep at 0.
