@@ -1,58 +1,75 @@
-"""The activations and their derivatives by definition, in multiprecision."""
+"""The activations by their definitions, as csrc/stack/activations.def states them: in mpmath's numbers, and in NumPy's.
+
+No formula stands here: these are the words that a definition may use, twice.
+"""
+
+import functools
+import math
+import re
+
+import numpy as np
+
+from fastinit import _core
 
 
-def exact(name):
-    """(phi, phi') in mpmath, safe for any float64."""
+def parameter(name):
+    """One for the tests, where the activation has one: exact in binary, and not its default."""
+    return 0.125 if _core.TRAITS[name].parameter else 0.0
+
+
+def _compiled(text):
+    """An expression in which decimal fractions are numbers of the vocabulary, not Python's floats."""
+    return compile(re.sub(r"\d+\.\d+", r'number("\g<0>")', text), text, "eval")
+
+
+@functools.cache
+def exact(name, s=0.0):
+    """(phi, phi') in mpmath at the working precision, of every finite float64; s is the parameter."""
     import mpmath as mp
 
-    def sigmoid(x):
-        return 1 / (1 + mp.exp(-x))
-
     def softplus(x):
-        return mp.log1p(mp.exp(x)) if x < 1000 else x
+        return max(x, 0) + mp.log1p(mp.exp(-abs(x)))
 
-    def ncdf(x):
-        return mp.ncdf(x) if abs(x) < 1000 else mp.mpf(x > 0)
+    words = {
+        "number": mp.mpf, "abs": abs, "min": min, "max": max, "where": lambda condition, a, b: a if condition else b,
+        "exp": mp.exp, "expm1": mp.expm1, "log1p": mp.log1p, "sqrt": mp.sqrt, "sin": mp.sin, "cos": mp.cos, "tanh": mp.tanh,
+        "sech": mp.sech, "sigmoid": lambda x: 1 / (1 + mp.exp(-x)), "softplus": softplus,
+        "ncdf": lambda x: mp.ncdf(x) if abs(x) < 1000 else mp.mpf(x > 0), "npdf": mp.npdf,
+    }  # fmt: skip
 
-    def density(x):
-        return mp.exp(-x * x / 2) / mp.sqrt(2 * mp.pi)
+    def function(text):
+        code = _compiled(text)
+        return lambda x: mp.mpf(eval(code, {**words, "pi": +mp.pi, "x": mp.mpf(x), "s": mp.mpf(s)}))
 
-    def u(x):
-        return mp.sqrt(2 / mp.pi) * (x + mp.mpf("0.044715") * x**3)
+    return function(_core.TRAITS[name].definition), function(_core.TRAITS[name].derivative)
 
-    def derivative_u(x):
-        return mp.sqrt(2 / mp.pi) * (1 + 3 * mp.mpf("0.044715") * x**2)
 
-    scale, alpha = mp.mpf("1.0507009873554804934"), mp.mpf("1.6732632423543772848")
-    one, zero = mp.mpf(1), mp.mpf(0)
-    return {
-        "linear": (lambda x: x, lambda x: one),
-        "tanh": (mp.tanh, lambda x: mp.sech(x) ** 2),
-        "sigmoid": (sigmoid, lambda x: sigmoid(x) * sigmoid(-x)),
-        "relu": (lambda x: max(x, zero), lambda x: one if x > 0 else zero),
-        "leaky_relu": (lambda x: x if x > 0 else x / 8, lambda x: one if x > 0 else one / 8),
-        "hard_tanh": (lambda x: min(max(x, -one), one), lambda x: one if abs(x) < 1 else zero),
-        "elu": (lambda x: x if x > 0 else mp.expm1(x), lambda x: one if x > 0 else mp.exp(x)),
-        "selu": (
-            lambda x: scale * (x if x > 0 else alpha * mp.expm1(x)),
-            lambda x: scale * (one if x > 0 else alpha * mp.exp(x)),
-        ),
-        "softplus": (softplus, sigmoid),
-        "softsign": (lambda x: x / (1 + abs(x)), lambda x: 1 / (1 + abs(x)) ** 2),
-        "gelu": (lambda x: x * ncdf(x), lambda x: ncdf(x) + x * density(x)),
-        "gelu_tanh": (
-            lambda x: x * sigmoid(2 * u(x)),
-            lambda x: (
-                sigmoid(2 * u(x)) + x * 2 * derivative_u(x) * sigmoid(2 * u(x)) * sigmoid(-2 * u(x))
-            ),
-        ),
-        "silu": (
-            lambda x: x * sigmoid(x),
-            lambda x: sigmoid(x) + x * sigmoid(x) * sigmoid(-x),
-        ),
-        "mish": (
-            lambda x: x * mp.tanh(softplus(x)),
-            lambda x: mp.tanh(softplus(x)) + x * mp.sech(softplus(x)) ** 2 * sigmoid(x),
-        ),
-        "sin": (mp.sin, mp.cos),
-    }[name]
+def _sigmoid(x):
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, small) / (1 + small)
+
+
+IN_NUMPY = {
+    "number": float, "abs": np.abs, "min": np.minimum, "max": np.maximum, "where": np.where, "exp": np.exp, "expm1": np.expm1,
+    "log1p": np.log1p, "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "pi": np.pi, "sigmoid": _sigmoid,
+    "sech": lambda x: 1 / np.cosh(np.clip(x, -300, 300)),
+    "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+    "ncdf": lambda x: 0.5 * np.vectorize(math.erfc, otypes=[float])(-x / math.sqrt(2)),
+    "npdf": lambda x: np.exp(-x * x / 2) / math.sqrt(2 * math.pi),
+}  # fmt: skip
+
+
+@functools.cache
+def in_numpy(name, s=0.0):
+    """(phi, phi') of float64 arrays; s is the parameter."""
+
+    def function(text):
+        code = _compiled(text)
+
+        def call(x):
+            with np.errstate(all="ignore"):
+                return np.zeros_like(x) + eval(code, {**IN_NUMPY, "x": x, "s": s})
+
+        return call
+
+    return function(_core.TRAITS[name].definition), function(_core.TRAITS[name].derivative)

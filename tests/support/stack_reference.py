@@ -5,81 +5,12 @@ import math
 from fractions import Fraction
 
 import numpy as np
+from exact_activations import in_numpy
 
+from fastinit import _core
 
-def _sigmoid(z):
-    return np.where(
-        z >= 0, 1 / (1 + np.exp(-np.abs(z))), np.exp(-np.abs(z)) / (1 + np.exp(-np.abs(z)))
-    )
-
-
-
-def _phi(z):
-    """The standard normal distribution function."""
-    return 0.5 * np.vectorize(math.erfc, otypes=[float])(-z / math.sqrt(2))
-
-
-def _density(z):
-    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-
-
-def _tanh_derivative(z):
-    return 1 / np.cosh(np.clip(z, -300, 300)) ** 2
-
-
-def _softplus(z):
-    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
-
-
-SELU_SCALE, SELU_ALPHA = 1.0507009873554804934, 1.6732632423543772848
-GELU_FACTOR = math.sqrt(2 / math.pi)
-
-
-def _gelu_u(z):
-    return GELU_FACTOR * (z + 0.044715 * z**3)
-
-
-# name: (phi, phi'), of float64 arrays
-ACTIVATIONS = {
-    "linear": (lambda z: z, lambda z: np.ones_like(z)),
-    "tanh": (np.tanh, _tanh_derivative),
-    "sigmoid": (_sigmoid, lambda z: _sigmoid(z) * _sigmoid(-z)),
-    "relu": (lambda z: np.where(z > 0, z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0)),
-    "leaky_relu": (lambda z: np.where(z > 0, z, 0.01 * z), lambda z: np.where(z > 0, 1.0, 0.01)),
-    "hard_tanh": (lambda z: np.clip(z, -1, 1), lambda z: np.where(np.abs(z) < 1, 1.0, 0.0)),
-    "elu": (
-        lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
-        lambda z: np.where(z > 0, 1.0, np.exp(np.minimum(z, 0))),
-    ),
-    "selu": (
-        lambda z: SELU_SCALE * np.where(z > 0, z, SELU_ALPHA * np.expm1(np.minimum(z, 0))),
-        lambda z: SELU_SCALE * np.where(z > 0, 1.0, SELU_ALPHA * np.exp(np.minimum(z, 0))),
-    ),
-    "softplus": (_softplus, _sigmoid),
-    "softsign": (lambda z: z / (1 + np.abs(z)), lambda z: 1 / (1 + np.abs(z)) ** 2),
-    "gelu": (lambda z: z * _phi(z), lambda z: _phi(z) + z * _density(z)),
-    "gelu_tanh": (
-        lambda z: z * (1 + np.tanh(_gelu_u(z))) / 2,
-        lambda z: (1 + np.tanh(_gelu_u(z))) / 2
-        + z / 2 * _tanh_derivative(_gelu_u(z)) * GELU_FACTOR * (1 + 3 * 0.044715 * z * z),
-    ),
-    "silu": (
-        lambda z: z * _sigmoid(z),
-        lambda z: _sigmoid(z) + z * _sigmoid(z) * _sigmoid(-z),
-    ),
-    "mish": (
-        lambda z: z * np.tanh(_softplus(z)),
-        lambda z: np.tanh(_softplus(z)) + z * _tanh_derivative(_softplus(z)) * _sigmoid(z),
-    ),
-    "sin": (np.sin, np.cos),
-}
-
-# An element counts as saturated where |phi'| is below this.
-FLAT = 1 - 0.97**2
-SATURATED = {
-    "tanh": FLAT, "hard_tanh": FLAT, "elu": FLAT, "softplus": FLAT, "softsign": FLAT, "gelu": FLAT,
-    "gelu_tanh": FLAT, "silu": FLAT, "mish": FLAT, "sigmoid": FLAT / 4, "selu": FLAT * SELU_SCALE,
-}  # fmt: skip
+# name: (phi, phi'), of float64 arrays, with the default of a parameter
+ACTIVATIONS = {name: in_numpy(name, traits.default_parameter) for name, traits in _core.TRAITS.items()}
 
 
 def moments(values):
@@ -107,7 +38,7 @@ def propagate(weights, biases, activations, x, dy):
             0,
             (
                 *(moments(v) for v in (z[i], a[i + 1], delta)),
-                float((np.abs(derivative) < SATURATED.get(activations[i], 0)).mean()),
+                float((np.abs(derivative) < _core.TRAITS[activations[i]].saturated_below).mean()),
                 float(((derivative == 0) & (ACTIVATIONS[activations[i]][0](z[i]) == 0)).all(axis=0).mean()),
             ),
         )

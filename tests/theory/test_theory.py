@@ -65,12 +65,13 @@ def test_moments_and_gains():
 def test_quadrature_against_mpmath(activation, q):
     """The same integrals by another rule, in 30 digits where mpmath is installed."""
     mp = pytest.importorskip("mpmath")
-    from exact_activations import exact
+    from exact_activations import exact, parameter
 
-    phi, phi_slope = exact(activation)
-    if activation == "leaky_relu":
-        activation += "(0.125)"
-    cuts = sorted({-40 / math.sqrt(q) * 0 - 12, -4, -1 / math.sqrt(q), 0, 1 / math.sqrt(q), 4, 12})
+    s = parameter(activation)
+    phi, phi_slope = exact(activation, s)
+    cuts = sorted({-12, -4, -1 / math.sqrt(q), 0, 1 / math.sqrt(q), 4, 12} | {k / math.sqrt(q) for k in _core.TRAITS[activation].kinks})
+    if s:
+        activation += f"({s})"
 
     def mean(f):
         return float(
