@@ -9,17 +9,19 @@ from fastinit import _core
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--update-golden", metavar="REASON", help="write the golden files of tests/vectors anew, for a reason, and stop"
-    )
+        "--update-golden", metavar="REASON",
+        help="write the golden files of tests/vectors and the tables of docs/ anew, for a reason, and stop",
+    )  # fmt: skip
 
 
 def pytest_configure(config):
     reason = config.getoption("--update-golden")
     if reason is not None:
+        import made_documents
         from update_golden import update
 
         try:
-            changes = update(reason)
+            changes = update(reason) + made_documents.update()
         except ValueError as error:
             raise pytest.UsageError(str(error)) from None
         pytest.exit("\n".join(changes) or "no golden line changed", returncode=0)

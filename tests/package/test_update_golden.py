@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from made_documents import DOCS, activations, initializers
 from places import VECTORS
 from update_golden import MADE, update
 
@@ -31,6 +32,16 @@ def test_without_a_reason_nothing_is_written(tmp_path, reason):
     with pytest.raises(ValueError, match="expected the reason"):
         update(reason, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="the documents are not beside the tests")
+def test_the_documents_are_those_that_the_command_writes():
+    assert (DOCS / "activations.md").read_text(encoding="utf-8") == activations()
+    table = (DOCS / "initializers.md").read_text(encoding="utf-8")
+    assert initializers(table) == table
+    without = "".join(line for line in table.splitlines(keepends=True) if not line.startswith("| `SirenFirst`"))
+    assert "| `SirenFirst` | U(-r, r) with r = 1 / fan_in, " in initializers(without)
+    assert "| – | Sitzmann (2020) |\n" in initializers(without)
 
 
 def test_the_option_exists(pytestconfig):

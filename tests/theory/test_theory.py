@@ -69,7 +69,8 @@ def test_quadrature_against_mpmath(activation, q):
 
     s = parameter(activation)
     phi, phi_slope = exact(activation, s)
-    cuts = sorted({-12, -4, -1 / math.sqrt(q), 0, 1 / math.sqrt(q), 4, 12} | {k / math.sqrt(q) for k in _core.TRAITS[activation].kinks})
+    bends = {k / math.sqrt(q) for k in (-1, 1, *_core.TRAITS[activation].kinks)}
+    cuts = sorted({-12, -4, 0, 4, 12} | bends)
     if s:
         activation += f"({s})"
 
@@ -163,7 +164,7 @@ def test_without_biases_any_variance_of_a_homogeneous_activation_is_critical():
 
 # The bias variance from which on the critical point attracts, where the slope of the variance map at q* is 1.
 LEAST = {"gelu": 0.1729223907, "gelu_tanh": 0.1728951983, "silu": 0.5551431707, "mish": 0.0945217874}
-CRITICAL = [name for name in _core.ACTIVATIONS if name not in ("linear", "relu", "leaky_relu", "softplus")]
+CRITICAL = ("tanh", "sigmoid", "hard_tanh", "elu", "selu", "softsign", "gelu", "gelu_tanh", "silu", "mish", "sin")
 
 
 @pytest.mark.parametrize("activation", LEAST)
@@ -181,12 +182,17 @@ def test_critical_points_that_repel_are_refused_with_the_least_bias_variance(act
         theory.critical_pair(activation, named - 1e-6)
 
 
-@pytest.mark.parametrize("activation", CRITICAL)
+@pytest.mark.parametrize("activation", [name for name, traits in _core.TRAITS.items() if not traits.homogeneous])
 @pytest.mark.parametrize("bias", [0, 1e-30, 1e-12, 1e-6, 1e-3, 0.05, 0.1, 0.2, 0.6, 1.0, 3.0, 100.0])
 def test_variances_come_to_every_critical_point(activation, bias):
     """A start a little off is nearer after a few layers."""
     if bias < LEAST.get(activation, 0):
         return
+    if activation not in CRITICAL:  # which may have no critical point
+        try:
+            theory.critical_pair(activation, bias)
+        except ValueError:
+            return
     weight, star = theory.critical_pair(activation, bias)
     assert theory.chi_1(activation, star, weight) == pytest.approx(1, abs=1e-11)
     assert theory.variance_map(activation, star, weight, bias) == pytest.approx(star, rel=1e-9, abs=1e-300)

@@ -47,9 +47,9 @@ class LayerReport:
         Of the loss's gradient with respect to z.
     saturated : float
         Share in [0, 1] of the elements on a flat part of the activation, where the derivative's magnitude is below 5.91 % of
-        its largest value (tanh, sigmoid, hard_tanh, softplus, softsign; \\|tanh\\| > 0.97), or of the slope on the linear side:
-        1 (ELU, GELU, SiLU, Mish) or 1.0507 (SELU). GELU, SiLU and Mish are flat about their minimum, too, which counts.
-        0 for activations that have no flat part, and for ReLU.
+        what it is far out on the right or, where that is flat, of its largest value (so \\|tanh\\| > 0.97): docs/activations.md
+        has the numbers. GELU, SiLU and Mish are flat about their minimum, too, which counts. 0 for activations that have no
+        flat part, and for ReLU.
     dead : float
         Share of the units that are never active and pass no gradient: phi(z) and its derivative are exactly 0 for every sample
         of the batch; what is NaN counts as 0 here. A unit held at the flat end of a tanh, a hard_tanh or an ELU has a value

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _core
 from .._common.arithmetic import ieee
 from .maps import TINY_VARIANCE, Array, bare_name, check_number, chi_1, function, nodes_of, slope, variance_map
 from .quadrature import nodes_between

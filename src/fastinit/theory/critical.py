@@ -92,7 +92,6 @@ def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
         q = math.exp(log_q)
         return log_growth(activation, q, _critical_weight_variance(activation, q), bias_variance)
 
-    none = ValueError(f"bias_variance: expected one with a critical point for {activation}, got {bias_variance}")
     if is_homogeneous(activation):
         if bias_variance > 0:
             raise ValueError(
@@ -110,12 +109,10 @@ def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
             raise ValueError(
                 f"bias_variance: expected at most {most:g} for sin, beyond which quadrature is inaccurate, got {bias_variance}"
             )
-        if log_q is None:
-            raise none
-        q = math.exp(log_q)
-    least = _least_stable_bias_variance(activation)
+        q = math.inf if log_q is None else math.exp(log_q)
+    least = _least_stable_bias_variance(activation) if q < math.inf else math.inf
     if least == math.inf:
-        raise none
+        raise ValueError(f"bias_variance: expected one with a critical point for {activation}, got {bias_variance}")
     if bias_variance < least:
         rounded_up = math.ceil(least * 1e6) / 1e6
         raise ValueError(
