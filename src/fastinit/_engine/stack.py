@@ -128,8 +128,8 @@ class Stack:
         inner = last = parse("activation", activation)
         if output_activation is not None:
             last = parse("output_activation", output_activation)
-        for _, slope in (inner, last):
-            check_representable("activation: slope", slope, self.dtype)
+        for index, parameter in (inner, last):
+            check_representable(f"activation: {_core.TRAITS[_core.ACTIVATIONS[index]].parameter}", parameter, self.dtype)
         depth = len(self.widths) - 1
         of_layers = (inner,) * (depth - 1) + (last,) * (depth > 0)
         self.activations = (activation,) * (depth - 1) + (output_activation or activation,) * (depth > 0)
