@@ -50,7 +50,7 @@ __all__ = [
 ]
 __all__ += initializers.__all__
 
-# Public names belong to the package and not to the file that they lie in: pickles and documents stay when files move.
+# Public names belong to the package and not to the file in which they are defined: pickles stay valid when files move.
 for _name in __all__:
     _value = globals()[_name]
     if isinstance(_value, (type, _Function)):

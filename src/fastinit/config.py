@@ -1,4 +1,4 @@
-"""What this build is and what it chose on this machine.
+"""Versions, compiler, instruction sets and threads of this build on this machine.
 
 May import: _common, _core.
 """
@@ -16,7 +16,7 @@ __all__ = ["show_config"]
 
 
 def show_config() -> None:
-    """Print version, stream version, compiler, instruction sets and threads, one a line."""
+    """Print versions, compiler, instruction sets and number of threads, one per line, as bug reports should quote them."""
     from ._version import __version__
 
     rows = {

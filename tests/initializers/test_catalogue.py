@@ -389,7 +389,7 @@ def test_gates_have_their_own_fans_and_keys():
         (lambda: STFT(window="kaiser"), ValueError, "window: expected one of hann"),
         (lambda: STFT()((8, 2, 5)), ValueError, r"expected \(frame, 1, bins\)"),
         (lambda: ForgetGateBias()((6,)), ValueError, "a multiple of 4 gates"),
-        (lambda: ForgetGateBias(gates=3, forget_gate=3), ValueError, "a block of 3"),
+        (lambda: ForgetGateBias(gates=3, forget_gate=3), ValueError, "one of 3 gates"),
         (lambda: ChronoBias(2.0), ValueError, "max_time: expected a number > 2"),
         (lambda: ChronoBias(9.0, forget_gate=0), ValueError, "expected two of 4 gates"),
         (lambda: HippoLegS()((3, 4)), ValueError, "expected square matrices"),

@@ -1,4 +1,4 @@
-"""What everything uses: checks of arguments, dtypes and memory, threads, activations by name.
+"""What all other packages use: checks of arguments, dtypes and memory, threads, activations by name.
 
 May import: _core.
 """

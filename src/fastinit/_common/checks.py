@@ -1,4 +1,4 @@
-"""What arguments must be: a check refuses an argument that is something else, and says what came instead."""
+"""Checks of arguments: each raises an error that names what was expected and what was received."""
 
 from __future__ import annotations
 
@@ -18,35 +18,36 @@ __all__ = [
     "unmasked", "whole_number",
 ]  # fmt: skip
 
-_NARROW = ("bfloat16", "float8_", "float6_", "float4_")  # of ml_dtypes and PyTorch, not of NumPy: float32 holds their numbers
-_LONGEST = 160  # characters of an argument that a message quotes
-_MOST = (1 << 63) - 1  # of what is counted: widths, layers, groups
+# Dtypes of ml_dtypes and PyTorch that NumPy does not have; float32 holds all their numbers.
+_NARROW = ("bfloat16", "float8_", "float6_", "float4_")
+_MAX_QUOTED = 160  # characters of an argument that a message quotes
+_MAX_COUNT = (1 << 63) - 1  # the largest number of widths, layers, groups
 
 
 def shown(value: Any) -> str:
     """An argument as a message quotes it: its repr, or the beginning of a long one."""
     try:
         text = repr(value)
-    except Exception:  # Python writes no int of more than 4300 digits, nor a list of it; somebody's repr may fail
+    except Exception:  # Python refuses to print an int of more than 4300 digits, alone or in a list; a user's repr may fail
         text = f"an int of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__} without a repr"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}..."
 
 
 def boolean(what: str, value: Any) -> None:
-    """Refuse what is no bool, such as a str, which is true whatever it says."""
+    """Refuse what is no bool, such as a non-empty str, which Python takes for true."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{what}: expected a bool, got {type(value).__name__} {shown(value)}")
 
 
 def one_of(what: str, value: Any, choices: Iterable[str]) -> None:
-    """Refuse what is none of a few names."""
+    """Refuse what is none of the names in `choices`."""
     names = tuple(choices)
     if not isinstance(value, str) or value not in names:
         raise ValueError(f"{what}: expected one of {', '.join(names)}, got {shown(value)}")
 
 
-def whole_number(what: str, value: Any, *, least: int = 1, most: float = _MOST) -> int:
-    """An int in [`least`, `most`], below 2**63 by default; of NumPy's too, but no bool."""
+def whole_number(what: str, value: Any, *, least: int = 1, most: float = _MAX_COUNT) -> int:
+    """An int in [`least`, `most`], below 2**63 by default. NumPy's ints are accepted, bools are not."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -54,14 +55,14 @@ def whole_number(what: str, value: Any, *, least: int = 1, most: float = _MOST) 
     if number is None or isinstance(value, bool):
         raise TypeError(f"{what}: expected an int >= {least}, got {type(value).__name__} {shown(value)}")
     if not least <= number <= most:
-        wanted = f">= {least}" if number < least else "< 2**63" if most == _MOST else f"<= {most}"
+        wanted = f">= {least}" if number < least else "< 2**63" if most == _MAX_COUNT else f"<= {most}"
         raise ValueError(f"{what}: expected an int {wanted}, got {shown(number)}")
     return number
 
 
 def real_number(what: str, value: Any) -> float:
-    """A finite number as a float; of NumPy's too, but no bool and no str."""
-    # NumPy's differences of dates are integers to it.
+    """A finite real number as a float. NumPy's numbers are accepted, bools and strings are not."""
+    # NumPy's timedelta64 is a subclass of its integers.
     if isinstance(value, (bool, np.timedelta64)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{what}: expected a real number, got {type(value).__name__} {shown(value)}")
     try:
@@ -74,25 +75,25 @@ def real_number(what: str, value: Any) -> float:
 
 
 def is_masked(value: Any) -> bool:
-    """Whether some of an array may be hidden."""
-    # Without importing numpy.ma, which takes longer than we do; elsewhere `mask` may be a method.
+    """Whether an array has a mask, which may hide elements."""
+    # numpy.ma is not imported, because that takes longer than to import this package. In other classes, `mask` may be a method.
     return type(value) is not np.ndarray and isinstance(getattr(value, "mask", None), (np.ndarray, np.bool_))
 
 
 def unmasked(what: str, value: Any) -> None:
-    """Refuse an array some of which may be hidden: what is under the mask would be read or written as if it were not."""
+    """Refuse an array with a mask: hidden elements would be read or written like all others."""
     if is_masked(value):
-        raise TypeError(f"{what}: expected an array without a mask, got a {type(value).__name__}; fill what it hides")
+        raise TypeError(f"{what}: expected an array without a mask, got a {type(value).__name__}; fill its hidden elements first")
 
 
 def is_tensor(*values: Any) -> bool:
-    """Whether one of the values is a PyTorch tensor: nobody has one who has not imported torch."""
+    """Whether one of the values is a PyTorch tensor. There is none unless torch has been imported, so it is not imported here."""
     tensor = getattr(sys.modules.get("torch"), "Tensor", None)
     return tensor is not None and any(isinstance(value, tensor) for value in values)
 
 
-def _numbers_of(value: Any) -> Any:
-    """A PyTorch tensor as something that NumPy takes: wherever it is, and whether or not autograd follows it."""
+def _for_numpy(value: Any) -> Any:
+    """A PyTorch tensor, on any device and with or without gradients, as one that NumPy converts; anything else as it is."""
     if not is_tensor(value):
         return value
     tensor = value.detach().cpu()
@@ -100,21 +101,21 @@ def _numbers_of(value: Any) -> Any:
 
 
 def any_array(what: str, value: Any) -> NDArray[Any]:
-    """What NumPy makes of something, or of a PyTorch tensor; nothing of it is hidden behind a mask."""
+    """`value` as a NumPy array; array_likes and PyTorch tensors are converted, and masked arrays are refused."""
     if type(value) is np.ndarray:
         return value
     unmasked(what, value)
     try:
-        return np.asarray(_numbers_of(value))
+        return np.asarray(_for_numpy(value))
     except MemoryError:
         raise
-    except Exception as error:  # rows of several lengths, a tensor without memory, an __array__ of somebody's
+    except Exception as error:  # rows of different lengths, a tensor without memory, an error in a user's __array__
         kind = ValueError if isinstance(error, ValueError) else TypeError
-        raise kind(f"{what}: expected an array, got a {type(value).__name__} that is none: {error}") from error
+        raise kind(f"{what}: expected an array, got a {type(value).__name__} that cannot be converted: {error}") from error
 
 
 def real_array(what: str, value: Any) -> NDArray[Any]:
-    """An array of ints, bools or floats of NumPy's, see `any_array`; bfloat16 and float8 come as float32."""
+    """`value` as a NumPy array of ints, bools or floats (see `any_array`); bfloat16 and float8 are converted to float32."""
     array = any_array(what, value)
     if array.dtype.isbuiltin == 2 and array.dtype.name.startswith(_NARROW):
         return array.astype(np.float32)
@@ -125,7 +126,7 @@ def real_array(what: str, value: Any) -> NDArray[Any]:
 
 
 def check_apart(what: str, spans: list[tuple[int, int, int]]) -> None:
-    """Refuse arrays that overlap, given as (first byte, end, number): which is written last would decide what they hold."""
+    """Refuse arrays that overlap, given as (first byte, end, number): their contents would depend on the order of writing."""
     last, owner = 0, 0
     for begin, end, number in sorted(spans):
         if begin < last and begin < end:
@@ -135,10 +136,10 @@ def check_apart(what: str, spans: list[tuple[int, int, int]]) -> None:
 
 
 def no_nan(what: str, array: NDArray[Any]) -> None:
-    """Refuse an array in which a number is missing."""
+    """Refuse an array that contains a NaN."""
     if array.dtype.kind != "f" or array.size == 0:
         return
-    # A NaN is the least of all; half of the time of isnan().any().
-    leasts = [np.minimum.reduce(piece, axis=None) for (piece,) in in_pieces(array)]
-    if any(least != least for least in leasts):
+    # The minimum of numbers with a NaN among them is NaN. This takes half the time of isnan().any().
+    minima = [np.minimum.reduce(piece, axis=None) for (piece,) in in_pieces(array)]
+    if any(minimum != minimum for minimum in minima):
         raise ValueError(f"{what}: expected no NaN, got {int(np.isnan(array).sum())}")

@@ -1,4 +1,4 @@
-"""The dtypes of weights: their names, their NumPy types, and memory to put them in."""
+"""The dtypes of tensors: their names, their NumPy dtypes, conversions between them, and memory of them."""
 
 from __future__ import annotations
 
@@ -26,37 +26,39 @@ _NUMPY: dict[str, np.dtype[Any]] = {
     "complex64": np.dtype(np.complex64),
     "complex128": np.dtype(np.complex128),
 }
-# Dtypes of ml_dtypes, as the unsigned integers that hold their bits. Of the float8 ones, the largest number.
+# The largest number of each float8 dtype of ml_dtypes.
 LARGEST_FLOAT8 = {
     "float8_e3m4": 15.5, "float8_e4m3": 240.0, "float8_e4m3b11fnuz": 30.0, "float8_e4m3fn": 448.0,
     "float8_e4m3fnuz": 240.0, "float8_e5m2": 57344.0, "float8_e5m2fnuz": 57344.0,
 }  # fmt: skip
+# The unsigned integers that hold the bits of the dtypes that NumPy does not have.
 _BITS: dict[str, np.dtype[Any]] = {"bfloat16": np.dtype(np.uint16), **dict.fromkeys(LARGEST_FLOAT8, np.dtype(np.uint8))}
 _PART = {"complex64": "float32", "complex128": "float64"}
-# The largest number of every dtype, or of its parts.
+# The largest number of every dtype; of a complex one, the largest real or imaginary part.
 LARGEST = {
     **{name: float(np.finfo(kind).max) for name, kind in _NUMPY.items()},
     "bfloat16": float.fromhex("0x1.fep127"),
     **LARGEST_FLOAT8,
 }
-_HELD = _NUMPY | _BITS  # as what NumPy can export their memory
+_HELD = _NUMPY | _BITS  # the dtypes under which NumPy exports the memory of a tensor as a buffer
 _NAMES = {kind: name for name, kind in _NUMPY.items()}
 _ITEMSIZE = {name: kind.itemsize for name, kind in _HELD.items()}
 _FORMATS = {"float16": "e", "float32": "f", "float64": "d", "complex64": "Zf", "complex128": "Zd"}
-# What may stand before a format that is this machine's: of ctypes, of NumPy where memory is unaligned, of memoryview.
+# Prefixes of a buffer's format for this machine's byte order: of ctypes, of NumPy for unaligned memory, of memoryview.
 _NATIVE = ("<" if sys.byteorder == "little" else ">", "=", "@")
-_LINE = 64  # bytes of a cache line, and of the widest vector: what JAX wants to take an array as it is
-_HUGE_PAGE = 1 << 21  # bytes; NumPy asks for such pages, and one that is not whole in an array comes as 512 small ones
+_ALIGNMENT = 64  # bytes of a cache line and of the widest vector; JAX takes an array that is aligned so without a copy
+# Bytes. NumPy asks for huge pages, and the system gives 512 small pages instead of each one that is not entirely in the array.
+_HUGE_PAGE = 1 << 21
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The NumPy dtype of a supported name; NumPy itself does not have bfloat16 and float8, ml_dtypes does."""
+    """The NumPy dtype of a supported name; those of bfloat16 and float8 come from the package ml_dtypes."""
     if name in _NUMPY:
         return _NUMPY[name]
     try:
         import ml_dtypes
     except ImportError:
-        # Of the roundings, that to float8 is left to ml_dtypes.
+        # Rounding to bfloat16 is done here, rounding to float8 by ml_dtypes.
         hint = "; without it pass a uint16 array as out= to get the bits of bfloat16" if name == "bfloat16" else ""
         raise ImportError(
             f"dtype {name}: expected the package ml_dtypes (pip install 'fastinit[bf16]'), which is not installed{hint}"
@@ -68,7 +70,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 
 def part_of(dtype: str) -> str | None:
-    """The dtype of the two parts of a complex one; None of a real one."""
+    """The dtype of the real and imaginary parts of a complex dtype; None for a real dtype."""
     return _PART.get(dtype)
 
 
@@ -91,13 +93,13 @@ def resolve(dtype: Any) -> str:
     if isinstance(dtype, str) and dtype in _ITEMSIZE:
         return dtype
     try:
-        if dtype is None:  # NumPy would take it for float64
+        if dtype is None:  # NumPy takes None for float64
             raise TypeError
         found = np.dtype(dtype)
-    except Exception:  # of half a dozen kinds: NumPy reads whole languages of dtypes
+    except Exception:  # NumPy parses several syntaxes of dtypes, with errors of many types
         kind = ValueError if isinstance(dtype, str) else TypeError
         raise kind(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {shown(dtype)}") from None
-    if found in _NAMES:  # NumPy puts a name together for longer than a small matrix takes
+    if found in _NAMES:  # NumPy takes longer to make the name than a small draw takes
         return _NAMES[found]
     name = str(found.name if found.isnative else found)
     if name not in _ITEMSIZE:
@@ -106,13 +108,13 @@ def resolve(dtype: Any) -> str:
 
 
 def working(dtype: str) -> str:
-    """The dtype that values are computed in before the one rounding to `dtype`."""
+    """The dtype in which values are computed before they are rounded once to `dtype`."""
     return dtype if dtype in ("float64", *_PART) else "float32"
 
 
 def check_shape(shape: Any) -> tuple[int, ...]:
     """A shape as a tuple of ints >= 0; a single int is the shape of a vector."""
-    # The common case at once: a small matrix is drawn in two microseconds.
+    # The common case first: drawing a small matrix takes two microseconds in all.
     if type(shape) is tuple and len(shape) == 2:
         rows, columns = shape
         if type(rows) is int and type(columns) is int and 0 <= rows < 1 << 29 and 0 <= columns < 1 << 29:
@@ -129,21 +131,21 @@ def check_shape(shape: Any) -> tuple[int, ...]:
         raise ValueError(f"shape: expected sizes >= 0, got {shown(sizes)}")
     if len(sizes) > 64:
         raise ValueError(f"shape: expected at most 64 axes, got {len(sizes)}")
-    total = math.prod(n for n in sizes if n)  # of an empty array, too, NumPy multiplies them
+    total = math.prod(n for n in sizes if n)  # NumPy multiplies the sizes other than 0 even if the array is empty
     if total > 1 << 58:
-        beside = " beside the empty axes" if 0 in sizes else ""
-        raise ValueError(f"shape: expected at most 2**58 elements, got {shown(total)} in {shown(sizes)}{beside}")
+        without = " without the empty axes" if 0 in sizes else ""
+        raise ValueError(f"shape: expected at most 2**58 elements, got {shown(total)} in {shown(sizes)}{without}")
     return sizes
 
 
 def new_array(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """An uninitialised array that starts at a multiple of 64 bytes; a large one at a huge page (before it nothing is touched)."""
+    """An uninitialised array whose memory begins at a multiple of 64 bytes, or, if it is large, at the start of a huge page."""
     kind = numpy_dtype(dtype)
     size = math.prod(shape) * kind.itemsize
-    step = _LINE if size < 16 * _HUGE_PAGE else _HUGE_PAGE
+    step = _ALIGNMENT if size < 16 * _HUGE_PAGE else _HUGE_PAGE
     try:
         memory = np.empty(size + step, dtype=np.uint8)
-    except MemoryError:  # NumPy's speaks of uint8
+    except MemoryError:  # NumPy's message would name a shape of uint8
         raise MemoryError(f"shape: expected {size} bytes of memory for shape {shape} in {dtype}, got none") from None
     return np.ndarray(shape, kind, memory, -_core.span(memory)[0] % step)
 
@@ -151,8 +153,8 @@ def new_array(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
 def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
     """Check that `out` can hold an array of `shape` and `dtype`, and return its memory.
 
-    `out` is an array of that dtype and shape, or any other writable C-contiguous buffer of as
-    many bytes, aligned to an element, or to a part of a complex one. bfloat16 may come as uint16, float8 as uint8.
+    `out` is an array of that dtype and shape, or any other writable C-contiguous buffer of the same number of bytes, aligned to
+    the size of an element, or of the real part of a complex one. An array of uint16 holds bfloat16, one of uint8 float8.
     """
     if type(out) is np.ndarray and out.shape == shape and out.dtype == _HELD[dtype] and out.flags.carray:
         return out
@@ -202,30 +204,30 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str) -> Any:
 
 
 def raw_view(array: NDArray[Any]) -> Any:
-    """An array as something that exports a buffer: those of ml_dtypes do not, their bits do."""
+    """An array, viewed as unsigned integers if its dtype is of ml_dtypes: NumPy exports no buffers of those dtypes."""
     bits = _BITS.get(array.dtype.name)
     return array if bits is None else array.view(bits)
 
 
 def _bfloat16_bits(values: NDArray[Any]) -> NDArray[Any]:
-    """float32 numbers rounded to their upper 16 bits, to nearest and ties to even, by integers alone; `values` is used up."""
+    """float32 numbers rounded to their upper 16 bits, to nearest and ties to even, in integers; `values` is overwritten."""
     bits = values.view(np.uint32)
     nan = np.isnan(values)
-    bits[nan] = bits[nan] & 0x80000000 | 0x7FC00000  # or the rounding might make it an infinity
-    nudge = bits >> 16
-    nudge &= 1
-    nudge += 0x7FFF
-    bits += nudge
+    bits[nan] = bits[nan] & 0x80000000 | 0x7FC00000  # a quiet NaN; rounding could make others infinite
+    increment = bits >> 16
+    increment &= 1
+    increment += 0x7FFF
+    bits += increment
     bits >>= 16
     return bits.astype(np.uint16)
 
 
 def rounded(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """`values` in `dtype`, or the bits of bfloat16, which NumPy does not have.
+    """`values` rounded to `dtype`; for bfloat16, the bits as uint16.
 
-    16-bit and float8 dtypes are the roundings of float32 values, float8 within its finite range.
+    Values are rounded to float32 first for 16-bit and float8 dtypes, and to the finite range for float8.
     """
-    values = np.asarray(values)  # arithmetic of arrays without axes gives NumPy's scalars, which cannot be written to
+    values = np.asarray(values)  # NumPy's arithmetic on arrays without axes returns scalars, which cannot be written to
     with np.errstate(over="ignore"):
         if dtype in _BITS or dtype == "float16":
             values = values.astype(np.float32)
@@ -242,9 +244,10 @@ def _stays_finite(number: float, dtype: str) -> bool:
 
 
 def check_range(values: NDArray[Any], dtype: str, what: str, *, saturating: bool = False) -> None:
-    """Refuse `values` that `dtype` would make infinite.
+    """Refuse `values` that become infinite when they are rounded to `dtype`.
 
-    A finite one beyond the range of a float8 dtype, which none makes infinite here, is refused unless `saturating`.
+    No value becomes infinite in a float8 dtype: finite values out of range are refused unless `saturating`, which rounds them to
+    the largest number.
     """
     values = once(values)
     for part in (values.real, values.imag) if values.dtype.kind == "c" else (values,):
@@ -254,15 +257,15 @@ def check_range(values: NDArray[Any], dtype: str, what: str, *, saturating: bool
             number = float(extreme)
             if abs(number) <= LARGEST[dtype]:
                 continue
-            cut_off = dtype in LARGEST_FLOAT8
-            if (cut_off and not saturating) or not _stays_finite(number, dtype):
+            saturates = dtype in LARGEST_FLOAT8
+            if (saturates and not saturating) or not _stays_finite(number, dtype):
                 raise ValueError(
                     f"{what}: expected values of magnitude {LARGEST[dtype]} at most, the largest {dtype}, got {number}"
                 )
 
 
 def store(values: NDArray[Any], dtype: str, out: Any = None) -> Any:
-    """`values`, an array of float64 or what `working` says, rounded to `dtype`: a new array, or written to `out`."""
+    """`values`, an array of float64 or of the dtype that `working` names, rounded to `dtype`: in a new array, or in `out`."""
     if out is None:
         out = new_array(values.shape, dtype)
         memory = raw_view(out)

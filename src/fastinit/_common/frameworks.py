@@ -1,4 +1,4 @@
-"""What is said where a framework that a dialect speaks to cannot be imported."""
+"""Errors for frameworks (PyTorch, JAX, Keras) that cannot be imported."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _KERAS_BACKENDS = ("jax", "torch", "tensorflow")
 
 
 def import_failure(module: str, framework: str, package: str, error: Exception, advice: str = "") -> ImportError:
-    """The error of a dialect's `module` whose framework failed to import with `error`.
+    """The error to raise in `module`, such as ``fastinit.keras``, when importing its framework failed with `error`.
 
-    "Not installed" is said only of a package that is not there. One that is there and fails has its own reason, such as
-    a dependency that is missing: that reason is repeated, with `advice` where there is some.
+    It says "not installed" only if the package is missing. If it is there and fails, for instance because a dependency is
+    missing, the message repeats that reason, followed by `advice`.
     """
     if isinstance(error, ModuleNotFoundError) and error.name == package:
         extra = module.rpartition(".")[2]
@@ -24,7 +24,7 @@ def import_failure(module: str, framework: str, package: str, error: Exception, 
 
 
 def keras_backend_advice() -> str:
-    """How to choose a backend of Keras, with those that are installed here."""
+    """Advice on how to choose a backend of Keras, naming those that are installed."""
     installed = [name for name in _KERAS_BACKENDS if importlib.util.find_spec(name)]
     if not installed:
         return ". None of its backends is installed: pip install 'fastinit[keras]' brings JAX"

@@ -1,4 +1,4 @@
-"""Large arrays a piece at a time: NumPy answers signals, such as Ctrl-C's, between its calls alone."""
+"""Large arrays in pieces: signals, such as that of Ctrl-C, are handled only between two calls of NumPy."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 __all__ = ["AT_ONCE", "in_pieces", "once"]
 
-AT_ONCE = 1 << 20  # numbers: some ten milliseconds of the slowest functions
+AT_ONCE = 1 << 20  # elements of a piece: about ten milliseconds in the slowest functions
 
 
 def once(values: NDArray[Any]) -> NDArray[Any]:
-    """The numbers of an axis that repeats them, as one of a broadcast array does, once; every other axis whole."""
+    """A view of an array without the repetitions that broadcasting made: an axis with stride 0 has length 1 in it."""
     return values[tuple(slice(None) if step else slice(1) for step in values.strides)]
 
 
 def in_pieces(values: NDArray[Any], *others: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
-    """Views of the same elements of some arrays of one shape, about `AT_ONCE` at a time; the others are C-contiguous.
+    """Views of the same elements of arrays of one shape, about `AT_ONCE` at a time; `others` are C-contiguous.
 
-    They are flat where `values` is C-contiguous too, or one number everywhere, and whole rows of the first axis elsewhere.
+    The views are flat if `values` is C-contiguous too, or repeats one number. If not, they are slices along the first axis.
     """
     arrays = (values, *others)
     if values.flags.c_contiguous or once(values).size == 1:

@@ -1,7 +1,7 @@
-"""log, exp, cos and sin of arrays by IEEE additions, multiplications and divisions alone.
+"""log, exp, cos and sin of arrays, computed with IEEE additions, multiplications and divisions alone.
 
-NumPy's own differ in the last bit between machines (vector libraries, libm versions); weights must not. Largest errors, held to
-by tests: log and exp 2 ULP, cosine 2^-52 absolute.
+NumPy's functions differ in the last bit between machines (vector libraries, versions of the C library), and weights must not.
+Largest errors, which tests assert: 2 ULP for log and exp, 2^-52 absolute for cosine and sine.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["cosine_of_turns", "exp", "log", "log_1_minus_exp", "sine_of_turns"]
 
 Array = NDArray[np.float64]
 
-# ln 2 in two parts: products of the first with exponents are exact.
+# ln 2 as the sum of two numbers. The first has so many trailing zeros that its products with exponents are exact.
 _LN2_HIGH, _LN2_LOW = float.fromhex("0x1.62e42fefa0000p-1"), float.fromhex("0x1.cf79abc9e3b3ap-40")
 
 
@@ -55,7 +55,7 @@ def log_1_minus_exp(x: Any) -> Array:
 
 
 def cosine_of_turns(k: Any, n: int) -> Array:
-    """cos(2 pi k / n) for whole numbers k; the angle is reduced exactly."""
+    """cos(2 pi k / n) for integers k; the angle is reduced to [0, pi / 4] exactly."""
     a, n = 4 * np.asarray(k, dtype=np.int64) % (4 * n), 4 * n
     a = np.minimum(a, n - a)
     negative = 4 * a > n
@@ -72,5 +72,5 @@ def cosine_of_turns(k: Any, n: int) -> Array:
 
 
 def sine_of_turns(k: Any, n: int) -> Array:
-    """sin(2 pi k / n) for whole numbers k."""
+    """sin(2 pi k / n) for integers k."""
     return cosine_of_turns(4 * np.asarray(k, dtype=np.int64) - n, 4 * n)

@@ -1,8 +1,8 @@
-"""How many threads a call may use.
+"""The number of threads that a call may use.
 
-The limit of a call is, in this order: the innermost ``with num_threads(n)`` of the calling thread, the last
-``set_num_threads(n)``, the environment variables FASTINIT_NUM_THREADS and OMP_NUM_THREADS, and the number
-of CPUs that this process may run on (affinity and cgroup quota). The bits never depend on it.
+It is set by the first of these that exists: the innermost ``with num_threads(n)`` of the calling thread, the last
+``set_num_threads(n)``, the environment variables FASTINIT_NUM_THREADS and OMP_NUM_THREADS, and the number of CPUs on which
+this process may run (affinity and cgroup quota). No result depends on it by a bit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _count(value: object, what: str) -> int:
 
 
 def _cgroup_quota() -> float:
-    """CPUs that the container grants, infinity where it sets no limit."""
+    """The number of CPUs that the container may use; infinity if there is no limit."""
     try:
         with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
             quota, period = file.read().split()
@@ -35,17 +35,17 @@ def _cgroup_quota() -> float:
 
 
 def _allowed_cpus() -> int:
-    """CPUs that this process may run on; a sandbox may not say which."""
+    """The number of CPUs on which this process may run; of all CPUs if the system does not tell."""
     with contextlib.suppress(OSError, AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _whole(text: str) -> int:
-    """A positive whole number, at most the largest of use; 0 for what is none. Python reads no more than 4300 digits."""
+def _parse(text: str) -> int:
+    """A positive integer in decimal digits, capped at `_MAXIMUM`; 0 for anything else."""
     if not (text.isascii() and text.isdecimal()):
         return 0
-    digits = text.lstrip("0")
+    digits = text.lstrip("0")  # of which a few are enough; Python refuses to convert more than 4300
     return min(int(digits[:10] or "0"), _MAXIMUM)
 
 
@@ -54,13 +54,13 @@ def _default() -> int:
         text = os.environ.get(name, "").strip()
         if text:
             # OMP_NUM_THREADS may be a list, one entry for each level of nesting.
-            number = _whole(text.split(",")[0].strip())
+            number = _parse(text.split(",")[0].strip())
             if number:
                 return number
             if name == "FASTINIT_NUM_THREADS":
                 shown = text if len(text) <= 40 else f"{text[:40]}..."
                 raise ValueError(f"{name}: expected an int >= 1, got {shown!r}")
-            # OMP_NUM_THREADS is another library's: its faults are not ours to report.
+            # OMP_NUM_THREADS belongs to OpenMP: a value that is no number is ignored.
     return max(1, min(_allowed_cpus(), math.ceil(min(_cgroup_quota(), _MAXIMUM)), _MAXIMUM))
 
 
@@ -69,17 +69,33 @@ _local_limit: contextvars.ContextVar[int | None] = contextvars.ContextVar("limit
 
 
 def get_num_threads() -> int:
-    """The largest number of threads that a call from here uses."""
+    """The largest number of threads that a call from this thread uses.
+
+    Returns
+    -------
+    int, in [1, 256]
+
+    Examples
+    --------
+    >>> with num_threads(2):
+    ...     get_num_threads()
+    2
+    """
     return _local_limit.get() or _process_limit
 
 
 def set_num_threads(n: int) -> None:
-    """Limit the threads of every later call in this process to `n` >= 1 (at most 256 are used).
+    """Limit the threads of every later call in this process.
+
+    Parameters
+    ----------
+    n : int, in [1, 2**63)
+        The limit; at most 256 threads are used.
 
     Raises
     ------
     TypeError, ValueError
-        If `n` is no int >= 1.
+        If `n` is no int or out of range.
     """
     global _process_limit
     _process_limit = _count(n, "set_num_threads")
@@ -87,12 +103,22 @@ def set_num_threads(n: int) -> None:
 
 @contextlib.contextmanager
 def num_threads(n: int) -> Iterator[None]:
-    """Limit the threads of the calls inside a ``with`` block, for the thread (or task) that runs it.
+    """Limit the threads of the calls inside a ``with`` block, for the thread (or asyncio task) that runs it.
+
+    Parameters
+    ----------
+    n : int, in [1, 2**63)
+        The limit; at most 256 threads are used.
 
     Raises
     ------
     TypeError, ValueError
-        If `n` is no int >= 1.
+        If `n` is no int or out of range.
+
+    Examples
+    --------
+    >>> with num_threads(1):
+    ...     w = HeNormal()((784, 256))
     """
     token = _local_limit.set(_count(n, "num_threads"))
     try:

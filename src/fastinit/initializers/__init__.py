@@ -1,7 +1,7 @@
-"""Initializers: frozen objects that make a weight tensor of a shape.
+"""Initializers: frozen objects that make a weight tensor of a given shape.
 
-``HeNormal(seed=0)((512, 256), dtype="float32")``. Shapes are ``(fan_in, fan_out)`` or ``(*receptive field, in, out)``. In these
-classes "normal" is never truncated: truncation has its own name.
+``HeNormal(seed=0)((512, 256), dtype="float32")``. Shapes are ``(fan_in, fan_out)`` or ``(*receptive field, in, out)``. A class
+with "Normal" in its name never truncates; `TruncatedNormal` does.
 
 May import: _common, _stream, theory, gains, _core.
 """

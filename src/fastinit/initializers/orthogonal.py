@@ -18,7 +18,8 @@ from .catalogue import registered
 
 __all__ = ["DeltaOrthogonal", "Orthogonal"]
 
-_SURE = 2.0**14  # no element is beyond the gain, and no gain up to here beyond a dtype that has infinities
+# No element is larger than the gain, and every dtype with infinities holds numbers up to this: values need no check.
+_UNCHECKED_GAIN = 2.0**14
 
 
 @registered()
@@ -26,22 +27,30 @@ _SURE = 2.0**14  # no element is beyond the gain, and no gain up to here beyond 
 class Orthogonal(Initializer):
     """A random matrix with orthonormal columns or rows, exactly Haar distributed, times `gain`; unitary in complex dtypes.
 
-    The variance of every element is gain^2 / max(rows, columns), times out / in where `spectral`.
+    The variance of every element is gain^2 / max(rows, columns), times outputs / inputs if `spectral`. Saxe, McClelland &
+    Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks" (2014).
 
     Parameters
     ----------
     gain : float, default 1.0
+        Factor on the matrix; finite.
     layout : {"io", "oi"}, default "io"
-        How a shape of more than two axes is a matrix: ``(product of the others, last)`` for ``"io"``, ``(first, product
-        of the others)`` for ``"oi"``.
+        How a shape of more than two axes is read as a matrix of rows and columns: ``(product of the others, last)`` for
+        ``"io"``, ``(first, product of the others)`` for ``"oi"``.
     spectral : bool, default False
-        Multiplies by sqrt(outputs / inputs), so that the spectral norm is that of a map between vectors of unit mean
-        square: Large et al., "Scalable optimization in the modular norm" (2024).
+        Whether the matrix is multiplied by sqrt(outputs / inputs), so that it maps vectors of mean square 1 to such vectors:
+        Large et al., "Scalable optimization in the modular norm" (2024).
 
-    References
-    ----------
-    Saxe, McClelland & Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
-    neural networks" (2014); see `fastinit._stream.haar` for the construction.
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range. When called: a ValueError if the shape has fewer than two axes.
+
+    Examples
+    --------
+    >>> q = Orthogonal(seed=0)((64, 32), "float64")
+    >>> bool(np.allclose(q.T @ q, np.eye(32)))
+    True
     """
 
     _complex: ClassVar[bool] = True
@@ -63,7 +72,7 @@ class Orthogonal(Initializer):
         return len(shape) - 1 if self.layout == "io" else 1
 
     def _matrix(self, shape: tuple[int, ...]) -> tuple[int, int, float]:
-        """Rows, columns and the factor."""
+        """Rows and columns of the matrix, and the factor on it."""
         split = self._split(shape)
         rows, columns = math.prod(shape[:split]), math.prod(shape[split:])
         if not self.spectral or not rows or not columns:
@@ -76,7 +85,7 @@ class Orthogonal(Initializer):
         return haar(rows, columns, key, dtype=dtype, gain=gain).reshape(shape)
 
     def _check(self, values: NDArray[Any], dtype: str) -> None:
-        if self.spectral or abs(self.gain) > _SURE:
+        if self.spectral or abs(self.gain) > _UNCHECKED_GAIN:
             super()._check(values, dtype)
 
     def shard(
@@ -88,32 +97,33 @@ class Orthogonal(Initializer):
         dtype: Any = "float32",
         out: Any = None,
     ) -> Any:
-        # Of a tall matrix the columns between the outermost wanted ones are made, of a wide one the rows.
+        # Of a tall matrix, a range of columns can be made without the rest; of a wide one, a range of rows. It is the range
+        # between the outermost ones that the index selects.
         name, sizes = self._dtype(dtype), check_shape(shape)
         rows, columns, gain = self._matrix(sizes)
         axes, split = resolve_index(sizes, index), self._split(sizes)
-        reach = [range(start, start + step * count, step) for start, step, count, _ in axes]
-        if not all(reach):
+        selected = [range(start, start + step * count, step) for start, step, count, _ in axes]
+        if not all(selected):
             empty = tuple(count for _, _, count, stays in axes if stays)
             return store(np.zeros(empty), name, out)
-        which = slice(None, split) if columns > rows else slice(split, None)
+        separable = slice(None, split) if columns > rows else slice(split, None)
         first = last = 0
-        for size, wanted in zip(sizes[which], reach[which], strict=True):
+        for size, wanted in zip(sizes[separable], selected[separable], strict=True):
             first = first * size + min(wanted)
             last = last * size + max(wanted)
-        part = haar(
+        slab = haar(
             rows, columns, self._key(key), dtype=working(name), gain=gain, first=first, count=last + 1 - first
         )  # fmt: skip
-        self._check(part, name)
-        # Flat numbers of the wanted rows and columns, then the axes that stay.
+        self._check(slab, name)
+        # The flat numbers of the selected rows and columns; their block is reshaped to the axes that the index keeps.
         numbers: list[NDArray[Any]] = []
         for here in (slice(None, split), slice(split, None)):
             flat: NDArray[Any] = np.zeros((), dtype=np.intp)
-            for size, wanted in zip(sizes[here], reach[here], strict=True):
+            for size, wanted in zip(sizes[here], selected[here], strict=True):
                 flat = np.add.outer(flat * size, np.array(wanted))
-            numbers.append(flat.ravel() - (first if here == which else 0))
-        piece = tuple(count for _, _, count, stays in axes if stays)
-        return store(part[np.ix_(numbers[0], numbers[1])].reshape(piece), name, out)
+            numbers.append(flat.ravel() - (first if here == separable else 0))
+        kept = tuple(count for _, _, count, stays in axes if stays)
+        return store(slab[np.ix_(numbers[0], numbers[1])].reshape(kept), name, out)
 
     shard.__doc__ = Initializer.shard.__doc__
 
@@ -134,20 +144,29 @@ class Orthogonal(Initializer):
 @registered()
 @dataclass(frozen=True, repr=False)
 class DeltaOrthogonal(Initializer):
-    """A convolution that is orthogonal at its centre and zero elsewhere, so that signals pass any depth unchanged.
+    """A convolution that is an orthogonal matrix at its centre and zero elsewhere, so that it preserves the norm of signals.
 
-    Mean square over all elements: gain^2 / (c_out x size of the field).
+    The mean square over all elements is gain^2 / (c_out x size of the field). Xiao, Bahri, Sohl-Dickstein, Schoenholz &
+    Pennington, "Dynamical isometry and a mean field theory of CNNs: how to train 10,000-layer vanilla convolutional neural
+    networks" (2018).
 
     Parameters
     ----------
     gain : float, default 1.0
+        Factor on the matrix; finite.
     layout : {"io", "oi"}, default "io"
-        Shapes ``(*field, c_in, c_out)`` or ``(c_out, c_in, *field)``; one to three axes of field, c_in <= c_out.
+        Shapes are ``(*field, c_in, c_out)`` or ``(c_out, c_in, *field)``, with one to three axes of field and c_in <= c_out.
 
-    References
-    ----------
-    Xiao, Bahri, Sohl-Dickstein, Schoenholz & Pennington, "Dynamical isometry and a mean field theory of CNNs: how to train
-    10,000-layer vanilla convolutional neural networks" (2018).
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range. When called: a ValueError if the shape is another.
+
+    Examples
+    --------
+    >>> kernel = DeltaOrthogonal(seed=0)((3, 4, 8))
+    >>> bool(kernel[0].any()), bool(kernel[1].all())
+    (False, True)
     """
 
     _complex: ClassVar[bool] = True
@@ -162,7 +181,7 @@ class DeltaOrthogonal(Initializer):
 
     def _channels(self, shape: tuple[int, ...]) -> tuple[int, int, tuple[int, ...]]:
         if not 3 <= len(shape) <= 5:
-            raise ValueError(f"shape: expected three to five axes, those of a convolution, got {shape}")
+            raise ValueError(f"shape: expected three to five axes for a convolution, got {shape}")
         if self.layout == "io":
             inputs, outputs, field = shape[-2], shape[-1], shape[:-2]
         else:
@@ -187,7 +206,7 @@ class DeltaOrthogonal(Initializer):
         return kernel
 
     def _check(self, values: NDArray[Any], dtype: str) -> None:
-        if abs(self.gain) > _SURE:
+        if abs(self.gain) > _UNCHECKED_GAIN:
             super()._check(values, dtype)
 
     def _mean(self, shape: Any) -> float:

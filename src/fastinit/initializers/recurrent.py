@@ -1,4 +1,4 @@
-"""Recurrent and state-space layers: fixed biases and state matrices."""
+"""Fixed biases and state matrices of recurrent and state-space layers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["S4D", "ForgetGateBias", "HippoLegS", "HippoLegSB", "MambaLogA", "Pri
 @registered()
 @dataclass(frozen=True, repr=False)
 class ForgetGateBias(Fixed):
-    """`value` for the forget gates of an LSTM and zero for the others, so that it remembers at first.
+    """`value` for the forget gate of an LSTM and zero for its other gates, so that it remembers at the start of training.
 
     Gers, Schmidhuber & Cummins, "Learning to forget" (2000); Jozefowicz, Zaremba & Sutskever, "An empirical exploration of
     recurrent network architectures" (2015).
@@ -29,10 +29,21 @@ class ForgetGateBias(Fixed):
     Parameters
     ----------
     value : float, default 1.0
-    gates : int, default 4
-        Blocks of the bias vector.
-    forget_gate : int, default 1
-        The block of the forget gates; so in Keras (i, f, c, o) and PyTorch (i, f, g, o).
+        Finite.
+    gates : int, in [1, 2**63), default 4
+        Number of gates; the shape is ``(gates * units,)``.
+    forget_gate : int, in [0, gates), default 1
+        Position of the forget gate, as in Keras (i, f, c, o) and PyTorch (i, f, g, o).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range. When called: a ValueError if the shape is another.
+
+    Examples
+    --------
+    >>> ForgetGateBias()((8,))
+    array([0., 0., 1., 1., 0., 0., 0., 0.], dtype=float32)
     """
 
     value: float = 1.0
@@ -45,7 +56,7 @@ class ForgetGateBias(Fixed):
         whole(self, "gates")
         whole(self, "forget_gate", least=0)
         if self.forget_gate >= self.gates:
-            raise ValueError(f"forget_gate: expected a block of {self.gates}, got {self.forget_gate}")
+            raise ValueError(f"forget_gate: expected one of {self.gates} gates, got {self.forget_gate}")
 
     def _units(self, shape: tuple[int, ...]) -> int:
         if len(shape) != 1 or shape[0] % self.gates:
@@ -65,15 +76,25 @@ class ForgetGateBias(Fixed):
 @registered()
 @dataclass(frozen=True, repr=False)
 class PriorBias(Fixed):
-    """-ln((1 - p) / p) everywhere: the bias with which a sigmoid says `probability` at first.
+    """-ln((1 - p) / p) everywhere, p = `probability`: the bias with which a sigmoid output is p at the start of training.
 
-    With rare positives the first steps are not spent on learning their rarity. Lin et al., "Focal loss for dense object
+    If positives are rare, no training steps are spent on learning how rare. Lin et al., "Focal loss for dense object
     detection" (2017).
 
     Parameters
     ----------
-    probability : float, default 0.01
-        In (0, 1).
+    probability : float, in (0, 1), default 0.01
+        Fraction of positives.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `probability` is no real number or out of range.
+
+    Examples
+    --------
+    >>> PriorBias(0.01)((2,)).round(4)
+    array([-4.5951, -4.5951], dtype=float32)
     """
 
     probability: float = 0.01
@@ -94,8 +115,19 @@ class PriorBias(Fixed):
 class HippoLegS(Fixed):
     """The state matrix A of HiPPO-LegS: -sqrt((2n+1)(2k+1)) below the diagonal, -(n+1) on it, 0 above.
 
-    Gu, Dao, Ermon, Rudra & Ré, "HiPPO: recurrent memory with optimal polynomial projections" (2020). Shapes ``(..., N, N)``;
-    axes before the last two are a batch. `HippoLegSB` is its input vector.
+    n and k are the numbers of row and column, from 0. Shapes are ``(..., N, N)``; axes before the last two are a batch.
+    `HippoLegSB` is the input vector. Gu, Dao, Ermon, Rudra & Ré, "HiPPO: recurrent memory with optimal polynomial
+    projections" (2020).
+
+    Raises
+    ------
+    ValueError
+        When called, if the last two axes are not equal.
+
+    Examples
+    --------
+    >>> np.diag(HippoLegS()((3, 3)))
+    array([-1., -2., -3.], dtype=float32)
     """
 
     def _states(self, shape: tuple[int, ...]) -> int:
@@ -103,7 +135,7 @@ class HippoLegS(Fixed):
             raise ValueError(f"shape: expected square matrices, (..., N, N), got {shape}")
         return shape[-1]
 
-    # Sums of products of two of a row's numbers, each with each once, are half of (the square of their sum less their squares').
+    # Below the diagonal, the sum over pairs k < n of a_n a_k is ((sum of a)^2 - sum of a^2) / 2.
 
     def _mean(self, shape: Any) -> float:
         sizes = check_shape(shape)
@@ -128,7 +160,7 @@ class HippoLegS(Fixed):
             return math.nan, math.nan
         if states == 1:
             return -1.0, -1.0
-        corner = math.sqrt(2 * states - 1) * math.sqrt(2 * states - 3)  # beside the last of the diagonal
+        corner = math.sqrt(2 * states - 1) * math.sqrt(2 * states - 3)  # the element left of the last one of the diagonal
         return -max(float(states), corner), 0.0
 
     def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -140,7 +172,13 @@ class HippoLegS(Fixed):
 @registered()
 @dataclass(frozen=True, repr=False)
 class HippoLegSB(Fixed):
-    """The input vector B of HiPPO-LegS: sqrt(2n+1) along the last axis. Gu et al. (2020), see `HippoLegS`."""
+    """The input vector B of HiPPO-LegS: sqrt(2n+1) for n = 0, 1, ... along the last axis. Gu et al. (2020), see `HippoLegS`.
+
+    Raises
+    ------
+    ValueError
+        When called, if the shape has no axis.
+    """
 
     def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
         if not shape:
@@ -151,23 +189,34 @@ class HippoLegSB(Fixed):
 @registered()
 @dataclass(frozen=True, repr=False)
 class S4D(Fixed):
-    """The diagonal state matrix of S4D along the last axis, one of each pair of conjugates.
+    """The diagonal of the state matrix of S4D along the last axis, one number of each conjugate pair.
 
-    ``"lin"``: -1/2 + i pi n; ``"inv"``: -1/2 + i (N/pi) (N/(2n+1) - 1), N twice the last axis; ``"real"``: -(n+1), also
-    Mamba's A.
-    Gu, Gupta, Goel & Ré, "On the parameterization and initialization of diagonal state space models" (2022).
+    Number n = 0, 1, ... is -1/2 + i pi n (``"lin"``), -1/2 + i (N/pi) (N/(2n+1) - 1) where N is twice the size of the last axis
+    (``"inv"``), or -(n+1) (``"real"``, which is also Mamba's A). Gu, Gupta, Goel & Ré, "On the parameterization and
+    initialization of diagonal state space models" (2022).
 
     Parameters
     ----------
     variant : {"lin", "inv", "real"}, default "lin"
+        Which of the three.
     part : {"real", "imaginary"}, default "real"
-        Which part of the complex numbers.
+        Which component of the complex numbers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range. When called: a ValueError if the shape has no axis.
+
+    Examples
+    --------
+    >>> S4D("real")((3,))
+    array([-1., -2., -3.], dtype=float32)
     """
 
     variant: str = "lin"
     part: str = "real"
 
-    _complex: ClassVar[bool] = False  # the parts are two tensors: half of the pair in a complex one would be no S4D
+    _complex: ClassVar[bool] = False  # real and imaginary components are two tensors of their own
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,7 +242,15 @@ class S4D(Fixed):
 @registered()
 @dataclass(frozen=True, repr=False)
 class MambaLogA(Fixed):
-    """ln(n + 1) along the last axis: the logarithm of -A of Mamba, shape ``(channels, states)``. Gu & Dao (2023)."""
+    """ln(n + 1) for n = 0, 1, ... along the last axis, of shape ``(channels, states)``: A_log of Mamba, where A = -exp(A_log).
+
+    Gu & Dao, "Mamba: linear-time sequence modeling with selective state spaces" (2023).
+
+    Raises
+    ------
+    ValueError
+        When called, if the shape has no axis.
+    """
 
     def _tensor(self, shape: tuple[int, ...]) -> NDArray[Any]:
         if not shape:

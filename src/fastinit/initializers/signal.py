@@ -16,29 +16,41 @@ from .deterministic import Fixed
 
 __all__ = ["STFT"]
 
-# Coefficients of cosines of 0, 1, 2 turns, with alternating signs.
+# Coefficients a_m of the window sum over m of (-1)^m a_m cos(2 pi m t / period).
 _WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08)}
 
 
 @registered()
 @dataclass(frozen=True, repr=False)
 class STFT(Fixed):
-    """Real or imaginary part of the short-time Fourier transform, as the kernel of a convolution over time.
+    """The real or imaginary component of the short-time Fourier transform, as the kernel of a convolution over time.
 
-    Shapes ``(frame, 1, bins)``; element (t, 0, f) is w_t cos(2 pi t f / n) or -w_t sin(2 pi t f / n), n = 2 (bins - 1).
+    The shape is ``(frame, 1, bins)``, and element (t, 0, f) is w_t cos(2 pi t f / n) or -w_t sin(2 pi t f / n), n = 2 (bins - 1).
     Allen & Rabiner, "A unified approach to short-time Fourier analysis and synthesis" (1977).
 
     Parameters
     ----------
     side : {"real", "imag"}, default "real"
+        Which component.
     window : {"hann", "hamming", "blackman"} or None, default "hann"
-        w; None is 1.
+        w; for None, w = 1.
     scaling : {"density", "spectrum"} or None, default "density"
-        Divides w by its Euclidean norm, or by its sum.
+        Whether w is divided by its Euclidean norm, by its sum, or not at all.
     periodic : bool, default False
-        Of the window: of period `frame`, not symmetric about its middle.
+        Whether the window has the period `frame`; if not, it is symmetric about its middle.
     layout : {"io", "oi"}, default "io"
-        Shapes ``(frame, 1, bins)`` or ``(bins, 1, frame)``.
+        Whether the shape is ``(frame, 1, bins)`` or ``(bins, 1, frame)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range. When called: a ValueError if the shape is
+        another, or has fewer than two bins.
+
+    Examples
+    --------
+    >>> STFT(window=None, scaling=None)((4, 1, 3))[:, 0, 1]
+    array([ 1.,  0., -1.,  0.], dtype=float32)
     """
 
     side: str = "real"
@@ -47,7 +59,7 @@ class STFT(Fixed):
     periodic: bool = False
     layout: str = "io"
 
-    _complex: ClassVar[bool] = False  # one of the two parts
+    _complex: ClassVar[bool] = False  # real and imaginary components are two tensors of their own
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,9 +77,9 @@ class STFT(Fixed):
         period = frame if self.periodic else frame - 1
         terms = enumerate(_WINDOWS[self.window])
         window = sum(
-            (-1) ** m * share * cosine_of_turns(m * np.arange(frame), period) for m, share in terms
+            (-1) ** m * a * cosine_of_turns(m * np.arange(frame), period) for m, a in terms
         )
-        # The sum of products in written order: NumPy's own depends on the machine.
+        # An exactly rounded sum: the order in which NumPy adds depends on the machine.
         scale = 1.0
         if self.scaling == "density":
             scale = math.sqrt(math.fsum(float(x) * float(x) for x in window))

@@ -1,4 +1,4 @@
-"""Matrices with a structure: sparse columns, Hadamard's."""
+"""Structured matrices: sparse columns, and Hadamard's matrix."""
 
 from __future__ import annotations
 
@@ -47,19 +47,31 @@ def chosen(shape: tuple[int, int], count: int, key: Key) -> NDArray[np.bool_]:
 @registered()
 @dataclass(frozen=True, repr=False)
 class Sparse(Initializer):
-    """A matrix with exactly k non-zeros in every column, N(0, std^2) each, so that a unit hears few others.
+    """A matrix with exactly k non-zero elements in every column, each N(0, std^2), so that a unit has few inputs.
 
-    Variance k std^2 / rows; a complex non-zero z has E|z|^2 = std^2. The chosen elements of a column are those with the
-    smallest words of plane 4 of the stream, ties by index. Martens, "Deep learning via Hessian-free optimization"
-    (2010), has k = 15.
+    The variance is k std^2 / rows; a complex non-zero z has E|z|^2 = std^2. The non-zero elements of a column are those with the
+    smallest words of plane 4 of the stream, ties in the order of rows. Martens, "Deep learning via Hessian-free optimization"
+    (2010), takes k = 15.
 
     Parameters
     ----------
-    nonzero : int, optional
-        k, at most the number of rows.
-    sparsity : float, optional
-        Instead: ceil(sparsity x rows) elements of a column are zero, 0 <= sparsity < 1.
-    std : float, default 0.01
+    nonzero : int, in [1, rows], optional
+        k. Give either `nonzero` or `sparsity`.
+    sparsity : float, in [0, 1), optional
+        The fraction of zeros: ceil(sparsity x rows) elements of a column are zero.
+    std : float, in (0, inf), default 0.01
+        Standard deviation of the non-zero elements.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range. When called: a ValueError if the shape has not two axes, or fewer rows
+        than `nonzero`.
+
+    Examples
+    --------
+    >>> np.count_nonzero(Sparse(nonzero=3, seed=0)((10, 4)), axis=0).tolist()
+    [3, 3, 3, 3]
     """
 
     _complex: ClassVar[bool] = True
@@ -115,16 +127,16 @@ def _hadamard_scale(outputs: int) -> float:
 
 
 def _sum_of_signs(rows: int, columns: int) -> int:
-    """The sum of the first rows and columns of Hadamard's matrix of signs.
+    """The sum of the first `rows` rows and `columns` columns of Hadamard's matrix of signs, by halving.
 
-    By halves: the matrix is (H, H; H, -H), and the first k <= n columns of an n x n one have the sum n.
+    The matrix is (H, H; H, -H), and the first k columns of H, 1 <= k <= n, have the sum n, where n is the size of H.
     """
     total, sign = 0, 1
     while rows and columns:
         half = 1 << (max(rows, columns) - 1).bit_length() >> 1
         if not half:
             return total + sign
-        if rows > half < columns:  # all of H, what two strips have, and the rest with the other sign
+        if rows > half < columns:  # three whole H or strips of them, each with sum n, and a remainder with the other sign
             total, sign, rows, columns = total + 3 * sign * half, -sign, rows - half, columns - half
         elif rows > half:
             total, rows = total + sign * half, rows - half
@@ -136,16 +148,27 @@ def _sum_of_signs(rows: int, columns: int) -> int:
 @registered()
 @dataclass(frozen=True, repr=False)
 class Hadamard(Fixed):
-    """ZerO: the identity, a part of it where the layer narrows, a part of Hadamard's matrix where it widens.
+    """ZerO: the identity matrix, its first columns if outputs <= inputs, and a section of Hadamard's matrix if outputs > inputs.
 
-    A widening matrix is c H with H_ij = (-1)^(number of common bits of i and j), c = 2^(-(m - 1) / 2) and 2^m the outputs
-    rounded up; nothing is random. Of a convolution it is the centre tap. Zhao, Schäfer & Anandkumar, "ZerO initialization:
-    initializing neural networks with only zeros and ones" (2022).
+    In the last case the matrix is c H with H_ij = (-1)^(number of common bits of i and j) and c = 2^(-(m - 1) / 2), where 2^m is
+    the number of outputs rounded up to a power of 2. Nothing is random. In a convolution it is the centre tap. Zhao, Schäfer &
+    Anandkumar, "ZerO initialization: initializing neural networks with only zeros and ones" (2022).
 
     Parameters
     ----------
     layout : {"io", "oi"}, default "io"
-        Shapes ``(*field, in, out)`` or ``(out, in, *field)``.
+        Shapes are ``(*field, in, out)`` or ``(out, in, *field)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range. When called: a ValueError if the shape has fewer than two axes.
+
+    Examples
+    --------
+    >>> Hadamard()((2, 2))
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
     """
 
     layout: str = "io"
@@ -155,7 +178,7 @@ class Hadamard(Fixed):
         choice(self, "layout", ("io", "oi"))
 
     def _channels(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, int]:
-        """The field, inputs and outputs."""
+        """The receptive field, inputs and outputs."""
         if len(shape) < 2:
             raise ValueError(f"shape: expected at least two axes, inputs and outputs, got {shape}")
         if self.layout == "io":
