@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * The C interface of fastinit: the only header that the Python binding sees.
- * Nothing here allocates what the caller must free, and nothing keeps state but the
- * chosen instruction set. Arguments are checked by the caller (the binding); what is
- * asserted here would be a bug there.
+ * Nothing here returns memory that the caller must free, and the only state is the chosen
+ * instruction set. Arguments are checked by the caller (the binding), not here.
  */
 #ifndef FASTINIT_H
 #define FASTINIT_H
@@ -25,11 +24,12 @@ typedef enum {
 
 /* Chooses the kernels of the process: `name`, or the widest available one where name is NULL
  * or empty. On an error the choice stays as it was. Every set gives the same bits, so it may be called while other
- * threads sample: what they began goes on with the old set or the new one. But a workspace of the stack is of the set
- * that measured it, which a run may name: without that, no choice between fi_stack_workspace and its last phase. */
+ * threads sample: what they have begun goes on with the old set or the new one. But a workspace of the stack fits only the
+ * set that measured it. A caller who does not name that set in fi_stack_args.kernels must not choose another between
+ * fi_stack_workspace and the last phase that uses the workspace. */
 fi_status fi_isa_select(const char *name);
 
-/* The chosen set. What must fit together is taken from one answer: the next may be another's. */
+/* The chosen set. Another thread may choose another at any time: kernels that must fit together come from one call. */
 typedef struct fi_kernels fi_kernels;
 const fi_kernels *fi_active(void);
 
@@ -42,26 +42,25 @@ const char *fi_isa_available(size_t index);
 /* Name and version of the compiler that built this library. */
 const char *fi_compiler(void);
 
-/* ---- Giving up ------------------------------------------------------------------------- */
+/* ---- Interrupting long calls ----------------------------------------------------------- */
 
-/* How a long call learns that it is to be given up. Every 50 ms or so `ask` is called, by the thread that made the call alone;
- * it says so by anything but 0. The call then returns soon, with `stopped` set: what it was to write is undefined, and all
- * that it holds is let go. One watch for each call. Where a function takes a watch, NULL is for a call that is never given
- * up. */
+/* How a long call learns that it is to be interrupted. About every 50 ms it calls `ask`, and always in the thread that made the
+ * call; anything but 0 interrupts it. It then returns soon, with `stopped` set: its outputs are undefined, and it holds
+ * nothing any more. One watch for each call. Where a function takes a watch, NULL means a call that cannot be interrupted. */
 typedef struct {
     int (*ask)(void *context);
     void *context;
     volatile int stopped;
-    uint64_t caller, next; /* the thread that made the call, and when it asks again */
+    uint64_t caller, next; /* the thread that made the call, and when it asks again, in milliseconds */
 } fi_watch;
 
-/* OUT watch, right before the call and in its thread. */
+/* OUT watch. Called right before the call that it is for, in the same thread. */
 void fi_watch_begin(fi_watch *watch, int (*ask)(void *context), void *context);
 
 /* ---- Sampling -------------------------------------------------------------------------- */
 
 typedef enum { FI_FLOAT32, FI_FLOAT64, FI_FLOAT16, FI_BFLOAT16, FI_DTYPES } fi_dtype;
-/* The last three laws are a plan's own choice (see plan.c), never a caller's. */
+/* The last three laws are chosen by fi_plan_make alone, in place of FI_TRUNCATED_NORMAL (see plan.c). */
 typedef enum {
     FI_WORDS,
     FI_UNIFORM,
@@ -74,8 +73,8 @@ typedef enum {
 } fi_law;
 
 typedef struct {
-    uint64_t seed;
-    uint64_t stream;
+    uint64_t seed;   /* the model */
+    uint64_t stream; /* the tensor */
 } fi_key;
 
 /* The planes of a stream (docs/stream.md): each holds 32 bits of every element's random fraction. A value takes two, the
@@ -100,8 +99,8 @@ typedef struct {
 
 #define FI_NARROW_TERMS 20
 
-/* z = base + unit * P(t) of a truncated normal between narrow bounds (see narrow.c): t = 2 U - 1, or where `logarithmic`
- * ln(far + (1 - far) V), V of the word's bits exclusive-or `flip`. */
+/* A truncated normal between narrow bounds as z = base + unit * P(t), see narrow.c: t = 2 U - 1, or where `logarithmic`
+ * t = ln(far + (1 - far) V), where V is U with its bits exclusive-or `flip`. */
 typedef struct {
     int terms, logarithmic;
     uint64_t flip;
@@ -109,50 +108,50 @@ typedef struct {
     float base_f, unit_f;
     union {
         double d[FI_NARROW_TERMS];
-        float f[FI_NARROW_TERMS]; /* of the dtypes whose kernels are float32's */
+        float f[FI_NARROW_TERMS]; /* for float32, and float16 and bfloat16, which are made of it */
     } coefficients;               /* of P, by rising power */
 } fi_narrow;
 
-/* A distribution made ready for a dtype: constants that every element shares. Read-only for callers. */
+/* A distribution and a dtype, with the constants that every element's computation needs. Read-only for callers. */
 typedef struct {
     fi_dist dist;
     fi_dtype dtype;
     fi_law kernel; /* the law, or its variant for symmetric or narrow bounds or in double precision */
     fi_key key;
-    int clamp;           /* some element may round out of the bounds */
+    int clamp;           /* some element may round out of the bounds, so all are clamped to them */
     int shifted;         /* adding the shift changes something: it is not 0, or a product may be -0 */
     double scale, shift; /* x = shift + scale * (u or z) */
     double clamp_low, clamp_high;
     double tail_low, tail_high; /* Phi(c) and 1 - Phi(d) */
     double mass;                /* Phi(d) - Phi(c) */
-    /* The same for float32 kernels; tails as quantile_f32 and whole words want them, unit_scale for
-     * integers of 2^-31, limit for |z|. */
+    /* The same for float32 kernels. The tails are in units of 2^-32, as quantile_f32 takes them; unit_scale_f is the
+     * scale of integers in units of 2^-31; limit_f is the largest |z|. */
     float scale_f, unit_scale_f, shift_f, clamp_low_f, clamp_high_f;
     float tail_low_f, tail_high_f, mass_f, limit_f;
     fi_narrow narrow;
-    const uint32_t *second_words; /* of fi_map's elements; NULL in a plan for tensors */
+    const uint32_t *second_words; /* the elements' second words in fi_map; NULL for tensors, whose words come from the key */
 } fi_plan;
 
-/* IN dist, dtype, key; OUT plan. FI_ERR_NO_MASS as above. */
+/* OUT plan. FI_ERR_NO_MASS also where no number of the dtype lies in a uniform law's interval. */
 fi_status fi_plan_make(fi_plan *plan, const fi_dist *dist, fi_dtype dtype, fi_key key);
 
-/* Writes elements first .. first+count-1 of the tensor to out[0..count-1], on at most `threads`
+/* OUT out[0..count-1]: elements first .. first+count-1 of the tensor, in row-major order, on at most `threads`
  * threads (made and joined inside). out: aligned to its element. first + count <= 2^58. */
 void fi_fill(const fi_plan *plan, void *out, uint64_t first, uint64_t count, unsigned threads, fi_watch *watch);
 
-/* One piece of a tensor in a launch of several: OUT out[0..count-1]. */
+/* Elements first .. first+count-1 of one of several tensors: OUT out[0..count-1]. */
 typedef struct {
     const fi_plan *plan;
     void *out;
     uint64_t first, count;
 } fi_piece;
 
-/* Fills all pieces in one launch of the threads, balanced over elements. */
+/* Fills all pieces at once: threads are started once for all, and each makes about as many elements. */
 void fi_fill_many(const fi_piece *pieces, size_t pieces_count, unsigned threads, fi_watch *watch);
 
 #define FI_MAX_DIMENSIONS 64
 
-/* A strided block of a tensor, in row-major order of its own `dimensions` >= 1 axes: the element at
+/* A strided region of a tensor, in row-major order of its own `dimensions` >= 1 axes: the element at
  * (i_0, i_1, ...) is element first + sum(i_k * strides[k]) of the tensor. */
 typedef struct {
     uint64_t first;
@@ -161,14 +160,14 @@ typedef struct {
     int64_t strides[FI_MAX_DIMENSIONS];
 } fi_region;
 
-/* Writes the block's elements to the contiguous out; time and memory grow with the block alone. */
-void fi_fill_region(const fi_plan *plan, void *out, const fi_region *block, unsigned threads, fi_watch *watch);
+/* OUT out: the region's elements, contiguous. Time and memory grow with the region, not with the tensor. */
+void fi_fill_region(const fi_plan *plan, void *out, const fi_region *region, unsigned threads, fi_watch *watch);
 
-/* The exclusive-or of the first `count` words (rounded up to 128, at most 2^34) of plane 0: the
- * speed of the random bits alone, for benchmarks. */
+/* The exclusive-or of the first `count` words (rounded up to 128, at most 2^34) of FI_PLANE_REAL: for benchmarks of
+ * the random bits alone. */
 uint32_t fi_words_xor(fi_key key, uint64_t count);
 
-/* The values of `count` elements whose words are chosen, words[i] = w_0 2^32 + w_1, on one thread; for tests.
+/* OUT out: the values of `count` elements with words that the caller chooses, words[i] = w_0 2^32 + w_1; for tests.
  * plan: of FI_FLOAT32 or FI_FLOAT64, and not of FI_WORDS. */
 void fi_map(const fi_plan *plan, const uint64_t *words, void *out, size_t count);
 
@@ -184,7 +183,7 @@ double fi_normal_quantile_tail(double p);
 /* ---- Random orthogonal matrices ----------------------------------------------------------- */
 
 /* Columns first .. first+count-1 of the rows x columns matrix of `key`, rows >= columns: orthonormal, exactly Haar
- * distributed, times gain. The bits of a column depend on nothing but key, rows, columns, dtype and parts. */
+ * distributed, times gain. The bits of a column depend on key, rows, columns, dtype and parts alone. */
 typedef struct {
     fi_key key;
     size_t rows, columns, first, count;
@@ -194,7 +193,7 @@ typedef struct {
     void *out; /* OUT (rows, count), or (count, rows) where transposed; row-major */
 } fi_haar_args;
 
-/* dtype: FI_FLOAT32 or FI_FLOAT64, of a part. FI_ERR_MEMORY before anything is written. */
+/* dtype: FI_FLOAT32 or FI_FLOAT64, of each part. On FI_ERR_MEMORY nothing has been written. */
 fi_status fi_haar(const fi_haar_args *args, fi_dtype dtype, unsigned threads, fi_watch *watch);
 
 /* ---- The deep stack ---------------------------------------------------------------------- */
@@ -215,14 +214,14 @@ extern const fi_traits fi_activation_traits[FI_ACTIVATIONS];
 
 typedef struct {
     double mean, variance, second_moment; /* population variance; NaN of an empty batch */
-    double low, high;                     /* of the numbers that are no NaN; infinities the wrong way round of none */
+    double low, high;                     /* extremes of the numbers that are not NaN; inf and -inf if there are none */
     double non_finite;                    /* how many are infinite or NaN */
 } fi_moments;
 
 typedef struct {
     fi_moments pre_activation, activation, gradient; /* gradient: with respect to the pre-activation */
-    double saturated; /* share of elements, see activations.def */
-    double dead;      /* share of units whose value and derivative are 0 in every sample */
+    double saturated; /* fraction of elements, see activations.def */
+    double dead;      /* fraction of units whose value and derivative are 0 in every sample */
 } fi_layer_statistics;
 
 enum { FI_FORWARD = 1, FI_BACKWARD = 2 };
@@ -236,12 +235,12 @@ typedef struct {
     const int *residual_sources;     /* depth, or NULL: where residual_sources[l] = s >= 0, s <= l, layer l ends a residual
                                         block: it adds alpha phi(z) to activation s, of the same width; blocks do not overlap */
     double alpha;
-    const void *const *weights;      /* depth: (widths[l], widths[l + 1]); or NULL: drawn from `plans` when they are
-                                        needed, and activations are kept at checkpoints alone */
+    const void *const *weights;      /* depth: (widths[l], widths[l + 1]); or NULL: they are drawn from `plans` whenever
+                                        they are needed, and activations are kept at checkpoints alone */
     const fi_plan *plans;            /* depth; read where weights is NULL */
     const void *const *biases;       /* depth: (widths[l + 1],), or NULL for none */
-    int backward;                    /* there is, or will be, a backward pass */
-    int phases;                      /* FI_FORWARD, FI_BACKWARD (on the workspace of the forward pass), or both */
+    int backward;                    /* whether a backward pass belongs to it, now or in a later call */
+    int phases;                      /* FI_FORWARD, FI_BACKWARD (on the workspace that the forward pass left), or both */
     const void *x;                   /* (batch, widths[0]) */
     const void *dy;                  /* (batch, widths[depth]); read by FI_BACKWARD */
     void *y;                         /* OUT (batch, widths[depth]), or NULL */
@@ -249,26 +248,26 @@ typedef struct {
     void *const *weight_gradients;   /* OUT depth, as weights; or NULL */
     void *const *bias_gradients;     /* OUT depth; NULL where weight_gradients is */
     fi_layer_statistics *statistics; /* OUT depth, or NULL; gradients are NaN without a backward pass */
-    /* What follows goes with a backward pass and statistics alone. */
+    /* norms and cosines: only with a backward pass and statistics. */
     double *norms;                   /* OUT depth, or NULL: the Euclidean norm of each weight gradient */
     size_t pairs_count;
-    const size_t *pairs;             /* 2 * pairs_count numbers of samples */
+    const size_t *pairs;             /* (pairs_count, 2): numbers of samples, each < batch */
     double *cosines;                 /* OUT (depth, 2, pairs_count), or NULL: of the activations, and of the gradients, of
                                         each pair; NaN where one has length 0 */
-    const fi_kernels *kernels;       /* whose run it is, so that another choice meanwhile changes nothing; NULL: those in use */
+    const fi_kernels *kernels;       /* the set to use, whatever is chosen meanwhile; NULL: the chosen one */
 } fi_stack_args;
 
-/* Bytes of working memory that a run needs: sizes alone decide, of pointers only whether they are NULL. A forward and
- * a backward phase apart need, and must be given, the same threads, sizes, presence of outputs and kernels. */
+/* Bytes of working memory that a pass needs. They depend on sizes, and on which pointers are NULL. A forward and a backward
+ * phase in calls of their own must be given the same threads, sizes, kernels, and pointers that are NULL. */
 size_t fi_stack_workspace(const fi_stack_args *args, fi_dtype dtype, unsigned threads);
 
-/* Runs on at most `threads` threads. Every output element is one sum in index order by fma: the bits depend on
- * nothing but the inputs. dtype: FI_FLOAT32 or FI_FLOAT64. After a forward pass that was given up no backward pass may
- * follow. */
+/* One pass, on at most `threads` threads. Every element of a product is one sum in index order by fma: the bits depend on
+ * the inputs alone. dtype: FI_FLOAT32 or FI_FLOAT64, of all matrices. No backward pass may follow a forward pass that was
+ * interrupted. */
 void fi_stack_propagate(const fi_stack_args *args, fi_dtype dtype, unsigned threads, void *workspace, fi_watch *watch);
 
-/* The limit of every product: `rounds` of independent multiply-adds in registers. Returns how many
- * floating-point operations (two a multiply-add) that was. For benchmarks. */
+/* `rounds` of independent multiply-adds in registers: the peak rate of a core. Returns how many floating-point operations
+ * (two for a multiply-add) that was. For benchmarks. */
 double fi_fma_loop(fi_dtype dtype, uint64_t rounds);
 
 /* values[i] = phi(x[i]) and derivatives[i] = phi'(x[i]) (unless NULL), as the stack computes them. */
@@ -281,7 +280,7 @@ void fi_activate(fi_activation activation, double parameter, fi_dtype dtype, con
 typedef struct {
     size_t batch, classes;
     const void *outputs;   /* (batch, classes), of a dtype */
-    const int64_t *labels; /* (batch,), a class each (anything else has the loss NaN); or NULL, and then */
+    const int64_t *labels; /* (batch,), the class of each row (another number makes the loss NaN); or NULL, and then */
     const double *probabilities; /* (batch, classes): of each class */
     void *gradient;        /* OUT (batch, classes), of the outputs' dtype */
 } fi_cross_entropy_args;
@@ -291,9 +290,9 @@ size_t fi_cross_entropy_scratch(size_t classes);
 
 /* Returns the loss in nats; OUT correct: how many rows have their first largest output at the label, or at the first
  * largest probability; a row with a NaN has none.
- * In double precision in a fixed order, the gradient rounded to the dtype at the end; largest errors before that 2^-49 times
- * the larger of 1 and a row's logits' range for the loss, and 2^-50 / batch for a gradient. dtype: FI_FLOAT32 or FI_FLOAT64.
- * A row that holds a NaN or +inf gives the loss NaN. */
+ * Computed in double precision in a fixed order; the gradient is rounded to the dtype at the end. Largest errors before that:
+ * of the loss 2^-49 times the larger of 1 and the range of a row's outputs, of the gradient 2^-50 / batch. dtype: FI_FLOAT32
+ * or FI_FLOAT64. A row that holds a NaN or +inf makes the loss NaN. */
 double fi_cross_entropy(const fi_cross_entropy_args *args, fi_dtype dtype, void *scratch, size_t *correct, fi_watch *watch);
 
 /* Returns the mean of (output - target)^2 over n numbers; OUT gradient: 2 (output - target) / n, in the dtype. */
@@ -303,8 +302,8 @@ double fi_squared_error(fi_dtype dtype, size_t n, const void *outputs, const dou
 /* OUT out: `count` rows of `bytes` bytes each, source's rows[0], rows[1], ... */
 void fi_gather(void *out, const void *source, const int64_t *rows, size_t count, size_t bytes, fi_watch *watch);
 
-/* OUT order: 0 .. n-1 by their draws, in [0, 1), the first of equal ones first. scratch: n numbers. In linear time if the draws
- * are of a uniform law, in quadratic if they crowd. */
+/* OUT order: 0 .. n-1 sorted by their draws, in [0, 1), stably. scratch: n numbers. Linear time on average for uniform draws,
+ * quadratic if they cluster. */
 void fi_order(int64_t *order, const double *draws, size_t n, size_t *scratch, fi_watch *watch);
 
 typedef enum {
@@ -334,7 +333,7 @@ typedef struct {
     double power_1, power_2; /* beta^t after t steps: 1 at first */
 } fi_descent;
 
-/* One step of all parameters, each with a gradient like it. The bits depend on nothing but the numbers. */
+/* One step of all parameters. gradients[i]: as parameters[i].values. The bits depend on the numbers alone. */
 void fi_descend(fi_descent *descent, const fi_parameter *parameters, const void *const *gradients, size_t count);
 
 /* ---- Threads --------------------------------------------------------------------------- */

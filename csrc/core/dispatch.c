@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Which kernels run: detection of the CPU, the ordered choice, and the entry points that use it. No arithmetic.
+ * Which kernels run: what the CPU has, and the choice among it. No arithmetic.
  */
 #include <string.h>
 
@@ -61,8 +61,8 @@ static size_t available(const fi_kernels *sets[4]) {
     return n;
 }
 
-/* Chosen in one thread while others sample (Python without its lock allows that): a reader finds the old table or the
- * new one. The tables are constant, so no order with other memory is needed. */
+/* May be stored in one thread while others read it (Python without its lock allows that): they find the old table or the new one.
+ * The tables are constant, so relaxed atomics are enough. */
 #if FI_MSVC
 static const fi_kernels *volatile active = &fi_kernels_scalar;
 #define LOAD(pointer) (pointer)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The floating-point environment of a kernel. Other libraries in the process switch on
- * flush-to-zero (any shared object linked with -ffast-math does at load) or another rounding mode;
- * the bits of a weight must not depend on that. Every kernel entry, in every thread, saves the control
- * register, forces round-to-nearest with subnormals and all traps masked, and restores it.
+ * The floating-point environment of a kernel. Other libraries in the process may switch on flush-to-zero (any shared object
+ * linked with -ffast-math does so when it is loaded) or another rounding mode, and the bits of a weight must not depend on
+ * that. So every entry, in every thread, saves the control register, sets round-to-nearest with subnormal numbers and all
+ * traps masked, and restores it at the end.
  */
 #ifndef FI_FPENV_H
 #define FI_FPENV_H

@@ -88,13 +88,13 @@ extern const fi_kernels fi_kernels_avx512;
 extern const fi_kernels fi_kernels_neon;
 #endif
 
-/* The scalar set's answers to single questions, which the other sets ask in rare branches. */
-uint32_t fi_word(fi_key key, unsigned plane, uint64_t element);
+/* Functions of one element, by the scalar set's kernels. Other sets call them in rare branches. */
+uint32_t fi_word(fi_key key, unsigned plane, uint64_t element); /* w_p(e) of docs/stream.md */
 /* x - n pi in [-pi/2, pi/2] for the nearest whole n, and whether n is odd; x finite, |x| >= 1. */
 double fi_reduce_pi(double x, int *odd);
 uint16_t fi_round16(float x, fi_dtype dtype); /* to nearest even; dtype is one of the 16-bit ones */
 
-/* Makes plan->narrow of the finite bounds of a truncated normal. 0 where its polynomial would be too long. */
+/* OUT plan->narrow, for a truncated normal with finite bounds. Returns 0 where its polynomial would be too long. */
 int fi_narrow_make(fi_plan *plan);
 
 #endif

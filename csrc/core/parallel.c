@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Threads made and joined inside one call. No pool: it would have to survive fork, and a pool that sleeps
- * on a condition variable wakes no faster than a thread is made (engineering measurements: 33 us for one
- * helper, 46 us for a wake-up). No OpenMP: libgomp hangs in a forked child.
+ * Threads that are made and joined inside one call. No pool of threads: it would have to survive fork, and a thread that
+ * sleeps on a condition variable wakes no faster than a new one starts (measured: 33 us to start one, 46 us to wake one).
+ * No OpenMP: libgomp hangs in a forked child.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* affinity, where there is such a thing */
@@ -14,8 +14,8 @@
 #include "core/fpenv.h"
 
 #define FI_MAX_WORKERS 256
-/* Bytes; no kernel takes more than 16 KiB, as the caller's own stack may be as small as 32. Libraries' static thread-local
- * memory is taken out of it too, and what nobody touches is no memory. */
+/* Bytes of a thread's stack. No kernel takes more than 16 KiB, as the caller's own stack may be as small as 32 KiB; but static
+ * thread-local memory of libraries is taken out of it too. Pages that nobody touches cost nothing. */
 #define FI_STACK (1024 * 1024)
 
 #if FI_HAS_THREADS && defined(__linux__) && defined(__GLIBC__)
@@ -64,9 +64,11 @@ void fi_parallel(unsigned workers, void (*work)(void *, unsigned, unsigned), voi
 #else
 #define FI_PAUSE() ((void)0)
 #endif
-#define FI_LOOKS 4096  /* before it gives up its CPU: some 60 us */
-#define FI_YIELDS 1024 /* before it sleeps: some 300 us more where nobody else wants the CPU */
-#define FI_NAP 20      /* milliseconds that the calling thread sleeps between two questions to the watch, at most */
+/* A thread that waits spins for so many looks, some 60 us, then yields its CPU so many times, some 300 us more where nobody else
+ * wants it, and only then sleeps. */
+#define FI_LOOKS 4096
+#define FI_YIELDS 1024
+#define FI_NAP 20 /* milliseconds that the calling thread sleeps at most before it asks the watch again */
 
 #if defined(_WIN32)
 #define WIN32_LEAN_AND_MEAN
@@ -95,8 +97,8 @@ static void fi_yield(void) { SwitchToThread(); }
 #include <time.h>
 typedef pthread_t fi_thread;
 
-/* After an idle while Linux may put a new thread on its maker's own CPU and leave it there for longer than the work
- * takes. So it starts on any other, and is free to move from then on. */
+/* After a pause, Linux may start a new thread on the CPU of the thread that made it, and leave it there for longer than the work
+ * takes. So it is started on any other CPU, and may move from then on. */
 #if FI_GLIBC
 static void look_at_cpus(fi_cpus *cpus) {
     const int here = sched_getcpu();
@@ -129,8 +131,8 @@ static void *entry(void *task) {
     return NULL;
 }
 static int thread_start(fi_thread *thread, fi_task *task) {
-    /* Signals belong to the interpreter's threads: a handler must not run on a small stack. But a fault is this thread's
-     * own (a mapped file that was cut short), and undefined where it is blocked: its handler may still report it. */
+    /* Signals are left to the interpreter's threads, as a handler must not run on a small stack. But a fault (as of a mapped
+     * file that was truncated) is delivered to the thread that caused it, and blocking it is undefined behaviour. */
     static const int faults[] = {SIGBUS, SIGFPE, SIGILL, SIGSEGV};
     sigset_t blocked, saved;
     sigfillset(&blocked);
@@ -152,7 +154,7 @@ static int thread_start(fi_thread *thread, fi_task *task) {
     return started;
 }
 static void fi_yield(void) { sched_yield(); }
-/* The others are about to finish, and to be woken on an idle CPU takes 30 us. */
+/* It spins before it sleeps: the others are about to finish, and to be woken on an idle CPU takes 30 us. */
 static void thread_join(fi_thread thread, fi_task *task, fi_watch *watch) {
 #if FI_GLIBC
     (void)task;
@@ -170,7 +172,7 @@ static void thread_join(fi_thread thread, fi_task *task, fi_watch *watch) {
         fi_stopped(watch);
     }
 #else
-    /* No join with a limit: naps of a millisecond, as nobody ends them early. */
+    /* There is no join with a time limit here: naps of a millisecond, as nothing ends them early. */
     for (unsigned looks = 0; watch && fi_read(&task->ended) == 0; looks++) {
         const struct timespec nap = {0, 1000000L};
         if (looks < FI_LOOKS) FI_PAUSE();
@@ -182,7 +184,7 @@ static void thread_join(fi_thread thread, fi_task *task, fi_watch *watch) {
 }
 #endif
 
-/* The others are about to finish like pieces of work, so it looks for a while before it yields its CPU. */
+/* It spins before it yields: other workers are about to finish pieces as long as its own. */
 void fi_wait_until(fi_counter *counter, uint64_t value, fi_watch *watch) {
     for (unsigned looks = 0; fi_read(counter) < value; looks++) {
         if (looks < FI_LOOKS) {
@@ -203,7 +205,7 @@ typedef struct {
 void fi_parallel(unsigned workers, void (*work)(void *, unsigned, unsigned), void *context, fi_watch *watch) {
     if (workers > FI_MAX_WORKERS) workers = FI_MAX_WORKERS;
     fi_cpus cpus;
-    helper *helpers = NULL; /* not on the caller's stack, which may be small */
+    helper *helpers = NULL; /* on the heap, as the caller's stack may be small */
     if (workers > 1) {
         look_at_cpus(&cpus);
         helpers = malloc((workers - 1) * sizeof *helpers);
@@ -226,7 +228,7 @@ void fi_parallel(unsigned workers, void (*work)(void *, unsigned, unsigned), voi
 #endif
 
 unsigned fi_threads_for(uint64_t bytes, unsigned limit) {
-    /* Below 2 MiB a second thread costs more than it saves; above, one for each MiB. */
+    /* Below 2 MiB a second thread costs more time than it saves; above, one for each MiB. */
     uint64_t useful = bytes < (2u << 20) ? 1 : bytes >> 20;
     if (limit > FI_MAX_WORKERS) limit = FI_MAX_WORKERS;
     if (limit == 0) limit = 1;

@@ -23,14 +23,15 @@ typedef uint64_t fi_counter;
 #define fi_read(counter) __atomic_load_n((counter), __ATOMIC_ACQUIRE)
 #endif
 
-/* Returns when the counter has reached `value`, or the watch has stopped. Only for tickets that running workers have taken. */
+/* Returns when the counter has reached `value`, or the watch has stopped. Only for what workers that already run will count: it
+ * might wait for ever for another. */
 void fi_wait_until(fi_counter *counter, uint64_t value, fi_watch *watch);
 
 /* Runs work(context, worker, workers) for worker = 0 .. workers-1, worker 0 in the calling
- * thread, the others in threads that are made and joined inside this call. A thread that cannot
- * be made has its work run by the caller, after its own: work must therefore not wait for
- * another worker, only for what one has begun. Each worker has the kernels' floating-point environment. The work is
- * given up by its own questions to the watch; here the calling thread asks while it waits for the others. */
+ * thread, the others in threads that are made and joined inside this call. Where a thread cannot be made, the caller
+ * does its work too, after its own: so `work` must not wait for another worker to start, only for what one has begun. Each
+ * worker has the kernels' floating-point environment. `work` asks the watch itself whether to go on; the calling thread
+ * asks here, too, while it waits for the others. */
 void fi_parallel(unsigned workers, void (*work)(void *context, unsigned worker, unsigned workers),
                  void *context, fi_watch *watch);
 

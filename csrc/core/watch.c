@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * When a long call asks whether to go on: by the clock, as nobody knows how long a piece of work takes elsewhere.
+ * When a long call asks whether to go on: by the clock, as a piece of work takes longer on one machine than on another.
  */
 #if !defined(_WIN32) && !defined(_POSIX_C_SOURCE)
 #define _POSIX_C_SOURCE 200809L /* a monotonic clock */
@@ -9,7 +9,8 @@
 
 #include "core/parallel.h"
 
-/* Milliseconds. An answer may take 5 more, where another thread of Python is busy: it gives its lock up so seldom. */
+/* Milliseconds. The answer may take 5 more where another thread of Python is busy, as that gives up the interpreter's lock no
+ * sooner. */
 #define FI_ASK_EVERY 50
 
 #if defined(_WIN32)

@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Between pieces of work: whether the call is to be given up (fi_watch in fastinit.h). */
+ * Asked between pieces of work: whether the call is interrupted (fi_watch in fastinit.h). */
 #ifndef FI_WATCH_H
 #define FI_WATCH_H
 
 #include "core/internal.h"
 
-/* Nonzero from the moment that the watch of the calling thread has said so. Any worker may call it; only the calling
- * thread asks, and only when the time has come. Some 30 ns where there is a watch. */
+/* Whether the call is interrupted. Any worker may call it, but only in the calling thread does it ask, and only when
+ * 50 ms have passed. Takes some 30 ns. */
 int fi_watch_stopped(fi_watch *watch);
 
 FI_INLINE int fi_stopped(fi_watch *watch) { return watch != NULL && fi_watch_stopped(watch); }
 
-/* For pieces that are worth less than the question: it is put when so much work has come together. A unit of work is some
- * nanoseconds, as many as one step of a tile of a matrix product or 16 random numbers take: 4 with AVX-512, 100 without
- * vectors. */
+/* For pieces of work that take less time than the question: it is put after this many units of work. A unit is what one step of
+ * a tile of a matrix product takes, or 16 random numbers: 4 ns with AVX-512, 100 ns without vectors. */
 #define FI_ASK_WORK ((size_t)1 << 14)
 
 typedef struct {

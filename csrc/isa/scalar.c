@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The scalar set: the vocabulary at width one, in plain C. It is the reference path on every CPU.
+ * The scalar set: the vocabulary at width one, in plain C. It is the reference on every CPU, and says what each name means;
+ * the other sets do the same in each lane.
+ *
+ *   vu, vf       FI_LANES 32-bit words, floats
+ *   vq, vd       FI_DOUBLE_LANES 64-bit words, doubles. FI_HALVES of them hold FI_LANES Philox blocks, or what is made of
+ *                these: the even ones in half 0, the odd ones in half 1
+ *   vfm, vm      what comparisons of vf and vd give
+ *   FI_STREAMS   groups of FI_LANES Philox blocks that are computed side by side
+ *   FI_ROWS_F64  rows of a tile whose doubles are computed side by side
+ *   FI_TAIL_VECTORS, FI_FEW_REGISTERS, FI_UPPER_LOOKUP  see quantile_template.h and philox_template.h
+ *   FI_MR, FI_VECTORS  rows and vectors of a tile of a matrix product, see gemm_template.h
+ *   v?_settle    keeps the compiler from moving arithmetic across it
  */
 #include "isa/needed.h"
 
@@ -22,7 +33,7 @@ typedef float vf;
 typedef double vd;
 typedef int vm;
 
-/* One lane has no registers to lose, and GCC vectorises some of it. */
+/* Not here: one lane runs out of no registers, and GCC vectorises some of the code. */
 #define vf_settle(a)
 #define vd_settle(a)
 
@@ -178,7 +189,7 @@ FI_INLINE void vd_transpose_four(double *to, size_t to_step, const double *from,
 
 #include "isa/instantiate.h"
 
-/* ---- single answers for the other sets -------------------------------------------------- */
+/* ---- functions of one element, for the other sets (internal.h) ----------------------------- */
 
 uint32_t fi_word(fi_key key, unsigned plane, uint64_t element) {
     const uint64_t block = element / FI_TILE * 16 + element % 16;

@@ -2,8 +2,8 @@
  *
  * A random orthogonal matrix, exactly Haar distributed, as a product of random reflections (Stewart, "The efficient
  * generation of random orthogonal matrices with an application to condition estimators", 1980): half the
- * arithmetic of a QR decomposition of a normal matrix, and its columns alone of each other. Three phases, each
- * a launch of the threads: draw rows, make reflections of blocks, apply them to panels of columns.
+ * arithmetic of a QR decomposition of a normal matrix, and columns that can be made independently. Three phases, each over
+ * threads: draw rows, turn them into blocks of reflections, apply these to micropanels of columns.
  */
 #include "linalg/haar.h"
 
@@ -13,7 +13,7 @@
 #include "core/parallel.h"
 
 #define FI_LINE 64
-/* Of one task, at most; of long rows fewer, as a task is not given up. */
+/* Rows of one task of drawing, at most; fewer of long rows, as it is not interrupted. */
 #define FI_DRAWN_ROWS 64
 #define FI_DRAWN_NUMBERS ((size_t)1 << 18)
 
@@ -22,10 +22,10 @@ typedef struct {
     const fi_haar_kernels *kernels;
     size_t drawn_rows; /* an even number */
     fi_counter next;
-} launch;
+} schedule;
 
 static void draw(void *context, unsigned worker, unsigned workers) {
-    launch *all = context;
+    schedule *all = context;
     (void)workers;
     const size_t rows = all->drawn_rows;
     for (size_t begin; (begin = rows * (size_t)fi_ticket(&all->next)) < all->shared.rows;) {
@@ -36,7 +36,7 @@ static void draw(void *context, unsigned worker, unsigned workers) {
 }
 
 static void reflect(void *context, unsigned worker, unsigned workers) {
-    launch *all = context;
+    schedule *all = context;
     (void)workers;
     for (size_t k; (k = (size_t)fi_ticket(&all->next)) < all->shared.blocks;) {
         if (fi_stopped(all->shared.watch)) return;
@@ -46,7 +46,7 @@ static void reflect(void *context, unsigned worker, unsigned workers) {
 
 /* Later columns need more reflections: the last group first, so that the threads end together. */
 static void apply(void *context, unsigned worker, unsigned workers) {
-    launch *all = context;
+    schedule *all = context;
     const size_t width = all->shared.panels * all->kernels->nr;
     const size_t groups = (all->shared.args->count + width - 1) / width;
     (void)workers;
@@ -56,7 +56,7 @@ static void apply(void *context, unsigned worker, unsigned workers) {
     }
 }
 
-static void phase(launch *all, unsigned workers, void (*work)(void *, unsigned, unsigned)) {
+static void phase(schedule *all, unsigned workers, void (*work)(void *, unsigned, unsigned)) {
     all->next = 0;
     fi_parallel(workers, work, all, all->shared.watch);
 }
@@ -68,7 +68,7 @@ fi_status fi_haar(const fi_haar_args *args, fi_dtype dtype, unsigned threads, fi
     const fi_dist normal = {.law = FI_NORMAL, .plane = FI_PLANE_REAL, .b = 1};
     const fi_dist imaginary = {.law = FI_NORMAL, .plane = FI_PLANE_IMAGINARY, .b = 1};
     const fi_kernels *kernels = fi_active();
-    launch all = {.kernels = kernels->haar[dtype]};
+    schedule all = {.kernels = kernels->haar[dtype]};
     fi_haar_shared *shared = &all.shared;
     shared->args = args;
     shared->watch = watch;

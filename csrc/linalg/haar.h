@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Between haar.c, which knows sizes, memory and threads, and haar_template.h, which knows vectors. */
+ * Between haar.c, which knows sizes, memory and threads, and haar_template.h, which knows vectors: what both see. */
 #ifndef FI_HAAR_H
 #define FI_HAAR_H
 
 #include "core/watch.h"
 
-#define FI_REFLECTIONS 64 /* applied together: a part of the arithmetic, so of the bits */
-#define FI_HAAR_PANELS 4  /* of columns that one task makes at most, to read v less often */
+#define FI_REFLECTIONS 64 /* of a block, which are applied together. It changes the order of sums, and so the bits */
+#define FI_HAAR_PANELS 4  /* micropanels of columns that one task makes at most, so that v is read less often */
 
 /* Sizes are of the real matrix that a complex one is on pairs of numbers: twice as high and wide. */
 typedef struct {
@@ -18,11 +18,11 @@ typedef struct {
     size_t rows;        /* of the matrix, rounded up to whole tiles */
     size_t reflections; /* that the wanted columns need: up to the last of them */
     size_t blocks;
-    size_t panels; /* of columns that one task makes */
-    /* v: the reflections' vectors. Block k has rows FI_REFLECTIONS * k to the end, in column panels (see
-     * gemm_template.h). t: one triangle T a block, panels too. d: D, one number a column. */
+    size_t panels; /* micropanels of columns that one task makes */
+    /* v: the reflections' vectors. Block k has rows FI_REFLECTIONS * k to the end, in micropanels
+     * (gemm_template.h). t: each block's triangle T, in micropanels too. d: D, one number for each column. */
     void *v, *t, *d;
-    /* For each worker: a row of numbers, or columns under way; and the matrices of one block. */
+    /* For each worker: a row of numbers, or columns under way; and the matrices of one block of reflections. */
     void **scratch, **block_scratch;
     fi_watch *watch;
 } fi_haar_shared;

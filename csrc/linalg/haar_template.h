@@ -6,19 +6,19 @@
  * x_0 / |x_0| for the sign, is then the product of the two real ones of the pair of columns that v becomes, as these are
  * orthogonal: all that follows knows nothing of complex numbers, at four multiply-adds a product. The 64 reflections of a block
  * are I - V T V^T with a triangle T (Schreiber & Van Loan, "A storage-efficient WY representation", 1989), so that
- * nearly all of the work is in matrix products. Columns of the result are made a panel at a time, from the last
- * block that reaches them to the first: a panel asks for nothing but v, and its bits depend on no other.
+ * nearly all of the work is in matrix products. Columns of the result are made a micropanel at a time, from the last
+ * block that reaches them to the first: that needs v alone, and no other micropanel.
  *
  * Largest error, |Q^T Q - I| per element: 2e-6 in float32 and 2e-14 in float64 for up to 4096 rows.
  *
  * Parameters: a real type; gemm_template.h.
  */
 #define FI_PANELS (FI_REFLECTIONS / FI_NR) /* of a block */
-#define FI_CHUNK 128 /* rows of v and of a panel of columns that stay in the first cache levels */
+#define FI_CHUNK 128 /* rows of v and of a micropanel of columns: they stay in the first cache levels */
 #define FI_GRAM_CHUNK 4096 /* rows between two looks at the watch, where there are no others */
-#define FI_CLEARED ((size_t)1 << 20) /* numbers, likewise */
+#define FI_CLEARED ((size_t)1 << 20) /* numbers between two looks at the watch */
 
-/* What a worker has for a block while its reflections are made, or while they are applied. */
+/* A worker's matrices of a block, while its reflections are made, or while they are applied. */
 typedef union {
     struct {
         double t[FI_REFLECTIONS][FI_REFLECTIONS];
@@ -29,7 +29,7 @@ typedef union {
     } applied;
 } FI_REAL(haar_block_scratch);
 
-/* Row i of the first `live` blocks, to their panels. */
+/* Row i of the first `live` blocks, to their micropanels. */
 FI_INLINE void FI_REAL(haar_scatter)(const fi_haar_shared *shared, size_t i, size_t live, const real *row) {
     for (size_t k = 0; k < live; k++) {
         const size_t height = shared->rows - k * FI_REFLECTIONS;
@@ -40,7 +40,7 @@ FI_INLINE void FI_REAL(haar_scatter)(const fi_haar_shared *shared, size_t i, siz
     }
 }
 
-/* Rows begin .. end-1 of the lower triangle, from the stream to the panels of all blocks. */
+/* Rows begin .. end-1 of the lower triangle, from the stream to the micropanels of all blocks. */
 static void FI_REAL(haar_draw)(const fi_haar_shared *shared, unsigned worker, size_t begin, size_t end) {
     real *row = shared->scratch[worker], *numbers = row + shared->blocks * FI_REFLECTIONS;
     for (size_t i = begin; i < end; i += shared->parts) {
@@ -64,7 +64,7 @@ static void FI_REAL(haar_draw)(const fi_haar_shared *shared, unsigned worker, si
     }
 }
 
-/* Columns of one panel: |x|^2 in double, v_0, tau and the part of D. */
+/* OUT, for the columns of one micropanel: v_0, tau and D, from |x|^2 in double precision. */
 static void FI_REAL(haar_panel)(const fi_haar_shared *shared, real *v, size_t column, size_t p, double *tau) {
     const size_t height = shared->rows - column / FI_REFLECTIONS * FI_REFLECTIONS;
     double squares[FI_NR] = {0};
@@ -75,8 +75,8 @@ static void FI_REAL(haar_panel)(const fi_haar_shared *shared, real *v, size_t co
             squares[c] += x * x;
         }
     }
-    /* D has the phases of the diagonal of R in x = QR: then the law of Q D is Haar's (Mezzadri 2007). tau is made of v as
-     * it was rounded: the reflection is then orthogonal to the last bits of tau. */
+    /* D has the phases of the diagonal of R in x = QR: then the law of Q D is Haar's (Mezzadri 2007). tau is computed from v as
+     * rounded, so that the reflection is orthogonal up to the rounding of tau. */
     for (size_t c = 0; c < FI_NR; c += shared->parts) {
         const size_t j = column + c;
         real *d = (real *)shared->d + j, *diagonal = &v[(p * FI_NR + c) * FI_NR + c];
@@ -155,7 +155,7 @@ static void FI_REAL(haar_reflect)(const fi_haar_shared *shared, unsigned worker,
             target[(j / FI_NR * FI_REFLECTIONS + i) * FI_NR + j % FI_NR] = (real)t[j][i];
 }
 
-/* q -= V T (V^T q) for `panels` panels of columns; q has the rows of the block, panels lie `pitch` apart. */
+/* q -= V T (V^T q) for `panels` micropanels of columns, which lie `pitch` apart; q has the rows of the block. */
 static void FI_REAL(haar_block)(const fi_haar_shared *shared, unsigned worker, size_t block, real *q, size_t pitch,
                                 size_t panels) {
     const size_t height = shared->rows - block * FI_REFLECTIONS, live = fi_haar_live(shared, block);
@@ -200,7 +200,7 @@ static void FI_REAL(haar_block)(const fi_haar_shared *shared, unsigned worker, s
     }
 }
 
-/* A panel of `width` finished columns to the output, from its column `from` on. `parts` is a constant where inlined. */
+/* A micropanel of `width` finished columns to the output, from its column `from` on. `parts` is a constant where inlined. */
 FI_INLINE void FI_REAL(haar_write)(const fi_haar_shared *shared, const real *q, size_t from, size_t width, const size_t parts) {
     const fi_haar_args *args = shared->args;
     const real gain = (real)args->gain;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Random words to random values, docs/stream.md sections 2 to 4: one function a law and precision,
- * on the words that one call of Philox gives. No fma: plain multiplies and adds give
- * the same bits everywhere.
+ * Random words to random values, docs/stream.md sections 2 to 4: one function for each law and precision,
+ * on the words that one call of Philox gives. No fma: multiplications and additions give
+ * the same bits everywhere, and fast, also where fma would be a call of libm.
  *
  * Parameters: the vocabulary of quantile_template.h and
  *   vu_set1 vu_xor vu_and_xor vu_and3 vu_any_lacks vu_sar, vf_from_i32 vf_from_u32 vf_min vf_max
@@ -10,8 +10,8 @@
  *   vm_append vq_append
  */
 
-/* The loops work on units: as many tiles as one call of Philox needs for its chains, at least one. A unit
- * begins at a multiple of its length, so that no carry of the block number falls inside one. */
+/* Elements are made by units: as many tiles as the blocks of one call of Philox belong to, at least one. A unit
+ * begins at a multiple of its length, so that within it the block number never carries into counter word 1. */
 #define FI_UNIT_BLOCKS (FI_STREAMS * FI_LANES < 16 ? 16 : FI_STREAMS * FI_LANES)
 #define FI_UNIT (4 * FI_UNIT_BLOCKS)
 
@@ -49,7 +49,7 @@ FI_INLINE void FI_NAME(uniform_f32)(const fi_plan *plan, uint64_t block, const v
     }
 }
 
-/* The rare elements (6 in 100,000) whose tail word is too coarse: both words, in double precision. */
+/* The rare elements (6 in 100,000) so far out that 32 bits are too coarse: again in double precision, from both words. */
 FI_NOINLINE void FI_NAME(refine)(const fi_plan *plan, uint64_t block, const uint32_t *w, const float *f,
                                  float *x) {
     for (int i = 0; i < 4 * FI_LANES; i++) {
@@ -75,8 +75,8 @@ FI_NOINLINE void FI_NAME(refine)(const fi_plan *plan, uint64_t block, const uint
     }
 }
 
-/* Folded tail words f to values, the shared second half of the normal laws: positive where the leading bit
- * of `upper` is set. */
+/* The second half of all normal laws: from f, the smaller tail's probability in units of 2^-32, to values. They lie above the
+ * mean where the leading bit of `upper` is set. */
 FI_INLINE void FI_NAME(from_tails)(const fi_plan *plan, uint64_t block, const vu *w, const vf *f,
                                    const vu *upper, float limit, vf *x) {
     vf z[4];
@@ -104,7 +104,7 @@ FI_INLINE void FI_NAME(from_tails)(const fi_plan *plan, uint64_t block, const vu
     }
 }
 
-/* The smaller of w and ~w: the lower half of the words is the negative half of the values. */
+/* The smaller of w and ~w: the lower half of all words are values below the mean. */
 FI_INLINE vf FI_NAME(folded)(vu w) { return vf_from_i32(vu_xor(w, vu_sar(w, 31))); }
 
 FI_INLINE void FI_NAME(normal_f32)(const fi_plan *plan, uint64_t block, const vu *w, vf *x) {
@@ -114,8 +114,8 @@ FI_INLINE void FI_NAME(normal_f32)(const fi_plan *plan, uint64_t block, const vu
     FI_NAME(from_tails)(plan, block, w, f, w, 0, x);
 }
 
-/* Bounds -c and c: the interval folds like the whole line. A float32 is clamped before it is scaled, once;
- * a 16-bit number (plan->clamp) as the dtype represents the bounds. */
+/* Bounds -c and c: both halves are alike, as without bounds. A float32 is clamped once, before it is scaled; a 16-bit number
+ * (plan->clamp) at the end, to the bounds that its dtype has. */
 FI_INLINE void FI_NAME(truncated_normal_symmetric_f32)(const fi_plan *plan, uint64_t block, const vu *w,
                                                        vf *x) {
     vf f[4];
@@ -125,7 +125,7 @@ FI_INLINE void FI_NAME(truncated_normal_symmetric_f32)(const fi_plan *plan, uint
     FI_NAME(from_tails)(plan, block, w, f, w, plan->limit_f, x);
 }
 
-/* Both tails of U' = Phi(lower) + U * mass, each by additions of what is small on its side. */
+/* Both tails of U' = Phi(lower) + U * mass, each as a sum of what is small on its side, so that none cancels. */
 FI_INLINE void FI_NAME(truncated_normal_f32)(const fi_plan *plan, uint64_t block, const vu *w, vf *x) {
     vf f[4];
     vu upper[4];
@@ -181,10 +181,10 @@ FI_INLINE vd FI_NAME(finished_f64)(const fi_plan *plan, vd z, vq upper) {
     return vd_min(vd_max(x, vd_set1(plan->clamp_low)), vd_set1(plan->clamp_high));
 }
 
-/* The elements beyond the middle, of some units: their places, counted from `base`, and their words. For a normal they
- * are 15 of 100: in vectors of their own they take a quarter of the time that every vector with one of them would (73 of
- * 100 at eight lanes). Those of one unit alone are a chain of operations that nothing else fills. The list is emptied when
- * the next unit might not fit: it lies on a stack that may be small. */
+/* The elements beyond the middle, of some units: their places, counted from `base`, and their words. For a normal law they
+ * are 15 in 100, and gathered into vectors of their own they take a quarter of the time that all vectors with at least one of
+ * them would take (73 in 100 at eight lanes). Those of one unit would be too few to hide the latency of their operations. The
+ * list is emptied when the next unit might not fit: it lies on the stack, which may be small. */
 #define FI_TAIL_LIST (4 * FI_UNIT)
 #define FI_TAIL_GROUP (FI_TAIL_VECTORS * FI_DOUBLE_LANES)
 typedef struct {
@@ -199,7 +199,7 @@ FI_INLINE void FI_NAME(tails_add)(FI_NAME(tails) * tails, vm beyond, vq w, unsig
     tails->count += vq_append(beyond, w, tails->words + tails->count);
 }
 
-/* The values of the list, which is empty then. */
+/* Computes the values of the list, and empties it. */
 #define FI_FINISH(law)                                                                             \
     FI_NOINLINE void FI_NAME(finish_##law)(const fi_plan *plan, FI_NAME(tails) * tails) {          \
         const unsigned n = tails->count;                                                           \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Fills over threads. Chunks are cut by element index, so what a thread does never shows in the bits.
+ * Fills over threads. Elements are shared out by index, so that the number of threads never shows in the bits.
  */
 #include <string.h>
 
@@ -8,11 +8,11 @@
 #include "core/internal.h"
 #include "core/parallel.h"
 
-/* Elements between two looks at the watch, at most: 0.1 to 5 ms. As work they count 16 to the unit. */
+/* Elements between two looks at the watch, at most: 0.1 to 5 ms. 16 of them are a unit of work (watch.h). */
 #define FI_AT_ONCE (UINT64_C(1) << 18)
 #define FI_WORK(elements) ((size_t)(elements) / 16 + 1)
 
-/* Returns whether the call is to be given up. */
+/* OUT `count` elements of a piece, from its element `skip` on. Returns whether the call is interrupted. */
 static int fill_piece(const fi_piece *piece, uint64_t skip, uint64_t count, fi_patience *patience) {
     const fi_plan *plan = piece->plan;
     const fi_fill_fn fill = fi_active()->fill[plan->kernel][plan->dtype];
@@ -34,17 +34,17 @@ typedef struct {
     size_t count;
     uint64_t elements;
     fi_watch *watch;
-} launch;
+} pieces_shared;
 
-/* Worker i's share of n elements is from cut i to cut i+1. Cuts fall on multiples of 4096 elements,
- * so that threads share no cache line, and no tile, of a tensor that starts at one. */
+/* Worker i makes elements share_cut(i) .. share_cut(i + 1) - 1 of n. Cuts are multiples of 4096 elements, so that threads
+ * share no cache line of an output that is aligned to one, and no tile of the stream. */
 static uint64_t share_cut(uint64_t n, unsigned worker, unsigned workers) {
     const uint64_t cut = (n + 4095) / 4096 * worker / workers * 4096;
     return cut < n ? cut : n;
 }
 
 static void fill_share(void *context, unsigned worker, unsigned workers) {
-    const launch *all = context;
+    const pieces_shared *all = context;
     const uint64_t begin = share_cut(all->elements, worker, workers);
     const uint64_t end = share_cut(all->elements, worker + 1, workers);
     fi_patience patience = {all->watch, 0};
@@ -59,7 +59,7 @@ static void fill_share(void *context, unsigned worker, unsigned workers) {
 }
 
 void fi_fill_many(const fi_piece *pieces, size_t pieces_count, unsigned threads, fi_watch *watch) {
-    launch all = {pieces, pieces_count, 0, watch};
+    pieces_shared all = {pieces, pieces_count, 0, watch};
     uint64_t bytes = 0;
     for (size_t i = 0; i < pieces_count; i++) {
         all.elements += pieces[i].count;
@@ -74,37 +74,37 @@ void fi_fill(const fi_plan *plan, void *out, uint64_t first, uint64_t count, uns
     fi_fill_many(&piece, 1, threads, watch);
 }
 
-/* A kernel makes elements by whole units, of at most this many. */
+/* Elements of the largest unit that a kernel makes at once: fewer cost as much. */
 #define FI_STRETCH 128
 
 typedef struct {
     const fi_plan *plan;
-    const fi_region *block;
+    const fi_region *region;
     char *out;
     uint64_t elements;
     fi_watch *watch;
-} block_launch;
+} region_shared;
 
-/* The tensor's index of the first element of a row of the block. */
-static uint64_t row_start(const fi_region *block, uint64_t row) {
-    uint64_t index = block->first;
-    for (unsigned k = block->dimensions - 1; k-- > 0;) {
-        index += (uint64_t)block->strides[k] * (row % block->counts[k]);
-        row /= block->counts[k];
+/* Index, in the tensor, of the first element of a row (along the last axis) of the region. */
+static uint64_t row_start(const fi_region *region, uint64_t row) {
+    uint64_t index = region->first;
+    for (unsigned k = region->dimensions - 1; k-- > 0;) {
+        index += (uint64_t)region->strides[k] * (row % region->counts[k]);
+        row /= region->counts[k];
     }
     return index;
 }
 
-static void block_share(void *context, unsigned worker, unsigned workers) {
-    const block_launch *all = context;
+static void region_share(void *context, unsigned worker, unsigned workers) {
+    const region_shared *all = context;
     const fi_plan *plan = all->plan;
     const fi_fill_fn fill = fi_active()->fill[plan->kernel][plan->dtype];
     const size_t size = fi_item_size(plan->dtype);
-    const uint64_t row_length = all->block->counts[all->block->dimensions - 1];
-    const uint64_t stride = (uint64_t)all->block->strides[all->block->dimensions - 1];
+    const uint64_t row_length = all->region->counts[all->region->dimensions - 1];
+    const uint64_t stride = (uint64_t)all->region->strides[all->region->dimensions - 1];
     const uint64_t end = share_cut(all->elements, worker + 1, workers);
     uint64_t position = share_cut(all->elements, worker, workers);
-    double stretch[FI_STRETCH]; /* of any dtype: the last elements that a strided row picked from */
+    double stretch[FI_STRETCH]; /* elements of any dtype: those that a strided row last picked from */
     uint64_t stretch_index = UINT64_MAX;
     fi_patience patience = {all->watch, 0};
     while (position < end) {
@@ -113,7 +113,7 @@ static void block_share(void *context, unsigned worker, unsigned workers) {
         uint64_t n = row_length - column;
         if (n > end - position) n = end - position;
         if (n > at_once) n = at_once;
-        const uint64_t index = row_start(all->block, position / row_length) + stride * column;
+        const uint64_t index = row_start(all->region, position / row_length) + stride * column;
         char *out = all->out + position * size;
         if (stride == 1 && n >= FI_STRETCH / 4) {
             fill(plan, out, index, n);
@@ -132,10 +132,10 @@ static void block_share(void *context, unsigned worker, unsigned workers) {
     }
 }
 
-void fi_fill_region(const fi_plan *plan, void *out, const fi_region *block, unsigned threads, fi_watch *watch) {
-    block_launch all = {plan, block, out, 1, watch};
-    for (unsigned k = 0; k < block->dimensions; k++) all.elements *= block->counts[k];
-    fi_parallel(fi_threads_for(all.elements * fi_item_size(plan->dtype), threads), block_share, &all, watch);
+void fi_fill_region(const fi_plan *plan, void *out, const fi_region *region, unsigned threads, fi_watch *watch) {
+    region_shared all = {plan, region, out, 1, watch};
+    for (unsigned k = 0; k < region->dimensions; k++) all.elements *= region->counts[k];
+    fi_parallel(fi_threads_for(all.elements * fi_item_size(plan->dtype), threads), region_share, &all, watch);
 }
 
 void fi_map(const fi_plan *plan, const uint64_t *words, void *out, size_t count) {

@@ -7,10 +7,10 @@
  *   vu_pack (FI_HALVES x vq -> vu), vq_join, vf_store_f16, vf_store_bf16, vd_store_halves
  */
 
-/* Where in a unit the first lane of a block's row 0 lies. */
+/* Where in a unit the element of word 0 of a block lies. */
 #define FI_AT(block) ((block) / 16 * FI_TILE + (block) % 16)
 
-/* A unit in a law's float32 values; `store` rounds them to the dtype. */
+/* One unit of elements, by a law's float32 function; `store` rounds them to the dtype. */
 #define FI_UNIT_FROM_F32(law, dtype, type, store)                                                \
     FI_INLINE void FI_NAME(unit_##law##_##dtype)(const fi_plan *plan, const FI_NAME(philox) * p, \
                                                  uint64_t unit, type *out, FI_NAME(tails) * tails) { \
@@ -32,7 +32,8 @@
         }                                                                                        \
     }
 
-/* The argument, a block of statements, for each FI_ROWS_F64 rows of FI_LANES elements from row j on: their 64 bits in w. */
+/* Runs the argument, a compound statement, for each FI_ROWS_F64 rows of FI_LANES elements, from row j on, with their 64-bit
+ * words in w. */
 #define FI_UNIT_OF_WORDS(...)                                                                     \
     for (unsigned b = 0; b < FI_UNIT_BLOCKS; b += FI_STREAMS * FI_LANES) {                        \
         vq high[4][FI_CHAINS], low[4][FI_CHAINS];                                                 \
@@ -66,7 +67,8 @@ FI_INLINE void FI_NAME(unit_uniform_float64)(const fi_plan *plan, const FI_NAME(
     })
 }
 
-/* Every element by the middle's formula; those beyond it are put on the list of tails, for finish_. */
+/* Every element by the formula for the middle of the distribution; those beyond it are put on the list of tails, which finish_
+ * computes again. */
 #define FI_UNIT_FROM_F64(law)                                                                     \
     FI_INLINE void FI_NAME(unit_##law##_float64)(const fi_plan *plan, const FI_NAME(philox) * p,  \
                                                  uint64_t unit, double *out, FI_NAME(tails) * tails) { \
@@ -116,8 +118,8 @@ FI_INLINE void FI_NAME(unit_truncated_normal_narrow_float64)(const fi_plan *plan
     })
 }
 
-/* Where much of a truncated normal lies in tails that the float32 path would refine one by one,
- * the whole unit goes through double precision (the plan's doubles then give z itself). */
+/* FI_TRUNCATED_NORMAL_WIDE: the float32 path would refine so many elements one by one that all are made in double precision.
+ * The plan's scale and shift are then 1 and 0, so that this gives z; here follow scale, shift and bounds in float32. */
 FI_INLINE float FI_NAME(narrowed)(const fi_plan *plan, double z) {
     float y = plan->shift_f + plan->scale_f * (float)z;
     y = y > plan->clamp_low_f ? y : plan->clamp_low_f;
@@ -150,11 +152,11 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
     }
 }
 
-/* Counter word 1 changes every 2^32 blocks: the loop begins anew there. */
+/* Counter word 1 changes every 2^32 blocks: the key schedule begins anew there. */
 #define FI_UNITS_PER_BEGIN ((UINT64_C(1) << 32) / FI_UNIT_BLOCKS)
 
-/* Inlined for each state of the plan's flags: the copy of the plan lets the compiler see them, and hoist
- * the constants that a store to `out` might otherwise change. */
+/* Inlined once for each state of the plan's flags, which are constants then. The plan is copied so that the compiler knows that
+ * no store to `out` changes it, and loads its numbers before the loop. */
 #define FI_FILL_LOOP(unit_function, finish, type, clamps, shifts)                                       \
     do {                                                                                        \
         fi_plan copy = *plan;                                                                   \
@@ -232,7 +234,7 @@ FI_INLINE void FI_NAME(unit_words_float32)(const fi_plan *plan, const FI_NAME(ph
 static uint32_t FI_NAME(words_xor)(fi_key key, uint64_t tiles) {
     FI_NAME(philox) p;
     vu sum = vu_set1(0);
-    FI_NAME(philox_begin)(&p, key, 0, 0);
+    FI_NAME(philox_begin)(&p, key, FI_PLANE_REAL, 0);
     for (uint64_t block = 0; block < tiles * 16; block += FI_STREAMS * FI_LANES) {
         vq halves[4][FI_CHAINS];
         FI_NAME(philox_words)(&p, (uint32_t)block, halves);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Chosen words to values, for tests: the laws' own functions on words that Philox may never give, so that
- * a test can walk all of them, and complement them.
+ * Values of words that a test chooses, by the kernels' own functions: so that a test can go through all words, and
+ * complement them, whether Philox gives them or not.
  */
 
 #define FI_MAP_F32(law)                                                                             \
@@ -27,7 +27,7 @@
         }                                                                                           \
     }
 
-/* A normal law by both formulas, where the fills sort the elements first. */
+/* A normal law by both formulas, middle and tail, and a choice of each element's. (Fills sort the elements instead.) */
 #define FI_VALUE_F64(law)                                                                           \
     FI_INLINE vd FI_NAME(law##_f64)(const fi_plan *plan, vq w) {                                    \
         vd p[FI_TAIL_VECTORS], q, z, tail[FI_TAIL_VECTORS];                                         \

@@ -4,8 +4,8 @@
  *
  * The ordinary kernels invert Phi(lower) + U (Phi(upper) - Phi(lower)): the error of z is some 2^-50 max(1, |z|) (float32:
  * 2^-22), however close together the bounds are. Here z = base + unit * P(t): base is a number of the dtype in or beside
- * the window, unit the power of two above its width, and P a polynomial whose error is small against 1. What is rounded last is
- * the sum, so that z has the error of half a unit in its last place and a small part of the window.
+ * the window, unit the power of two above its width, and P a polynomial whose error is small against 1. The last rounding is that
+ * of the sum, so that z is wrong by half a unit in its last place and a small fraction of the window.
  *
  * t is 2 U - 1 where the density changes little between the bounds. Otherwise they lie far out on one side, where the density
  * is nearly an exponential, and t is the logarithm of the probability beyond z, relative to that beyond the inner bound.
@@ -51,7 +51,7 @@ static int shortened(double *c, int terms, double tolerance) {
  * [-1, 1], y' = G(1) - G(-1) over 2 g(y), and y'' = (a + b y) y'^2. */
 static int series_in_v(double a, double b, double tolerance, double *y) {
     enum { DENSITY = 30 };
-    double g[DENSITY], slope[LONGEST], square[LONGEST], growth[LONGEST];
+    double g[DENSITY], derivative[LONGEST], square[LONGEST], growth[LONGEST];
     double half_mass = 0, half_excess = 0; /* (G(1) - G(-1)) / 2 and (G(1) + G(-1)) / 2 */
     g[0] = 1;
     g[1] = -a;
@@ -70,14 +70,14 @@ static int series_in_v(double a, double b, double tolerance, double *y) {
         middle -= (integral - half_excess) / density;
     }
     y[0] = middle;
-    slope[0] = half_mass / density;
+    derivative[0] = half_mass / density;
     for (int k = 0; k + 1 < LONGEST; k++) {
-        y[k + 1] = slope[k] / (k + 1);
+        y[k + 1] = derivative[k] / (k + 1);
         /* What follows two small terms in a row is smaller than they are. */
         if (k > 0 && fabs(y[k]) + fabs(y[k + 1]) <= tolerance) return k;
         growth[k] = (k == 0 ? a : 0) + b * y[k];
-        square[k] = product(slope, slope, k);
-        slope[k + 1] = product(growth, square, k) / (k + 1);
+        square[k] = product(derivative, derivative, k);
+        derivative[k + 1] = product(growth, square, k) / (k + 1);
     }
     return 0;
 }
@@ -109,12 +109,12 @@ static void series_in_log(double lower, double width, double *place, double *lea
     /* -l at the upper bound by Newton's method, from what the density alone would give. */
     double far = width * (lower + 0.5 * width);
     for (int step = 0; step < 6; step++) {
-        double reached = 0, slope = 0;
+        double reached = 0, derivative = 0;
         for (int k = LOG_SERIES - 1; k >= 1; k--) {
             reached = (reached + place[k]) * far;
-            slope = slope * far + k * place[k];
+            derivative = derivative * far + k * place[k];
         }
-        far -= (reached - width) / slope;
+        far -= (reached - width) / derivative;
     }
     *least = -far;
 }

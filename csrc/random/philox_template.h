@@ -8,8 +8,8 @@
  *                 ones and half 1 the odd ones (a scalar set has one half of one lane)
  *   vq_set1 vq_mul vq_high vq_xor vq_xor3 vq_counter, and vq_settle with FI_FEW_REGISTERS
  *
- * A 32-bit word lives in the low half of its 64-bit lane and the high half is rubbish: the widening
- * product reads the low halves only, leaves its own low half in place, and its high half is one shift away.
+ * A 32-bit word is the low half of its 64-bit lane, and the high half holds anything: the widening product reads low
+ * halves alone, its own low half is where it should be, and its high half is one shift away.
  */
 
 #define FI_PHILOX_M0 UINT64_C(0xD2511F53)
@@ -18,9 +18,9 @@
 #define FI_PHILOX_W1 UINT32_C(0xBB67AE85) /* 2^32 times (sqrt(3) - 1) */
 #define FI_PHILOX_ROUNDS 10
 
-/* Where the state of all chains takes the registers there are (AVX2), keys are kept as whole vectors, which instructions
- * take from memory where a broadcast would be one of its own; and vq_settle holds the compiler to the order of the
- * rounds: GCC 12 mixes them, and spills twice as much. AVX-512 loses 1 to 3 per cent by either. */
+/* Where the state of all chains takes all registers (AVX2), keys are stored as whole vectors, which instructions
+ * read from memory, while a broadcast would be an instruction of its own; and vq_settle holds the compiler to the order
+ * of the rounds: GCC 12 mixes them, and spills twice as much. AVX-512 loses 1 to 3 per cent by either. */
 #if FI_FEW_REGISTERS
 typedef vq FI_NAME(kept);
 #define FI_KEEP(a) vq_set1(a)
@@ -60,8 +60,8 @@ FI_INLINE void FI_NAME(philox_begin)(FI_NAME(philox) * p, fi_key key, unsigned p
     }
 }
 
-/* FI_STREAMS groups of FI_LANES blocks are walked together, round by round: one chain of ten rounds
- * waits some 70 cycles for its own products, and the scheduler is too small to reach the next one. */
+/* FI_STREAMS groups of FI_LANES blocks are computed together, round by round: one chain of ten rounds
+ * waits some 70 cycles for its own products, too long for out-of-order execution to reach the next chain. */
 #define FI_CHAINS (FI_STREAMS * FI_HALVES)
 
 /* OUT w[j][s * FI_HALVES + h]: word j of the FI_LANES blocks from block + s * FI_LANES on, half h. No carry out of

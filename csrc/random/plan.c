@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What the elements of a fill share: parameters rounded once to the dtype, bounds as the dtype represents
- * them, tail probabilities; docs/stream.md sections 2 to 5.
+ * All that a fill computes once for all of its elements: parameters rounded to the dtype, bounds that the dtype has,
+ * tail probabilities; docs/stream.md sections 2 to 5.
  */
 #include <math.h>
 #include <string.h>
@@ -73,8 +73,8 @@ static fi_status plan_uniform(fi_plan *plan) {
             return FI_ERR_NO_MASS;
         return FI_OK;
     }
-    /* x is monotone in u, so the two outermost values of u tell whether any x leaves the bounds; and the
-     * scale may swallow the 2^-31 only where that is exact. */
+    /* x is monotone in u, so its values at the two outermost u tell whether any x leaves the bounds. And unit_scale_f
+     * may be used only where its multiplication by 2^-31 was exact. */
     const float u = 1.0f - 0x1p-24f;
     const float least = plan->shift_f - plan->scale_f * u, most = plan->shift_f + plan->scale_f * u;
     plan->clamp = least < plan->clamp_low_f || most > plan->clamp_high_f || plan->scale_f < 0x1p-90f;
@@ -86,8 +86,9 @@ static fi_status plan_uniform(fi_plan *plan) {
 static double bound(double mean, double std, double z) { return std == 0 ? mean : mean + std * z; }
 static float bound_f(float mean, float std, float z) { return std == 0 ? mean : mean + std * z; }
 
-/* Whether the window is so narrow that the ordinary kernels' error may be more than its share of it, 2^-44 (float32: 2^-20):
- * with that of the bounds' probabilities 2^-49 max(1, |z|), and 2^-21 for the |z| < 4 of which float32 takes no second word. */
+/* Whether the bounds are so near each other that the ordinary kernels' error may exceed 2^-44 (float32: 2^-20) of their distance.
+ * That error, with the one of the bounds' probabilities, is 2^-49 max(1, |z|), and in float32 2^-21 for |z| < 4, where no second
+ * word is taken. */
 static int is_narrow(const fi_plan *plan, double lower, double upper) {
     const double width = upper - lower, farthest = -lower > upper ? -lower : upper;
     if (plan->dtype == FI_FLOAT64) return width < 0x1p-5 * (farthest > 1 ? farthest : 1);
@@ -98,7 +99,7 @@ static fi_status plan_truncated(fi_plan *plan) {
     const double lower = plan->dist.c, upper = plan->dist.d;
     plan->tail_low = fi_normal_tail(-lower);
     plan->tail_high = fi_normal_tail(upper);
-    /* Differences of what is small on the interval's side of zero. */
+    /* By the probabilities that are small on the interval's side of zero, so that nothing cancels. */
     if (lower >= 0) plan->mass = fi_normal_tail(lower) - plan->tail_high;
     else if (upper <= 0) plan->mass = fi_normal_tail(-upper) - plan->tail_low;
     else plan->mass = 1.0 - plan->tail_low - plan->tail_high;

@@ -13,12 +13,12 @@
  * Max Error: 3e-7 * max(1, z). Valid Range: f in [2^17, 2^31]; z > 0.
  *
  * No logarithm: the four lowest exponent bits and the leading mantissa bit of f choose one of 29 half
- * octaves, and the mantissa is the variable of a polynomial of degree 5, whose tables have absorbed the 1/2.
- * All vectors take one coefficient before the next, so that its table is loaded once. vf_settle makes the compiler
+ * octaves, and the mantissa is the variable of a polynomial of degree 5, whose coefficients take the 1/2 into account.
+ * Each coefficient is used for all vectors before the next, so that its table is loaded once. vf_settle makes the compiler
  * do the arithmetic in that order: GCC 12 delays a chain to its last use and spills all table entries meanwhile.
  *
- * Where a lookup of 32 entries is several instructions (FI_UPPER_LOOKUP), vectors whose f are all in [2^23, 2^31), seven
- * in eight at 32 lanes, look into the upper half of the tables alone. Returns 1 for those, whose f need no refinement.
+ * Where a lookup of 32 entries takes several instructions (FI_UPPER_LOOKUP), vectors whose f are all in [2^23, 2^31), seven
+ * in eight at 32 lanes, look into the upper half of the tables alone. Returns 1 for those: no element needs refinement.
  *
  * Tried and lost: degree 8 on 16 whole octaves (a permute of one register, but three more terms);
  * one vector after the other (the tables are reloaded or spilled); -fschedule-insns and -mtune=znver3 (no gain). */
@@ -54,13 +54,13 @@ FI_INLINE int FI_NAME(quantile_f32)(const vf f[4], vf z[4]) {
 #undef FI_POLYNOMIAL
 #undef FI_TERM
 
-/* float64, in two parts of one relative precision: Max Error 2^-50 * max(1, z). The caller sorts the elements, so
- * that the seven in eight of the middle pay for no logarithm and the others fill whole vectors. */
+/* float64, by two formulas, for the middle and for the tails: Max Error 2^-50 * max(1, z). The caller sorts the elements, so
+ * that those of the middle, 85 in 100, take no time for a logarithm, and the others fill whole vectors. */
 #define FI_GROUP_F64 (FI_ROWS_F64 * FI_HALVES) /* vectors that are worked on together */
-#define FI_MIDDLE 0.425 /* of q = 1/2 - p, where the parts meet */
+#define FI_MIDDLE 0.425 /* of q = 1/2 - p, where the formulas meet */
 
-/* Arguments q = 1/2 - p, of `count` vectors together. Valid Range: [0, FI_MIDDLE]; beyond it up to 1/2 finite and
- * wrong. */
+/* Arguments q = 1/2 - p, of `count` vectors together. Valid Range: [0, FI_MIDDLE]; above, up to 1/2, the result is
+ * finite but wrong. */
 FI_INLINE void FI_NAME(quantile_middle_f64)(const vd *q, vd *z, int count) {
     vd x[FI_GROUP_F64], d[FI_GROUP_F64];
     FI_UNROLL
@@ -84,7 +84,7 @@ FI_INLINE void FI_NAME(quantile_middle_f64)(const vd *q, vd *z, int count) {
 }
 
 /* FI_TAIL_VECTORS vectors together: one chain of the operations below is some 150 cycles long. Interleaving the tails
- * alone gave nothing until the middle was interleaved too. */
+ * gained nothing before the middle was interleaved too. */
 #define FI_TAIL_LOOP FI_UNROLL for (int v = 0; v < FI_TAIL_VECTORS; v++)
 
 /* y = ln x of `count` <= FI_TAIL_VECTORS vectors, x > 0 normal. Max Error: 2 ULP where |ln x| > 1, 2^-52 where it is less.
@@ -112,7 +112,7 @@ FI_INLINE void FI_NAME(log_f64)(const vd *x, vd *y, int count) {
     }
 }
 
-/* Valid Range: p in [2^-1022, 0.0751]; beyond it up to 1/2 finite and wrong. */
+/* Valid Range: p in [2^-1022, 0.0751]; above, up to 1/2, the result is finite but wrong. */
 FI_INLINE void FI_NAME(quantile_tail_f64)(const vd *p, vd *z) {
     vd r[FI_TAIL_VECTORS], y[FI_TAIL_VECTORS], n[FI_TAIL_VECTORS], d[FI_TAIL_VECTORS];
     FI_NAME(log_f64)(p, y, FI_TAIL_VECTORS);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Cosines between samples of the batch, of a layer's activations and of its gradients. Dot products in float64 in eight
- * lanes, lane = column mod 8, by fma, and these as the moments' are added.
+ * Cosines between samples of the batch, of a layer's activations and of its gradients. Dot products are sums in float64 in
+ * eight lanes, lane = column mod 8, by fma; the lanes are added in the order of moments_template.h.
  *
  * Parameters: a real type; gemm_template.h, moments_template.h and norm_template.h.
  */
 
 typedef struct {
-    const real *first; /* the row's piece of the first panel */
+    const real *first; /* its row of the first micropanel */
     double scale;      /* an exact power of two that brings its largest number near 1: no square overflows or vanishes */
 } FI_REAL(sample);
 
@@ -34,7 +34,7 @@ static double FI_REAL(dot)(FI_REAL(sample) x, FI_REAL(sample) y, size_t rows, si
 
 static double FI_REAL(cosine)(const real *matrix, size_t rows, size_t width, size_t i, size_t j) {
     const FI_REAL(sample) x = FI_REAL(sample_of)(matrix, rows, width, i), y = FI_REAL(sample_of)(matrix, rows, width, j);
-    /* The root of a square is exact: equal samples have cosine 1. NaN for a length of 0. */
+    /* The square root of a square is exact, so that equal samples have cosine 1. NaN where one has length 0. */
     const double cosine = FI_REAL(dot)(x, y, rows, width) /
                           sqrt(FI_REAL(dot)(x, x, rows, width) * FI_REAL(dot)(y, y, rows, width));
     return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;

@@ -5,12 +5,12 @@
  *      pivot p is the row's first element: constant data has variance 0 exactly;
  *   2. the lanes as ((0+4)+(2+6)) + ((1+5)+(3+7)), to the row's mean and sum of squared deviations;
  *   3. eight neighbouring rows in index order, their means about the first one's;
- *   4. these groups in index order (stack.c), by the update of Chan, Golub & LeVeque (1979).
+ *   4. these groups in index order (summary.c), by the update of Chan, Golub & LeVeque (1979).
  *
  * Parameters: a real type and VR(to_double)(vector, half): FI_DOUBLE_LANES of its lanes as doubles.
  */
 #undef FI_REAL_HALVES
-#define FI_REAL_HALVES (FI_REAL_LANES / FI_DOUBLE_LANES)
+#define FI_REAL_HALVES (FI_REAL_LANES / FI_DOUBLE_LANES) /* vectors of doubles that a vector of the real type becomes */
 
 typedef struct {
     double sum[8], squares[8], pivot;
@@ -47,7 +47,8 @@ FI_INLINE double FI_REAL(lanes_sum)(const double *s) {
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 
-/* The moments of `rows` <= 8 rows that are `step` apart. Divisions are dear, so the rows' are done together. */
+/* The moments of `rows` <= 8 rows that are `step` apart, each of `width` numbers. Divisions are slow: those of all rows are done
+ * in vectors. */
 static fi_partial_moments FI_REAL(group_moments)(const FI_REAL(row_moments) * m, size_t step, size_t rows,
                                                  size_t width) {
     const double n = (double)width, k = (double)rows;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The norm of a layer's weight gradient A^T D, A the inputs and D the gradients of a batch, by numbers that stack.c adds in
+ * The norm of a layer's weight gradient A^T D, A the inputs and D the gradients of a batch, by terms that summary.c adds in
  * index order, all in float64:
  *   from the gradient: for each column, its squares summed over the rows in index order by fma;
  *   without it, |A^T D|^2 = sum of (A A^T) o (D D^T), for each sample s: twice the sum over samples r < s, in index order
  *   by fma, of (a_r . a_s)(d_r . d_s), and the term of r = s. The dot products are those of gemm_template.h, of the
  *   real type.
  * Numbers are scaled by exact powers of two, those of the largest |a| and |d|, so that the squares of tiny gradients do not
- * vanish and those of huge ones do not overflow; but for the first way in float32, as float64 has room for such squares.
+ * underflow and those of huge ones do not overflow. The first way in float32 needs no scale: float64 has room for such squares.
  *
  * Parameters: a real type; gemm_template.h, moments_template.h and statistics_template.h.
  */
@@ -40,8 +40,8 @@ static double FI_REAL(largest)(const real *x, size_t n) {
     return (double)largest;
 }
 
-/* OUT panel[k][c] = sample first + c of a panel matrix, times scale twice; 0 beyond `count` samples, of which what lies beyond
- * a vector is left out where none is there. */
+/* OUT panel[k][c]: column k of sample first + c of a matrix in micropanels, times scale^2 in two steps; 0 for c >= count. Where
+ * one vector holds all samples, nothing is written beyond it. */
 static void FI_REAL(pack_samples)(real *panel, const real *matrix, size_t rows, size_t width, size_t first,
                                   size_t count, real scale) {
     const size_t packed = count > FI_REAL_LANES ? FI_NR : FI_REAL_LANES;
@@ -65,12 +65,12 @@ static void FI_REAL(pack_samples)(real *panel, const real *matrix, size_t rows, 
     }
 }
 
-/* The squares of samples block * FI_NR ..; see above. */
-static void FI_REAL(stack_gram)(fi_stack_shared *shared, unsigned worker, size_t layer, size_t block) {
+/* OUT the squares of samples panel * FI_NR ..; see above. */
+static void FI_REAL(stack_gram)(fi_stack_shared *shared, unsigned worker, size_t layer, size_t panel) {
     const fi_stack_args *args = shared->args;
     int exponents[2];
     fi_stack_exponents(shared, layer, FI_REAL(exponents), exponents);
-    const size_t first = block * FI_NR;
+    const size_t first = panel * FI_NR;
     const size_t count = args->batch - first < FI_NR ? args->batch - first : FI_NR;
     const size_t widths[2] = {args->widths[layer], args->widths[layer + 1]};
     const real *matrices[2] = {shared->activations[layer], shared->gradients[layer]};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Large arguments of sin, exactly: Payne & Hanek, "Radian reduction for trigonometric functions" (1983). Only those
- * digits of 1/pi are multiplied that can touch the fraction.
+ * Reduction of large arguments of sin, exactly: Payne & Hanek, "Radian reduction for trigonometric functions" (1983).
+ * Only those digits of 1/pi are multiplied that can change the fraction of x / pi.
  */
 #include "stack/activation_tables.h"
 #include "core/internal.h"
@@ -14,10 +14,10 @@ double fi_reduce_pi(double x, int *odd) {
     const int exponent = (int)(bits >> 52 & 0x7FF) - 1075; /* |x| = m 2^exponent */
     const uint64_t m = (bits & UINT64_C(0xFFFFFFFFFFFFF)) | UINT64_C(1) << 52;
     const uint64_t low = m & 0xFFFFFFFFu, high = m >> 32;
-    /* Digit i of 1/pi weighs 2^(-32 (i + 1)): those whose product with m is a multiple of 2 go. */
+    /* Digit i of 1/pi weighs 2^(-32 (i + 1)): those whose product with m is a multiple of 2 are left out. */
     const int first = exponent < 1 ? 0 : (exponent - 1) / 32;
     /* m times seven digits, as nine digits p[0] (leading) .. p[8] of weight 2^(exponent - 32 (first + 7)): no double is
-     * nearer to a multiple of pi than 2^-61, and 139 bits behind the point are right. */
+     * nearer to a multiple of pi than 2^-61, and 139 bits behind the point are correct. */
     uint32_t p[9] = {0};
     for (int i = 6; i >= 0; i--) {
         const uint64_t d = fi_inverse_pi[first + i];

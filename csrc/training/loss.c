@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Losses: value, gradient and the number of correct answers in one pass. Everything is summed in double precision in a fixed
- * order, and rounded to the outputs' dtype once. What is returned is volatile, so that no compiler computes it after the
- * caller's rounding is back.
+ * order, and rounded to the outputs' dtype once. The result is volatile, so that no compiler computes it after the caller's
+ * rounding mode has been restored.
  */
 #include <math.h>
 #include <string.h>
@@ -29,12 +29,13 @@ static size_t row_bytes(fi_dtype dtype, size_t n) { return n * fi_item_size(dtyp
 
 /* ---- cross-entropy ------------------------------------------------------------------------ */
 
-/* A batch goes by so many rows, one after the other in x, and transposed in e, where they are lanes. */
+/* Rows of the batch are worked on by this many: one after the other in x, and transposed in e, where each is a lane. */
 enum { ROWS = FI_SOFTMAX_ROWS };
 
 size_t fi_cross_entropy_scratch(size_t classes) { return 2 * classes * ROWS * sizeof(double); }
 
-/* Whether x[label] is the first of the largest, `max`; of a row with a NaN (which is `lost`) no answer is correct. */
+/* Whether x[label] is the first of the largest numbers, which are `max`. In a row with a NaN (then it is `lost`) no answer is
+ * correct. */
 static int is_correct(const double *x, size_t n, uint64_t label, double max, int lost) {
     if (lost)
         for (size_t i = 0; i < n; i++)
@@ -51,8 +52,8 @@ static size_t first_largest(const double *x, size_t n) {
     return at;
 }
 
-/* The rows' e^(x - max) become gradients of the loss that a label has, but for the label's own part. OUT ones: how many are 1,
- * as those of the largest are. */
+/* The rows' e^(x - max) become gradients of the loss, but for the label's own term. OUT ones: how many of them were 1, as those
+ * of the largest numbers are. */
 static void with_labels(double *e, size_t classes, const double *over_sum, double over_batch, double *ones) {
     for (size_t r = 0; r < ROWS; r++) ones[r] = 0;
     for (size_t c = 0; c < classes; c++, e += ROWS)
@@ -62,7 +63,8 @@ static void with_labels(double *e, size_t classes, const double *over_sum, doubl
         }
 }
 
-/* A row's, for a probability of each class; returns its loss. 0 times the infinite loss of an impossible class is 0. */
+/* A row's gradient, where each class has a probability; returns the row's loss. A class of probability 0 adds nothing, even
+ * where its loss is infinite. */
 static double with_probabilities(double *e, size_t classes, double over_sum, double log_sum, double max,
                                  const double *probabilities, const double *x, double over_batch) {
     double all = 0, loss = 0;
@@ -81,7 +83,7 @@ double fi_cross_entropy(const fi_cross_entropy_args *args, fi_dtype dtype, void 
     const double over_batch = args->batch ? 1 / (double)args->batch : 1;
     double *x = scratch, *e = x + ROWS * classes, value = 0;
     *correct = 0;
-    memset(x, 0, ROWS * classes * sizeof(double)); /* of what is no row, anything finite */
+    memset(x, 0, ROWS * classes * sizeof(double)); /* padding rows may hold anything finite */
     fi_patience patience = {watch, 0};
     for (size_t first = 0; first < args->batch; first += ROWS) {
         if (fi_patience_ends(&patience, classes)) break;
@@ -161,13 +163,13 @@ void fi_gather(void *out, const void *source, const int64_t *rows, size_t count,
     }
 }
 
-/* Of n equal parts of [0, 1), in order, the one that holds u. */
+/* Which of n equal intervals of [0, 1) holds u. */
 static size_t bin(double u, size_t n) {
     const size_t b = (size_t)(u * (double)n);
     return b < n ? b : n - 1; /* where the product rounds up */
 }
 
-/* Draws that are uniform fall into as many equal bins in one round, about one into each; an insertion sort does the rest. */
+/* A bucket sort, and an insertion sort over all: uniform draws fall into n equal bins, about one into each. */
 void fi_order(int64_t *order, const double *draws, size_t n, size_t *ends, fi_watch *watch) {
     fi_patience patience = {watch, 0};
     memset(ends, 0, n * sizeof *ends);

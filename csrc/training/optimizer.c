@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Optimizers: the numbers that change from step to step, in double precision and without libm, and one kernel call for
- * each parameter.
+ * Optimizers: the coefficients of a step, in double precision and without libm, and one call of a kernel for each
+ * array of parameters.
  */
 #include <math.h>
 

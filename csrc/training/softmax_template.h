@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The softmax of a few rows in double precision: e^(x - max), their sum and its logarithm, in one written order. A row's sum
- * runs in eight parts, part = class mod 8, and these are added as in moments_template.h. The rows lie beside
- * each other, a vector's lane each: nothing is done across lanes, so no width of vectors shows.
+ * The softmax of a few rows in double precision: e^(x - max), their sum and its logarithm, in a fixed order. A row's sum
+ * is made of eight partial sums, of the classes with equal class mod 8, which are added as in moments_template.h. Each row
+ * has one lane of the vectors, and nothing is done across lanes, so that the width of vectors does not show.
+ *
  * A row that holds a NaN or +inf has the sum NaN.
  *
  * Parameters: double as the real type; activation_template.h and moments_template.h.
