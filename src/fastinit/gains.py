@@ -101,17 +101,12 @@ def gradient_gain(activation: str) -> float:
     Parameters
     ----------
     activation : str
-        As in `preactivation_gain`.
+        As in `preactivation_gain`, and so are the errors.
 
     Returns
     -------
     float
-        The gain.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `preactivation_gain`.
+        The gain: with fan_out in place of fan_in, weights of standard deviation gain / sqrt(fan_out) keep that mean square.
 
     Examples
     --------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The theory's numbers against closed forms and independently computed values."""
+"""Mean-field theory against closed forms and independently computed values."""
 
 import math
 import re
@@ -10,14 +10,14 @@ import pytest
 from fastinit import _core, theory
 
 CLOSED = 1e-12
-QUADRATURE = 1e-9  # the values were computed apart and are given to ten digits
+QUADRATURE = 1e-9  # for values that were computed independently and are written with ten digits
 
 
 def second_moment(activation, q=1.0):
     return theory.variance_map(activation, q, 1.0)
 
 
-def slope_moment(activation, q=1.0):
+def derivative_moment(activation, q=1.0):
     return theory.chi_1(activation, q, 1.0)
 
 
@@ -26,11 +26,11 @@ def test_closed_forms():
         return theory.expectation(f, q)
 
     assert second_moment("relu") == pytest.approx(0.5, abs=CLOSED)
-    assert slope_moment("relu") == pytest.approx(0.5, abs=CLOSED)
+    assert derivative_moment("relu") == pytest.approx(0.5, abs=CLOSED)
     assert mean(theory.function("relu")) == pytest.approx(1 / math.sqrt(2 * math.pi), abs=CLOSED)
     assert mean(theory.function("gelu")) == pytest.approx(1 / (2 * math.sqrt(math.pi)), abs=CLOSED)
     assert second_moment("sin") == pytest.approx((1 - math.exp(-2)) / 2, abs=CLOSED)
-    assert slope_moment("sin") == pytest.approx((1 + math.exp(-2)) / 2, abs=CLOSED)
+    assert derivative_moment("sin") == pytest.approx((1 + math.exp(-2)) / 2, abs=CLOSED)
     assert second_moment("sin", 9.0) == pytest.approx((1 - math.exp(-18)) / 2, abs=CLOSED)
     relu = theory.function("relu")
     assert mean(lambda z: relu(z) ** 4) == pytest.approx(1.5, abs=CLOSED)  # relu^2
@@ -45,16 +45,16 @@ def test_closed_forms():
         assert second_moment("hard_tanh", q) == pytest.approx(
             q * (inside - 2 * density) + 1 - inside, rel=CLOSED
         )
-        assert slope_moment("hard_tanh", q) == pytest.approx(inside, rel=CLOSED)
+        assert derivative_moment("hard_tanh", q) == pytest.approx(inside, rel=CLOSED)
 
 
 def test_moments_and_gains():
     assert second_moment("tanh") == pytest.approx(0.3942944904, rel=QUADRATURE)
-    assert 1 / math.sqrt(slope_moment("tanh")) == pytest.approx(1.46741359, rel=4e-9)
+    assert 1 / math.sqrt(derivative_moment("tanh")) == pytest.approx(1.46741359, rel=4e-9)
     gain = theory.forward_gain("tanh")
-    assert gain**2 * slope_moment("tanh") == pytest.approx(1.177807, rel=1e-6)
+    assert gain**2 * derivative_moment("tanh") == pytest.approx(1.177807, rel=1e-6)
     assert second_moment("sigmoid") == pytest.approx(0.2933790359, rel=QUADRATURE)
-    assert 1 / math.sqrt(slope_moment("sigmoid")) == pytest.approx(4.72264609, rel=QUADRATURE)
+    assert 1 / math.sqrt(derivative_moment("sigmoid")) == pytest.approx(4.72264609, rel=QUADRATURE)
     assert second_moment("silu") == pytest.approx(0.3557755198, rel=QUADRATURE)
     assert theory.forward_gain("silu") == pytest.approx(1.6765, abs=5e-5)
     assert theory.forward_gain("relu") == pytest.approx(math.sqrt(2), rel=CLOSED)
@@ -63,12 +63,12 @@ def test_moments_and_gains():
 @pytest.mark.parametrize("activation", _core.ACTIVATIONS)
 @pytest.mark.parametrize("q", [0.1, 1.0, 5.0])
 def test_quadrature_against_mpmath(activation, q):
-    """The same integrals by another rule, in 30 digits where mpmath is installed."""
+    """The same integrals by adaptive quadrature with mpmath."""
     mp = pytest.importorskip("mpmath")
     from exact_activations import exact, parameter
 
     s = parameter(activation)
-    phi, phi_slope = exact(activation, s)
+    phi, derivative = exact(activation, s)
     bends = {k / math.sqrt(q) for k in (-1, 1, *_core.TRAITS[activation].kinks)}
     cuts = sorted({-12, -4, 0, 4, 12} | bends)
     if s:
@@ -81,7 +81,7 @@ def test_quadrature_against_mpmath(activation, q):
         )
 
     assert second_moment(activation, q) == pytest.approx(mean(phi), rel=1e-10)
-    assert slope_moment(activation, q) == pytest.approx(mean(phi_slope), rel=1e-10)
+    assert derivative_moment(activation, q) == pytest.approx(mean(derivative), rel=1e-10)
 
 
 FIXED_POINTS = [  # sigma_w^2, sigma_b^2, q*, chi_1, c*, xi_c
@@ -129,16 +129,16 @@ def test_critical_line_of_sin(bias):
 
 
 @pytest.mark.parametrize("bias", [6e8, 1e12, 1e30, 1e300])
-def test_the_critical_line_has_no_end(bias):
-    """Of steps E phi'^2 -> I / sqrt(2 pi q), so q = sigma_b^2 + sqrt(2 pi q) / I, less a constant."""
+def test_critical_line_of_large_bias_variances(bias):
+    """For large q, E phi'^2 -> I / sqrt(2 pi q) with I the integral of phi'^2, so q = sigma_b^2 + sqrt(2 pi q) / I + O(1)."""
     for activation, integral in (("tanh", 4 / 3), ("hard_tanh", 2.0)):
         weight, q = theory.critical_pair(activation, bias)
         assert q == pytest.approx(bias + math.sqrt(2 * math.pi * bias) / integral, rel=1e-8)
         assert weight == pytest.approx(math.sqrt(2 * math.pi * q) / integral, rel=1e-8)
 
 
-def test_the_critical_line_begins_at_0():
-    selu = 2 / (1.0507009873554805**2 * (1 + 1.6732632423543772**2))  # of the slopes of its two sides
+def test_without_biases_the_critical_variance_is_0():
+    selu = 2 / (1.0507009873554805**2 * (1 + 1.6732632423543772**2))  # half of each side's squared derivative at 0
     for activation, weight in (("tanh", 1), ("hard_tanh", 1), ("sin", 1), ("elu", 1), ("softsign", 1), ("selu", selu)):
         found, q = theory.critical_pair(activation, 0)
         assert q == 0
@@ -146,7 +146,7 @@ def test_the_critical_line_begins_at_0():
     # near it E phi^2 / E phi'^2 = q - 4/3 q^3 + ... for tanh
     for bias in (1e-12, 1e-16, 1e-20):
         weight, q = theory.critical_pair("tanh", bias)
-        rounding = 1e-15 * q / bias  # of a layer's growth, whose excess over 1 is bias / q
+        rounding = 1e-15 * q / bias  # of ln(map(q) / q), relative to bias / q
         assert q == pytest.approx((0.75 * bias) ** (1 / 3), rel=1e-3 + rounding)
         assert weight == pytest.approx(1 + 2 * q, abs=1e-3 * q)
 
@@ -162,15 +162,15 @@ def test_without_biases_any_variance_of_a_homogeneous_activation_is_critical():
             assert theory.fixed_point(activation, weight, start=start) == pytest.approx(start, rel=CLOSED)
 
 
-# The bias variance from which on the critical point attracts, where the slope of the variance map at q* is 1.
+# The bias variance from which on the critical point attracts: there the derivative of the variance map at q* is 1.
 LEAST = {"gelu": 0.1729223907, "gelu_tanh": 0.1728951983, "silu": 0.5551431707, "mish": 0.0945217874}
 CRITICAL = ("tanh", "sigmoid", "hard_tanh", "elu", "selu", "softsign", "gelu", "gelu_tanh", "silu", "mish", "sin")
 
 
 @pytest.mark.parametrize("activation", LEAST)
-@pytest.mark.parametrize("share", [0.0, 1e-30, 1e-6, 0.05, 0.5, 0.999999])
-def test_critical_points_that_repel_are_refused_with_the_least_bias_variance(activation, share):
-    bias = share * LEAST[activation]
+@pytest.mark.parametrize("fraction", [0.0, 1e-30, 1e-6, 0.05, 0.5, 0.999999])
+def test_critical_points_that_repel_are_refused_with_the_least_bias_variance(activation, fraction):
+    bias = fraction * LEAST[activation]
     words = f"bias_variance: expected at least 0.* for {activation}, .* repels.*, got {bias}"
     with pytest.raises(ValueError, match=words) as refused:
         theory.critical_pair(activation, bias)
@@ -184,8 +184,8 @@ def test_critical_points_that_repel_are_refused_with_the_least_bias_variance(act
 
 @pytest.mark.parametrize("activation", [name for name, traits in _core.TRAITS.items() if not traits.homogeneous])
 @pytest.mark.parametrize("bias", [0, 1e-30, 1e-12, 1e-6, 1e-3, 0.05, 0.1, 0.2, 0.6, 1.0, 3.0, 100.0])
-def test_variances_come_to_every_critical_point(activation, bias):
-    """A start a little off is nearer after a few layers."""
+def test_critical_points_attract_variances(activation, bias):
+    """A variance 2 % away is closer after 20 layers."""
     if bias < LEAST.get(activation, 0):
         return
     if activation not in CRITICAL:  # which may have no critical point
@@ -220,8 +220,8 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize("activation", FORMULAS)
-def test_the_least_bias_variance_by_other_arithmetic(activation):
-    """Gauss-Hermite quadrature of NumPy's formulas, and differences of five points for the slopes."""
+def test_the_least_bias_variance_by_gauss_hermite_quadrature(activation):
+    """With activations written in NumPy, and derivatives by five-point differences."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(240)
     phi = FORMULAS[activation]
 
@@ -234,14 +234,14 @@ def test_the_least_bias_variance_by_other_arithmetic(activation):
     def square(q):
         return mean(phi(math.sqrt(q) * nodes) ** 2)
 
-    def square_of_slope(q):
+    def derivative_second_moment(q):
         return mean(difference(phi, math.sqrt(q) * nodes, 2e-3) ** 2)
 
-    low, high = 0.5, 30.0  # q*: the map's slope there falls from above 1 to below it
+    low, high = 0.5, 30.0  # of q*: the derivative of the map falls through 1 between them
     for _ in range(50):
         q = (low + high) / 2
-        low, high = (q, high) if difference(square, q, 0.02) > square_of_slope(q) else (low, q)
-    assert q - square(q) / square_of_slope(q) == pytest.approx(LEAST[activation], abs=2e-8)
+        low, high = (q, high) if difference(square, q, 0.02) > derivative_second_moment(q) else (low, q)
+    assert q - square(q) / derivative_second_moment(q) == pytest.approx(LEAST[activation], abs=2e-8)
 
 
 def test_correlation_map_of_relu():
@@ -251,15 +251,15 @@ def test_correlation_map_of_relu():
         c = theory.correlation_map("relu", c, 1.0, 2.0)
         assert c == pytest.approx(closed, abs=1e-10)
         assert c == pytest.approx(expected, abs=1e-9)
-    # slope: (pi - arccos c) / pi
+    # The derivative of the map is (pi - arccos c) / pi.
     for c in (-0.5, 0.0, 0.3, 0.9):
         slope = theory.correlation_slope("relu", c, 1.0, 2.0)
         assert slope == pytest.approx(1 - math.acos(c) / math.pi, abs=1e-9)
 
 
 @pytest.mark.parametrize("q", [1e6, 1e12, 1e100])
-def test_a_wide_normal_sees_a_step(q):
-    """E sign u sign v = 2 asin(c) / pi, less some 1/sqrt(q); the bend's own slope: E phi'^2 -> I / sqrt(2 pi q)."""
+def test_saturating_activations_of_large_variances(q):
+    """They act like sign(z): E sign u sign v = 2 asin(c) / pi, up to O(1/sqrt(q)), and E phi'^2 -> I / sqrt(2 pi q)."""
     for activation, integral in (("tanh", 4 / 3), ("sigmoid", 1 / 6), ("softsign", 2 / 3), ("hard_tanh", 2.0)):
         steep = theory.chi_1(activation, q, 1.0) * math.sqrt(2 * math.pi * q)
         assert steep == pytest.approx(integral, rel=20 / q)
@@ -270,7 +270,7 @@ def test_a_wide_normal_sees_a_step(q):
 
 
 def test_correlation_map_of_sin():
-    """E sin u sin v = e^-q sinh(q c): a closed form for a map that is no ReLU's."""
+    """In closed form, E sin u sin v = e^-q sinh(q c)."""
     for c in (-0.7, 0.0, 0.4, 1.0):
         found = theory.correlation_map("sin", c, 1.5, 1.0)
         expected = math.exp(-1.5) * math.sinh(1.5 * c) / ((1 - math.exp(-3)) / 2)
@@ -278,7 +278,7 @@ def test_correlation_map_of_sin():
 
 
 @pytest.mark.parametrize("activation", ["gelu", "silu"])
-def test_gelu_and_silu_sit_on_a_repelling_fixed_point(activation):
+def test_the_fixed_point_of_gelu_and_silu_at_their_gain_repels(activation):
     weight = theory.forward_gain(activation) ** 2
     assert theory.variance_map(activation, 1.0, weight) == pytest.approx(1, abs=CLOSED)
     assert theory.stability(activation, 1.0, weight) > 1.05
@@ -295,7 +295,7 @@ def test_gelu_and_silu_sit_on_a_repelling_fixed_point(activation):
             assert q == pytest.approx(end, abs=6e-3 * end)
 
 
-def test_tanh_at_its_gain_attracts():
+def test_the_fixed_point_of_tanh_at_its_gain_attracts():
     weight = theory.forward_gain("tanh") ** 2
     assert 0 < theory.stability("tanh", 1.0, weight) < 1
 
@@ -308,7 +308,7 @@ def test_variance_of_tanh_under_xavier():
     np.testing.assert_allclose(stds, [0.627929, 0.486262, 0.408236, 0.357638, 0.321622], atol=6e-7)
 
 
-def test_glorots_five_layers():
+def test_variance_of_tanh_in_the_five_layers_of_glorot_and_bengio():
     """U(+-1/sqrt n): weight variance 1/(3 n)."""
     q, stds = 1.0 / 3, []
     for _ in range(5):
@@ -346,24 +346,24 @@ def test_unknown_activations_are_refused():
         (lambda: theory.expectation(np.cos, -1), ValueError, "variance: expected"),
     ],
 )
-def test_numbers_that_are_no_variance_or_correlation(call, error, message):
+def test_arguments_out_of_range_are_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
 
-def test_without_weights_correlations_arrive_at_once():
+def test_the_length_scale_is_0_for_weights_of_0():
     assert theory.length_scale("tanh", 0.5, 1, 0) == 0
 
 
-DYING = [  # slopes of the variance map at 0 of 1/4 and 1/2 of sigma_w^2 where the activation halves the signal
+VANISHING = [  # weight variances for which the derivative of the variance map at 0 is at most 1
     ("tanh", 0.5), ("tanh", 0.99), ("tanh", 1.0), ("sin", 1.0), ("relu", 1.5), ("relu", 1.99), ("gelu", 1.9), ("linear", 0.9),
     ("elu", 0.5), ("softsign", 1.0), ("leaky_relu", 1.9), ("silu", 1.0), ("mish", 0.5),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("activation", "weight"), DYING)
+@pytest.mark.parametrize(("activation", "weight"), VANISHING)
 @pytest.mark.parametrize("start", [1.0, 1e-3, 1e-9])
-def test_a_signal_that_dies_ends_at_0_exactly(activation, weight, start):
+def test_a_vanishing_signal_has_the_fixed_point_0(activation, weight, start):
     assert theory.fixed_point(activation, weight, start=start) == 0
 
 
@@ -372,28 +372,28 @@ def test_small_fixed_points_are_not_taken_for_0():
     for excess in (1e-6, 1e-5):
         assert theory.fixed_point("tanh", 1 + excess) == pytest.approx(excess / 2, rel=1e-3)
         assert theory.fixed_point("sin", 1 + excess) == pytest.approx(excess, rel=1e-3)
-    # where every variance is a fixed point, the start is; and the smallest noise of biases is none
+    # If every variance is a fixed point, the result is the start; and a small bias variance is not taken for 0.
     for q in (1.0, 1e-9, 1e-12):
         assert theory.fixed_point("linear", 1.0, start=q) == pytest.approx(q, rel=1e-12)
         assert theory.fixed_point("relu", 2.0, start=q) == pytest.approx(q, rel=1e-12)
         assert theory.fixed_point("relu", 1.0, q) == pytest.approx(2 * q, rel=1e-3)
 
 
-def test_slow_growth_is_no_fixed_point():
+def test_slow_growth_is_not_taken_for_a_fixed_point():
     for activation, weight in (("leaky_relu", 2.0), ("linear", 1.000001), ("relu", 2.00001)):
         with pytest.raises(ValueError, match="expected one with a finite fixed point"):
             theory.fixed_point(activation, weight)
 
 
 @pytest.mark.parametrize("activation", [name for name in _core.ACTIVATIONS if name != "leaky_relu"])
-def test_slopes_at_no_variance_are_limits(activation):
+def test_derivatives_at_variance_0_are_limits(activation):
     assert theory.chi_1(activation, 0, 2) == pytest.approx(theory.chi_1(activation, 1e-20, 2), rel=1e-8)
     for c in (-1.0, -0.3, 0.0, 1.0):
         limit = theory.correlation_slope(activation, c, 1e-20, 2)
         assert theory.correlation_slope(activation, c, 0, 2) == pytest.approx(limit, rel=1e-8, abs=1e-12)
 
 
-def test_half_of_each_sides_slope_counts_at_no_variance():
+def test_at_variance_0_each_one_sided_derivative_counts_half():
     assert theory.chi_1("relu", 0, 2) == pytest.approx(1, abs=CLOSED)
     assert theory.chi_1("leaky_relu(0.5)", 0, 2) == pytest.approx(1.25, abs=CLOSED)
     # P(u > 0, v > 0) = 1/4 + asin(c) / 2 pi
@@ -401,7 +401,7 @@ def test_half_of_each_sides_slope_counts_at_no_variance():
 
 
 @pytest.mark.parametrize("q", [0.1, 10.0, 1000.0])
-def test_means_of_a_sine_are_its_closed_forms_or_refused(q):
+def test_means_of_a_sine_in_closed_form_or_refused(q):
     """E sin^2 = (1 - e^-2q) / 2 and E cos^2 = (1 + e^-2q) / 2."""
     assert theory.variance_map("sin", q, 2.0) == pytest.approx(-math.expm1(-2 * q), rel=1e-11)
     assert theory.chi_1("sin", q, 2.0) == pytest.approx(1 + math.exp(-2 * q), rel=1e-11)
@@ -410,7 +410,7 @@ def test_means_of_a_sine_are_its_closed_forms_or_refused(q):
 
 
 @pytest.mark.parametrize("excess", [1e-12, 1e-9, 1e-8, 1e-7])
-def test_fixed_points_just_above_the_weights_where_the_signal_dies(excess):
+def test_small_fixed_points_of_weight_variances_just_above_1(excess):
     # 1 + excess = q / E tanh^2 = 1 + 2 q + ...; the excess itself is rounded
     weight = 1 + excess
     for start in (1.0, 1e-300, 1e300):
@@ -418,7 +418,7 @@ def test_fixed_points_just_above_the_weights_where_the_signal_dies(excess):
 
 
 def iterated(activation, weight, bias, q):
-    """The fixed point layer by layer, by a trapezoidal sum instead of Gauss' rules; infinite where there is none."""
+    """The fixed point by iteration over layers, with means by the trapezoidal rule; inf if there is none."""
     z = np.linspace(-10, 10, 2001)
     w = np.exp(-z * z / 2) / np.exp(-z * z / 2).sum()
     phi = theory.function(activation)
@@ -427,7 +427,7 @@ def iterated(activation, weight, bias, q):
         if abs(new - q) <= 1e-13 * q or not 1e-9 < new < 1e9:
             return new if 1e-9 < new < 1e9 else 0.0 if new < 1 else math.inf
         q = new
-    raise AssertionError("no end in 4000 layers")
+    raise AssertionError("the iteration has not converged in 4000 layers")
 
 
 @pytest.mark.parametrize(
@@ -445,8 +445,8 @@ def test_fixed_points_are_where_the_iteration_ends(activation, weight, bias, sta
         assert theory.fixed_point(activation, weight, bias, start) == pytest.approx(end, rel=1e-9)
 
 
-def test_two_fixed_points_within_a_stride_are_not_passed():
-    """GELU's map touches the diagonal at a bias variance near 0.0833343504; below it there are two fixed points."""
+def test_two_close_fixed_points_are_not_missed():
+    """GELU's map is tangent to the diagonal at a bias variance near 0.0833343504; below it there are two fixed points."""
     for start in (1e-3, 0.15, 0.37, 0.5):
         assert theory.fixed_point("gelu", 2.2, 0.08333435, start) == pytest.approx(0.55017, abs=6e-5)
         with pytest.raises(ValueError, match="expected one with a finite fixed point"):
@@ -454,7 +454,7 @@ def test_two_fixed_points_within_a_stride_are_not_passed():
 
 
 @pytest.mark.parametrize("start", [0.0, 1e-300, 1e-16, 1.0, 1e155, 1e300, 1.7e308])
-def test_any_start_will_do(start):
+def test_fixed_points_from_any_start(start):
     for weight, q in ((2.0, 0.617964769768545), (1.05, 0.0254974400915361)):
         assert theory.fixed_point("tanh", weight, start=start) == pytest.approx(q if start else 0, rel=CLOSED)
     assert theory.fixed_point("selu", 1.0, start=start) == pytest.approx(1 if start else 0, rel=CLOSED)
@@ -483,7 +483,7 @@ def test_large_fixed_points():
 
 @pytest.mark.parametrize(("bias", "factor"), [(0.001, 1e-9), (0.01, 1e-7), (0.05, 1e-5), (0.05, 1e-3)])
 def test_fixed_correlations_just_below_1(bias, factor):
-    """By half sums and half differences of the two pre-activations, which are independent, and trapezoidal sums."""
+    """By the trapezoidal rule over half the sum and half the difference of the pre-activations, which are independent."""
     weight = theory.critical_pair("tanh", bias)[0] * (1 + factor)
     q = theory.fixed_point("tanh", weight, bias)
     x, y = np.linspace(-9, 9, 601), np.linspace(-9, 9, 61)
@@ -502,7 +502,7 @@ def test_fixed_correlations_just_below_1(bias, factor):
     assert apart == pytest.approx(math.exp(low), rel=1e-6 + 1e-12 / factor)
 
 
-def test_fixed_correlations_want_a_fixed_point():
+def test_fixed_correlation_refuses_a_variance_that_is_no_fixed_point():
     for activation, weight in (("relu", 2.5), ("leaky_relu(0.01)", 2.1), ("tanh", 1.0)):
         with pytest.raises(ValueError, match=r"q: expected a fixed point of the variance map for .*, got 1\.0, which a layer"):
             theory.fixed_correlation(activation, 1.0, weight)
@@ -510,7 +510,7 @@ def test_fixed_correlations_want_a_fixed_point():
     assert theory.fixed_correlation("tanh", theory.fixed_point("tanh", 3.0), 3.0) == pytest.approx(0, abs=1e-12)
 
 
-def test_a_falling_correlation_map_has_a_depth_scale_too():
+def test_the_length_scale_of_a_decreasing_correlation_map():
     slope = theory.correlation_slope("gelu", -1.0, 9.0, 1.0)
     assert slope < 0
     assert theory.length_scale("gelu", -1.0, 9.0, 1.0) == pytest.approx(-1 / math.log(-slope))
@@ -531,7 +531,7 @@ def test_values_have_the_shape_of_the_input():
     ("softplus", 0, "expected one with a critical point for softplus, got 0"),
     ("softplus", 0.1, "expected one with a critical point for softplus, got 0.1"),
 ])  # fmt: skip
-def test_what_has_no_critical_point_says_where_there_is_one(activation, bias_variance, words):
+def test_missing_critical_points_are_refused_with_a_hint(activation, bias_variance, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         theory.critical_pair(activation, bias_variance)
     assert theory.critical_pair("sin", 998.0) == pytest.approx((2.0, 999.0), rel=1e-9)

@@ -134,17 +134,12 @@ class UnitScaling(FanScaled, distribution="normal"):
         Parameters
         ----------
         shape : tuple of int
-            Of the weights.
+            As in `MuP.learning_rate_multiplier`, and so are the errors.
 
         Returns
         -------
         float
             1 for the input layer, 1 / sqrt(fan_in) for hidden layers, 1 / fan_in for the output.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the shape does not tell the fans.
         """
         fan_in = max(1, compute_fans(check_shape(shape), self.fans).fan_in)
         return {"input": 1.0, "hidden": 1 / math.sqrt(fan_in), "output": 1 / fan_in}[self.role]

@@ -213,24 +213,17 @@ def variance_map(activation: str, q: float, weight_variance: float, bias_varianc
 
 @ieee
 def forward_gain(activation: str) -> float:
-    """The gain for which the next layer's pre-activations have variance 1 again: 1 / sqrt(E phi(z)^2), z ~ N(0, 1).
-
-    Weights have the standard deviation gain / sqrt(fan_in).
+    """The gain for which the next layer's pre-activations have variance 1 again: `fastinit.gains.preactivation_gain`.
 
     Parameters
     ----------
     activation : str
-        See `function`.
+        See `function`, which also names the errors.
 
     Returns
     -------
     float
-        The gain.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `function`.
+        1 / sqrt(E phi(z)^2), z ~ N(0, 1); weights have the standard deviation gain / sqrt(fan_in).
 
     Examples
     --------
