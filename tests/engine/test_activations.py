@@ -44,7 +44,7 @@ def test_the_stated_facts_are_those_of_the_definition(activation):
     traits, (phi, derivative) = _core.TRAITS[activation], in_numpy(activation, parameter(activation))
     step = 2.0**-10
     z = np.arange(-8, 8, step)
-    # of smooth functions these differences are of the sizes step^2 and step
+    # Of smooth functions these differences are of the sizes step^2 and step.
     bends = np.abs(derivative(z + step) - 2 * derivative(z) + derivative(z - step)) > step / 4
     found = z[bends | (np.abs(phi(z + step) - phi(z)) > 64 * step)]
     for kink in traits.kinks:
@@ -66,7 +66,7 @@ def sample_points(dtype, density):
     tiny = float(np.finfo(dtype).tiny)
     scales = np.geomspace(tiny, float(np.finfo(dtype).max) / 2, 100 * density)
     near_pi = np.pi * np.concatenate([np.arange(1, 60), [355, 1e4, 2.5e5, 1e6, 1e9, 1e15, 1e22]])
-    # where the exponentials of the dtype leave the normal numbers, and all numbers; gelu's leave them long before
+    # Where an exponential of the dtype becomes subnormal, and where it becomes 0; that of gelu, of z^2, long before.
     last = (80, 112) if dtype == "float32" else (700, 760)
     squared = (8, 16) if dtype == "float32" else (20, 40)
     dense = np.concatenate(
@@ -81,9 +81,9 @@ def sample_points(dtype, density):
 
 def computed(activation, dtype, x):
     """Values and derivatives as the stack computes them."""
-    values, slopes = np.empty_like(x), np.empty_like(x)
-    _core.activate(_core.ACTIVATIONS.index(activation), parameter(activation), DTYPES.index(dtype), x, values, slopes)
-    return values, slopes
+    values, derivatives = np.empty_like(x), np.empty_like(x)
+    _core.activate(_core.ACTIVATIONS.index(activation), parameter(activation), DTYPES.index(dtype), x, values, derivatives)
+    return values, derivatives
 
 
 def stated_errors(activation, dtype, density=1):
@@ -91,32 +91,32 @@ def stated_errors(activation, dtype, density=1):
     import mpmath as mp
 
     x = sample_points(dtype, density)
-    values, slopes = computed(activation, dtype, x)
-    assert not (np.isnan(values) | np.isnan(slopes)).any()
+    values, derivatives = computed(activation, dtype, x)
+    assert not (np.isnan(values) | np.isnan(derivatives)).any()
     limits = np.finfo(dtype)
     largest = float(limits.max)
     digits, lowest = limits.nmant, int(np.log2(float(limits.tiny))) if dtype == "float32" else -1022
-    phi, phi_slope = exact(activation, parameter(activation))
-    worst, worst_slope, worst_left = (0.0, 0.0), (0.0, 0.0), (0.0, 0.0)
+    phi, phi_derivative = exact(activation, parameter(activation))
+    worst, worst_derivative, worst_left = (0.0, 0.0), (0.0, 0.0), (0.0, 0.0)
     with mp.workdps(60):
-        for point, value, slope in zip(x.tolist(), values.tolist(), slopes.tolist(), strict=True):
-            # the neighbourhood of a multiple of pi wants the argument's own digits
+        for point, value, derivative in zip(x.tolist(), values.tolist(), derivatives.tolist(), strict=True):
+            # Near a multiple of pi as many digits cancel as the argument has before the point.
             with mp.workdps(360 if activation == "sin" and abs(point) > 1e15 else 60):
                 expected = phi(mp.mpf(point))
-                expected_slope = phi_slope(mp.mpf(point))
-            # infinite is what the dtype has no number for, and nothing else
-            for found, one in ((value, expected), (slope, expected_slope)):
+                expected_derivative = phi_derivative(mp.mpf(point))
+            # A result is infinite where it overflows the dtype, and nowhere else.
+            for found, one in ((value, expected), (derivative, expected_derivative)):
                 assert (abs(found) > largest) == (abs(one) > largest), f"at {point!r}"
-            if max(abs(value), abs(slope)) > largest:
+            if max(abs(value), abs(derivative)) > largest:
                 continue
             exponent = max(mp.frexp(expected)[1] - 1, lowest)
             worst = max(worst, (float(mp.ldexp(abs(value - expected), digits - exponent)), point))
-            error = float(mp.ldexp(abs(slope - expected_slope) / max(1, abs(expected_slope)), digits))
-            worst_slope = max(worst_slope, (error, point))
+            error = float(mp.ldexp(abs(derivative - expected_derivative) / max(1, abs(expected_derivative)), digits))
+            worst_derivative = max(worst_derivative, (error, point))
             if point <= -3:
-                exponent = max(mp.frexp(expected_slope)[1] - 1, lowest)
-                worst_left = max(worst_left, (float(mp.ldexp(abs(slope - expected_slope), digits - exponent)), point))
-    return worst, worst_slope, worst_left
+                exponent = max(mp.frexp(expected_derivative)[1] - 1, lowest)
+                worst_left = max(worst_left, (float(mp.ldexp(abs(derivative - expected_derivative), digits - exponent)), point))
+    return worst, worst_derivative, worst_left
 
 
 @pytest.mark.parametrize("activation", _core.ACTIVATIONS)
@@ -125,43 +125,43 @@ def stated_errors(activation, dtype, density=1):
 def test_the_stated_errors_of_the_activations(density, dtype, activation):
     pytest.importorskip("mpmath")
     stated = _core.TRAITS[activation]
-    (value, at), (slope, slope_at), (left, left_at) = stated_errors(activation, dtype, density)
+    (value, at), (derivative, derivative_at), (left, left_at) = stated_errors(activation, dtype, density)
     assert value <= stated.value_ulp, f"value_ulp: {value:.3g} at {at!r}"
-    assert slope <= stated.derivative_eps, f"derivative_eps: {slope:.3g} at {slope_at!r}"
+    assert derivative <= stated.derivative_eps, f"derivative_eps: {derivative:.3g} at {derivative_at!r}"
     assert left <= stated.left_ulp, f"left_ulp: {left:.3g} at {left_at!r}"
     assert value >= stated.value_ulp / 3 - 1, f"value_ulp: expected a closer bound, the largest error is {value:.3g}"
 
 
 @pytest.mark.parametrize("activation", _core.ACTIVATIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_derivative_is_0_only_where_the_dtype_has_no_number_for_it(dtype, activation):
-    """But for those that are made of values which round to 1 far out, as of tanh and the sigmoid."""
+def test_a_derivative_is_0_only_where_it_underflows(dtype, activation):
+    """Except for derivatives that come from values which round to 1 far out, as of tanh and the sigmoid."""
     mp = pytest.importorskip("mpmath")
     x = sample_points(dtype, 1)
-    values, slopes = computed(activation, dtype, x)
-    zero = (slopes == 0) & (_core.TRAITS[activation].from_input | (np.abs(values) != 1))
+    values, derivatives = computed(activation, dtype, x)
+    zero = (derivatives == 0) & (_core.TRAITS[activation].from_input | (np.abs(values) != 1))
     least = float(np.finfo(dtype).smallest_subnormal)
-    slope = exact(activation, parameter(activation))[1]
+    derivative = exact(activation, parameter(activation))[1]
     with mp.workdps(60):
-        lost = [abs(slope(point)) for point in x[zero].tolist()]
+        lost = [abs(derivative(point)) for point in x[zero].tolist()]
     assert all(one < least for one in lost)
-    if any(lost):  # a tail, which is followed to where numbers end
-        assert 0 < np.abs(slopes[slopes != 0]).min() < np.finfo(dtype).tiny
+    if any(lost):  # the derivative runs through the subnormal numbers down to 0
+        assert 0 < np.abs(derivatives[derivatives != 0]).min() < np.finfo(dtype).tiny
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("activation", "halvings"), [("tanh", 1), ("sigmoid", 0)])
 def test_a_value_is_1_from_where_that_is_the_nearest_number(dtype, activation, halvings):
-    """The number before 1 is 2^-p away: 1 - 2 e^(-2z), 1 - e^-z round to 1 where what is taken away is half of that, or less."""
+    """The number before 1 is 1 - 2^-p: 1 - 2 e^(-2z) and 1 - e^-z round to 1 where what is subtracted is at most half of 2^-p."""
     bits = np.finfo(dtype).nmant + 1
     edge = (bits + 1 + halvings) * np.log(2) / 2**halvings  # 9.0109 and 19.0616 of tanh, 17.3287 and 37.4299 of the sigmoid
     width = edge * (1e-6 if dtype == "float32" else 1e-14)
     below, above = np.linspace(edge - 0.1, edge - width, 1000, dtype=dtype), np.linspace(edge + width, 60, 1000, dtype=dtype)
     step = 2.0**-bits
-    values, slopes = computed(activation, dtype, below)
+    values, derivatives = computed(activation, dtype, below)
     assert (values < 1).all()
     assert values[-1] == 1 - step
-    assert (slopes > 0).all()
+    assert (derivatives > 0).all()
     assert (computed(activation, dtype, above)[0] == 1).all()
     if activation == "tanh":
         np.testing.assert_array_equal(computed(activation, dtype, -below)[0], -values)
@@ -169,7 +169,7 @@ def test_a_value_is_1_from_where_that_is_the_nearest_number(dtype, activation, h
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_saturated_unit_is_dead_only_if_it_is_never_active(dtype):
-    """One unit at z = -20: e^-20 is no number beside -1, but it is one of its own."""
+    """A unit of ELU at z = -20, say: its value rounds to -1, but its derivative e^-20 is not 0."""
     for activation, z, saturated, dead in (
         ("elu", -20.0, 1, 0), ("selu", -20.0, 1, 0), ("elu", -2000.0, 1, 0),
         ("tanh", 40.0, 1, 0), ("hard_tanh", -3.0, 1, 0), ("softsign", 1e9, 1, 0), ("sigmoid", 100.0, 1, 0),
@@ -180,8 +180,8 @@ def test_a_saturated_unit_is_dead_only_if_it_is_never_active(dtype):
         stack = Stack((1, 1), activation, weights=[np.ones((1, 1), dtype)], dtype=dtype)
         found = stack.propagate([[z], [z]], [[1.0], [1.0]], gradients=True)
         assert (found.layers[0].saturated, found.layers[0].dead) == (saturated, dead), (activation, z)
-        slope = computed(activation, dtype, np.array([z], dtype))[1]
-        np.testing.assert_array_equal(found.input_gradient, [slope, slope])
-    # a unit is not dead that was active once, or passed a gradient once
+        derivative = computed(activation, dtype, np.array([z], dtype))[1]
+        np.testing.assert_array_equal(found.input_gradient, [derivative, derivative])
+    # One active sample is enough for a unit not to be dead.
     stack = Stack((1, 1), "relu", weights=[np.ones((1, 1), dtype)], dtype=dtype)
     assert stack.propagate([[-1.0]] * 9 + [[1.0]]).layers[0].dead == 0

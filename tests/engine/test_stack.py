@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The deep stack as an object: what its key names, what it copies, how it prints, and what it refuses."""
+"""A stack as an object: keys, copies, repr, pickles, and the arguments that it refuses."""
 
 import copy
 import pickle
@@ -36,7 +36,7 @@ def test_parameters_and_cotangent_come_from_the_keys_children():
     assert [layer.gradient for layer in drawn.layers] == [layer.gradient for layer in given.layers]
 
 
-def test_arrays_given_are_copied_and_parameters_are_the_users():
+def test_given_arrays_are_copied_and_the_parameters_may_be_written():
     given = np.ones((3, 2), np.float32)
     stack = Stack((3, 2), "linear", weights=[given], key=Key(0))
     given[:] = 7
@@ -169,7 +169,7 @@ def test_bad_batches(x, dy, error, message):
             stack.backward(x, dy)
 
 
-def test_a_parameter_that_hides_something_or_is_missing_is_refused():
+def test_masked_and_missing_parameters_are_refused():
     x = np.ones((1, 2))
     for dtype in ("float32", "float64"):
         stack = Stack((2, 2), "linear", key=Key(0))
@@ -191,7 +191,7 @@ def test_a_call_is_forward_in_a_subclass_too():
     np.testing.assert_array_equal(stack(x), stack.forward(x))
 
 
-def test_sizes_beyond_any_memory_are_refused_before_they_are_computed():
+def test_batches_beyond_any_memory_are_refused():
     stack = Stack((1, 1 << 57, 1), "tanh", virtual=True, key=Key(0))
     with pytest.raises(ValueError, match=r"x: expected at most 2\*\*44 numbers in all layers, got a batch of 128 in 1441"):
         stack.forward(np.ones((128, 1)))
@@ -203,7 +203,7 @@ def test_an_alpha_without_blocks_is_refused():
         Stack((3, 3), "tanh", alpha=0.5)
 
 
-def test_parameters_replaced_by_what_does_not_fit_are_refused():
+def test_replaced_parameters_of_wrong_shapes_are_refused():
     stack = Stack((3, 2), "tanh", key=Key(0))
     stack.weights[0] = np.ones((4, 2), np.float32)
     with pytest.raises(ValueError, match=r"weights\[0\]: expected shape \(3, 2\), got \(4, 2\)"):
@@ -215,7 +215,7 @@ def test_parameters_replaced_by_what_does_not_fit_are_refused():
 
 
 @pytest.mark.parametrize("name", ["weights", "biases"])
-def test_lists_replaced_by_what_is_no_list_of_that_length(name):
+def test_replaced_lists_of_wrong_types_and_lengths_are_refused(name):
     stack, x = Stack((3, 2), "tanh", key=Key(0)), np.ones((1, 3))
     expected, arrays = stack.forward(x), getattr(stack, name)
     setattr(stack, name, tuple(arrays))
@@ -231,8 +231,8 @@ def test_lists_replaced_by_what_is_no_list_of_that_length(name):
 
 
 @pytest.mark.parametrize("change", ["values", "array", "list", "bias", "strided"])
-def test_parameters_changed_between_calls_are_the_ones_that_are_used(change):
-    """The engine holds the arrays of the last call open."""
+def test_parameters_changed_between_calls_are_used(change):
+    """Though a stack keeps the arrays of its last call open."""
     stack, x = Stack((3, 2), "linear", key=Key(0)), np.arange(6.0).reshape(2, 3)
     first = stack.forward(x)
     other = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -255,7 +255,7 @@ def test_parameters_changed_between_calls_are_the_ones_that_are_used(change):
 
 
 @pytest.mark.parametrize("name", ["gradients", "norms"])
-def test_what_is_asked_for_is_asked_by_bools(name):
+def test_options_of_propagate_are_bools(name):
     stack = Stack((3, 2), "tanh", key=Key(0))
     with pytest.raises(TypeError, match=f"{name}: expected a bool, got str 'no'"):
         stack.propagate(np.ones((1, 3)), **{name: "no"})
@@ -265,14 +265,14 @@ def test_what_is_asked_for_is_asked_by_bools(name):
 @pytest.mark.parametrize(
     "name", ["widths", "activations", "dtype", "key", "depth", "alpha", "residual", "virtual", "activation", "output_activation"]
 )
-def test_what_the_memory_is_laid_out_by_is_fixed(name):
+def test_options_cannot_change_after_construction(name):
     stack = Stack((3, 4, 2), "tanh", key=Key(0))
     with pytest.raises(AttributeError, match=f"{name}: expected no change after construction"):
         setattr(stack, name, getattr(stack, name, 2))
     assert pickle.loads(pickle.dumps(stack)).widths == (3, 4, 2)
 
 
-def test_a_slip_of_the_pen_is_no_attribute():
+def test_unknown_attributes_cannot_be_set():
     stack = Stack((3, 2), "tanh", key=Key(0))
     with pytest.raises(AttributeError, match="attributes weights and biases to be set, got 'actvations'"):
         stack.actvations = ("relu",)
@@ -282,7 +282,7 @@ def test_a_slip_of_the_pen_is_no_attribute():
     with pytest.raises(AttributeError, match="output: expected no change of a Recording; record again"):
         recording.output = np.ones((1, 2))
 
-    class Named(Stack):  # has what it likes beside them
+    class Named(Stack):  # a subclass may have attributes of its own
         def __init__(self):
             super().__init__((3, 2), "tanh", key=Key(0))
             self.name = "mine"

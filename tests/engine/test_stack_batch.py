@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a stack says of a batch as a whole: norms of weight gradients, and cosines between samples."""
+"""Norms of weight gradients, and cosines between samples of a batch."""
 
 import hashlib
 import math
@@ -22,18 +22,18 @@ def signals(stack, x, dy, residual=0, alpha=1.0):
 
     `residual` layers make a block, if all are of one width; 0: none.
     """
-    a, slopes = [np.asarray(x, float)], []
+    a, derivatives = [np.asarray(x, float)], []
     ends = {i for i in range(stack.depth) if residual and (i + 1) % residual == 0}
     for i, (w, b, name) in enumerate(zip(stack.weights, stack.biases, stack.activations, strict=True)):
         phi, derivative = reference.ACTIVATIONS[name]
         z = a[-1] @ np.asarray(w, float) + (0 if b is None else np.asarray(b, float))
         a.append(a[i + 1 - residual] + alpha * phi(z) if i in ends else phi(z))
-        slopes.append(derivative(z) * (alpha if i in ends else 1))
+        derivatives.append(derivative(z) * (alpha if i in ends else 1))
     upper, deltas, skipped = np.asarray(dy, float), [], 0
     for i in reversed(range(stack.depth)):
         if i in ends:
             skipped = upper
-        deltas.insert(0, upper * slopes[i])
+        deltas.insert(0, upper * derivatives[i])
         upper = deltas[0] @ np.asarray(stack.weights[i], float).T
         if residual and i % residual == 0 and i + residual <= stack.depth:
             upper = upper + skipped
@@ -57,7 +57,7 @@ def agree(found, a, deltas, limit):
         assert found.activation_cosines[layer, 3] == found.gradient_cosines[layer, 3] == 1
 
 
-# Widths about the batch of 37: norms by both ways, in panels of every kind.
+# Widths below and above the batch of 37: norms from gradients and from Gram matrices, in panels of every size.
 WIDTHS = (70, 65, 33, 90, 130, 7)
 
 
@@ -77,7 +77,7 @@ def test_against_the_reference(dtype, activation, each_isa):
     assert found.layers == stack.propagate(x, dy).layers
 
 
-def beside(found):
+def norms_and_cosines(found):
     return b"".join(
         np.ascontiguousarray(a).tobytes()
         for a in (found.weight_gradient_norms, found.activation_cosines, found.gradient_cosines)
@@ -97,14 +97,14 @@ def test_bits_depend_on_no_instruction_set_and_no_threads(dtype, activation, res
             with num_threads(threads):
                 for gradients, hashes in seen.items():
                     found = stack.propagate(x, dy, gradients=gradients, norms=True, pairs=pairs)
-                    hashes.add(hashlib.sha256(beside(found)).hexdigest())
+                    hashes.add(hashlib.sha256(norms_and_cosines(found)).hexdigest())
     assert [len(hashes) for hashes in seen.values()] == [1, 1]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("batch", [0, 1, 7, 8, 9, 16, 17])
-def test_few_samples_are_computed_as_many_are(batch, dtype, each_isa):
-    """Their weights are read and their gradients written in another order, by more workers than there are parts."""
+def test_a_small_batch_has_the_bits_of_a_large_one(batch, dtype, each_isa):
+    """Though it reads weights and writes gradients in another order, with more workers than slices of the batch."""
     stack, key = network((310, 333, 250, 9, 70, 33), "tanh", dtype, name="few")
     x, dy = batch_of(stack, key, 40)
     many, few = stack.propagate(x, dy, gradients=True), []
@@ -125,7 +125,7 @@ def test_few_samples_are_computed_as_many_are(batch, dtype, each_isa):
 
 
 def test_golden_hashes(each_isa):
-    """The bits of a residual stack: of norms and cosines, diagnosed and in full, stored and virtual."""
+    """Norms and cosines of a residual stack, without gradients and with them, stored and virtual."""
     expected = {
         "float32": ("1b30a0c37d1735f4c64fa6dbe0e78769", "eb5ca36de4aa36ca3c81e8679075dd9d"),
         "float64": ("d671975107d52efbbdd04a093406b351", "6a01f3bb42473fbfd2c927eb1ece788c"),
@@ -140,7 +140,7 @@ def test_golden_hashes(each_isa):
             stack.propagate(x, dy, gradients=True, pairs=PAIRS),
             virtual.propagate(x, dy, norms=True, pairs=PAIRS),
         ]
-        short = [hashlib.sha256(beside(one)).hexdigest()[:32] for one in found]
+        short = [hashlib.sha256(norms_and_cosines(one)).hexdigest()[:32] for one in found]
         assert tuple(short) == (*hashes, hashes[0])
 
 
@@ -150,7 +150,7 @@ def test_golden_hashes(each_isa):
 @pytest.mark.parametrize("activation", ["tanh", "gelu"])
 @pytest.mark.parametrize("residual", [None, 1, 2, 5, 20])
 def test_virtual_stacks_have_the_bits_of_stored_ones(residual, activation, each_isa):
-    """Residual blocks and all, where the parts of the batch meet at the end of each segment."""
+    """Also with residual blocks. The threads wait for one another at the end of each segment between checkpoints."""
     options = {"weights": "glorot_normal", "key": Key(3)}
     if residual:
         options |= {"residual": residual, "alpha": 0.25}
@@ -168,7 +168,7 @@ def test_virtual_stacks_have_the_bits_of_stored_ones(residual, activation, each_
                 found = virtual.propagate(x, dy, norms=True, pairs=PAIRS)
                 plain = virtual.propagate(x, dy)
                 output = virtual.forward(x)
-            assert beside(found) == beside(expected)
+            assert norms_and_cosines(found) == norms_and_cosines(expected)
             for one in (found, plain):
                 np.testing.assert_array_equal(one.output, expected.output)
                 assert one.layers == expected.layers
@@ -176,8 +176,8 @@ def test_virtual_stacks_have_the_bits_of_stored_ones(residual, activation, each_
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sin"])
-def test_parts_meet_within_a_long_segment(activation):
-    """Of some 25 layers, while gradients are kept for 16."""
+def test_threads_wait_within_a_long_segment(activation):
+    """A segment has some 25 layers, and gradients are kept for 16."""
     options = {"weights": "lecun_normal", "key": Key(3)}
     stored = Stack((16,) * 601, activation, **options)
     x, dy = batch_of(stored, Key(5), 37)
@@ -185,12 +185,12 @@ def test_parts_meet_within_a_long_segment(activation):
     for threads in (1, 3):
         with num_threads(threads):
             found = Stack((16,) * 601, activation, virtual=True, **options).propagate(x, dy, norms=True, pairs=PAIRS)
-        assert beside(found) == beside(expected)
+        assert norms_and_cosines(found) == norms_and_cosines(expected)
         assert found.layers == expected.layers
 
 
 def test_a_deep_virtual_residual_stack_needs_little_memory():
-    """Forward, four layers; back, the checkpoints and a segment: of 1,000 layers of 64 KiB each."""
+    """Of 1,000 layers of 64 KiB it keeps four forward, and backward the checkpoints and one segment."""
     layer, others = 64 * 256 * 4, 1000 * 2000
     stack = Stack((64,) * 1001, "relu", residual=2, virtual=True, weights="he_normal", key=Key(0))
     x = normal((256, 64), key=Key(1))
@@ -200,18 +200,18 @@ def test_a_deep_virtual_residual_stack_needs_little_memory():
     with num_threads(1):
         stack.propagate(x, norms=True, pairs=[(0, 1)])
     (workspace,) = passes_of(stack)._workspaces
-    # checkpoints and values and kept derivatives of a segment, 3 sqrt(1000 / 2); gradients; moments and squares
+    # 3 sqrt(1000 / 2) layers of checkpoints, and of values and derivatives of a segment; gradients; moments and squares.
     assert len(workspace) < (47 + 24 + 24 + 20) * layer + 2 * others
 
 
-def test_parts_meet_at_every_segment_with_more_workers_than_parts():
-    """Big enough for eight workers, of which the batch of 24 has work for three."""
+def test_more_workers_than_slices_of_the_batch():
+    """The pass is large enough for eight workers, but a batch of 24 has slices for three."""
     stack = Stack((300,) * 12, "tanh", virtual=True, weights="glorot_normal", key=Key(0))
     x, dy = batch_of(stack, Key(1), 24)
-    expected = beside(stack.propagate(x, dy, norms=True, pairs=[(0, 23)]))
+    expected = norms_and_cosines(stack.propagate(x, dy, norms=True, pairs=[(0, 23)]))
     with num_threads(8):
         for _ in range(20):
-            assert beside(stack.propagate(x, dy, norms=True, pairs=[(0, 23)])) == expected
+            assert norms_and_cosines(stack.propagate(x, dy, norms=True, pairs=[(0, 23)])) == expected
 
 
 # ---- the theory ---------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def predicted(activation, c, q, variance, depth):
     """Cosines of activations and of gradients by layer, from the correlation c of the first pre-activations.
 
     Without biases the cosine of activations is the correlation of the next pre-activations. That of gradients which begin equal
-    falls, backward, by the slope of the map over chi_1. ReLU's map is the arc-cosine kernel of Cho & Saul (2009).
+    falls, backward, by the derivative of the map over chi_1. ReLU's map is the arc-cosine kernel of Cho & Saul (2009).
     """
     if activation == "relu":
         after = lambda c: (math.sqrt(1 - c * c) + c * (math.pi - math.acos(c))) / math.pi  # noqa: E731
@@ -269,7 +269,7 @@ def test_cosines_follow_the_mean_field_map(activation):
 # ---- the edges ----------------------------------------------------------------------------------
 
 
-def test_what_is_not_asked_for_is_not_there():
+def test_results_that_were_not_asked_for_are_none():
     stack, key = network((5, 4), "tanh", "float32")
     x, dy = batch_of(stack, key, 3)
     found = stack.propagate(x, dy)
@@ -304,7 +304,7 @@ def test_an_empty_batch_and_no_layers(virtual):
 
 @pytest.mark.parametrize(("dtype", "low", "high"), [("float32", -90, 60), ("float64", -1000, 500)])
 def test_gradients_far_from_one(dtype, low, high, each_isa):
-    """Their squares are no numbers of the dtype, but their norms are."""
+    """Their squares overflow or underflow in the dtype, their norms do not."""
     stack, key = network((50, 60, 70), "linear", dtype, name="far")
     x, dy = batch_of(stack, key, 9)
     near = stack.propagate(x, dy, norms=True, pairs=[(0, 1)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The deep stack's bits: the same on every path through it, and the golden hashes of them."""
+"""The bits of passes: the same for every instruction set, number of threads, batch and call; and their golden hashes."""
 
 import concurrent.futures
 import hashlib
@@ -39,10 +39,10 @@ def test_a_sample_does_not_depend_on_its_batch(dtype, each_isa):
     x, dy = batch_of(stack, key, 37)
     whole = stack.propagate(x, dy, gradients=True)
     for begin, end in ((0, 1), (0, 8), (5, 20), (36, 37), (8, 37)):
-        part = stack.propagate(x[begin:end], dy[begin:end], gradients=True)
-        np.testing.assert_array_equal(part.output, whole.output[begin:end])
-        np.testing.assert_array_equal(part.input_gradient, whole.input_gradient[begin:end])
-    # samples without a gradient add exact zeros to the sums over the batch
+        alone = stack.propagate(x[begin:end], dy[begin:end], gradients=True)
+        np.testing.assert_array_equal(alone.output, whole.output[begin:end])
+        np.testing.assert_array_equal(alone.input_gradient, whole.input_gradient[begin:end])
+    # Samples whose gradient is 0 add exact zeros to the sums over the batch.
     dy = dy.copy()
     dy[20:] = 0
     first, all_of_them = stack.backward(x[:20], dy[:20]), stack.backward(x, dy)
@@ -52,8 +52,8 @@ def test_a_sample_does_not_depend_on_its_batch(dtype, each_isa):
         np.testing.assert_array_equal(a, b)
 
 
-def test_modes_give_the_same_bits(each_isa):
-    """What is asked for beside a result does not change it."""
+def test_other_results_do_not_change_a_results_bits(each_isa):
+    """Outputs, statistics and gradients are the same whichever of them a call wants."""
     stack, key = network((20, 65, 33), "sigmoid", "float32", name="modes")
     x, dy = batch_of(stack, key, 37)
     full = stack.propagate(x, dy, gradients=True)
@@ -104,7 +104,7 @@ def test_calls_from_several_threads_at_once():
 
 
 def test_the_sign_of_an_extreme_that_is_zero(restored_isa):
-    """0 and -0 are equal: which one comes first depends on lanes and parts of the batch."""
+    """A minimum or maximum of 0 is +0: 0 and -0 are equal, and which of them comes first depends on lanes and slices."""
     stack = Stack((40, 40), "silu", weights=[np.eye(40)])
     for others, which in ((5.0, "minimum"), (-5.0, "maximum")):
         x = np.full((4096, 40), others)
@@ -119,7 +119,7 @@ def test_the_sign_of_an_extreme_that_is_zero(restored_isa):
 
 
 def test_a_pass_goes_back_by_the_instruction_set_that_it_went_forward_by(restored_isa):
-    """Its workspace is laid out for that one; the bits are the same."""
+    """The workspace is laid out for that one. The bits are the same for all."""
     stack, key = network((5, 40, 3), "tanh", "float32")
     x, dy = batch_of(stack, key, 9)
     expected = [g.copy() for g in stack.backward(x, dy).weights]

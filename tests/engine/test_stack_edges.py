@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The deep stack at its edges: nothing in it, very deep, overflow, infinities, NaN and subnormals."""
+"""Stacks without layers and with 100,000, empty batches, overflow, infinities, NaN and subnormal numbers."""
 
 import math
 
@@ -67,8 +67,8 @@ def test_constant_data_has_no_variance():
     assert layer.pre_activation.mean == float(np.float32(0.1) * np.float32(3e7))
 
 
-def test_a_small_variance_beside_a_large_mean():
-    """One pass, and yet no cancellation: a mean of 10^4 and deviations of 1e-3, read to four digits."""
+def test_a_small_variance_of_numbers_with_a_large_mean():
+    """Nothing cancels, though the numbers are read once: the mean is 10^4, deviations 10^-3."""
     deviations = 1e-3 * normal((50, 90), key=Key(3), dtype="float64")
     stack = Stack(
         (90, 90),
@@ -89,10 +89,10 @@ def test_overflow_is_seen_in_the_statistics_and_is_no_exception(dtype, large):
     assert math.isnan(found.layers[0].pre_activation.variance)
     assert found.overflow == 0
     assert found.layers[0].pre_activation.maximum == math.inf
-    # 1e10 is reached by the diagonal alone: 0 * 1e10 * 3e38 stays 0 until an infinity meets a 0
+    # Every unit overflows in the first layer, by the diagonal of its weights; then 0 times infinity is NaN.
     assert found.layers[0].activation.non_finite == 9 * 40
     assert not np.isfinite(found.output).any()
-    # and in the statistics alone: float64 numbers whose squares overflow
+    # Finite numbers of float64 whose squares overflow: that shows in the second moment alone.
     if dtype == "float64":
         stack = Stack((2, 2), "linear", weights=[np.eye(2)], key=Key(0), dtype=dtype)
         layer = stack.propagate(np.array([[large, -large]]), np.ones((1, 2))).layers[0]
@@ -108,8 +108,8 @@ def test_the_first_layer_with_an_overflow_is_named(each_isa):
     assert found.layers[1].activation.maximum == np.float32(np.float32(np.float32(1e13) * 1e10) * 1e10)
 
 
-def test_a_stack_of_infinite_squares_merges_to_an_infinite_variance():
-    """Rows whose own squares stay finite, but not the step between them."""
+def test_merging_distant_means_gives_an_infinite_variance():
+    """Each row has a finite variance, but the square of the distance of their means overflows."""
     stack = Stack((1, 1), "linear", weights=[np.ones((1, 1))], key=Key(0), dtype="float64")
     layer = stack.propagate(np.array([[1e300], [-1e300]]), np.ones((2, 1))).layers[0]
     assert layer.activation.mean == 0
@@ -128,7 +128,7 @@ def test_infinities_pass_through():
     x = np.array([[np.inf], [-np.inf], [1.0], [0.0]], dtype=np.float32)
     for activation in _core.ACTIVATIONS:
         phi = reference.ACTIVATIONS[activation][0]
-        # of the limits: what still grows far out has none, and a sine, which neither grows nor stays, is NaN
+        # Its limits: infinite if it still grows far out, NaN if it neither grows nor stays, as a sine.
         far, farther = phi(np.array([1e100, -1e100])), phi(np.array([1e102, -1e102]))
         ends = np.where(np.abs(farther) > np.abs(far) + 1, np.copysign(np.inf, far), np.where(farther == far, far, np.nan))
         stack = Stack((1, 1), activation, weights=[np.ones((1, 1))], key=Key(0))
@@ -138,12 +138,14 @@ def test_infinities_pass_through():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("virtual", [False, True])
 def test_a_loss_after_an_overflow_goes_back_without_an_exception(dtype, virtual, each_isa):
-    """What every lesson shows: fifty layers of ReLU, drawn too large. The loss's gradient is NaN, and so are all others."""
+    """Fifty layers of ReLU with weights that are too large: the loss's gradient is NaN, and so are all others."""
     scale = {"float32": 1e3, "float64": 1e9}[dtype]
     stack = Stack((16,) * 50 + (10,), "relu", weights=RandomNormal(0, scale), virtual=virtual, key=Key(0), dtype=dtype)
     x = normal((9, 16), key=Key(1), dtype=dtype)
-    shares = np.full((9, 10), 0.1)
-    for loss, targets in ((softmax_cross_entropy, np.arange(9)), (softmax_cross_entropy, shares), (mean_squared_error, shares)):
+    probabilities = np.full((9, 10), 0.1)
+    for loss, targets in (
+        (softmax_cross_entropy, np.arange(9)), (softmax_cross_entropy, probabilities), (mean_squared_error, probabilities)
+    ):  # fmt: skip
         value, dy = loss(stack.forward(x), targets)
         assert not math.isfinite(value)
         assert np.isnan(dy).any()
@@ -170,7 +172,7 @@ def test_a_nan_in_dy_stays_in_its_own_row(each_isa):
     clean = stack.propagate(x, dy, gradients=True)
     dy[4, 1] = np.nan
     found = stack.propagate(x, dy, gradients=True)
-    assert found.overflow is None  # which is of the signal
+    assert found.overflow is None  # forward nothing overflowed
     assert found.layers[1].gradient.non_finite == 1
     assert np.isnan(found.input_gradient[4]).all()
     others = np.arange(11) != 4

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The deep stack's numbers: exact sums, an independent reference, central differences and PyTorch's autograd."""
+"""The numbers of passes against exact sums, a NumPy reference, central differences and PyTorch's autograd."""
 
 import importlib.util
 import math
@@ -75,7 +75,7 @@ def test_against_the_reference(dtype, activation, widths, batch, each_isa):
 
 
 @pytest.mark.parametrize("activation", _core.ACTIVATIONS)
-def test_gradients_are_the_slopes_of_the_loss(activation):
+def test_gradients_against_central_differences(activation):
     """Central differences in float64, for every parameter and input of a small network."""
     stack, key = network((4, 5, 3), activation, "float64", name="differences")
     x, dy = batch_of(stack, key, 6)
@@ -83,7 +83,7 @@ def test_gradients_are_the_slopes_of_the_loss(activation):
     found = stack.backward(x, dy)
     step = 2.0**-17
 
-    def slope(array, index):
+    def difference(array, index):
         kept = array[index]
         values = []
         for sign in (1, -1):
@@ -98,13 +98,13 @@ def test_gradients_are_the_slopes_of_the_loss(activation):
     ]
     for array, gradient in [*pairs, (x, found.input)]:
         for index in np.ndindex(array.shape):
-            assert gradient[index] == pytest.approx(slope(array, index), rel=2e-8, abs=2e-8)
+            assert gradient[index] == pytest.approx(difference(array, index), rel=2e-8, abs=2e-8)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("size", "gradient"), [(1e-90, 1e-90), (1.0, 1e-170), (1e200, 1e100), (1e307, 1e-305), (1e-305, 1e307)])
-def test_norms_of_gradients_whose_squares_are_no_numbers(size, gradient, threads, each_isa):
-    """|A^T D| of constant matrices is batch * size * gradient * sqrt(in * out), whether there are gradients, squares or Grams."""
+def test_norms_of_gradients_whose_squares_overflow_or_underflow(size, gradient, threads, each_isa):
+    """|A^T D| of constant matrices is batch * size * gradient * sqrt(in * out), by every way of computing it."""
     with num_threads(threads):
         for widths, batch in (((64, 32), 4), ((4, 4), 64), ((65, 33), 130)):
             stack = Stack(widths, "linear", dtype="float64", key=Key(0))
@@ -159,8 +159,8 @@ def test_against_the_autograd_of_torch(activation):
 @needs_torch
 @pytest.mark.parametrize("activation", _core.ACTIVATIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_no_derivative_is_0_where_that_of_torch_is_another(dtype, activation):
-    """Over the numbers where exponentials are normal, subnormal and gone, and over all scales."""
+def test_no_derivative_is_0_where_that_of_torch_is_not(dtype, activation):
+    """Where exponentials are normal, subnormal and 0, and over all scales."""
     import torch
 
     limits, far = np.finfo(dtype), 120 if dtype == "float32" else 800
@@ -169,9 +169,9 @@ def test_no_derivative_is_0_where_that_of_torch_is_another(dtype, activation):
     theirs = torch.tensor(z, requires_grad=True)
     of_torch(activation)(theirs).sum().backward()
     gradient = theirs.grad.numpy()
-    values, slopes = np.empty_like(z), np.empty_like(z)
-    _core.activate(*parse("activation", activation), DTYPES.index(dtype), z, values, slopes)
+    values, derivatives = np.empty_like(z), np.empty_like(z)
+    _core.activate(*parse("activation", activation), DTYPES.index(dtype), z, values, derivatives)
     known = ~np.isnan(gradient)  # theirs of gelu_tanh is inf - inf far out
-    assert not ((slopes == 0) & (gradient != 0) & known).any()
+    assert not ((derivatives == 0) & (gradient != 0) & known).any()
     near = np.abs(z) < 3
-    np.testing.assert_allclose(slopes[near], gradient[near], rtol=0, atol=8 * limits.eps)
+    np.testing.assert_allclose(derivatives[near], gradient[near], rtol=0, atol=8 * limits.eps)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Losses in C against exact values, within their stated errors; the same bits on every instruction set."""
+"""Losses against exact values, within their stated errors; the same bits on every instruction set."""
 
 import numpy as np
 import pytest
@@ -17,15 +17,15 @@ def batch(rows, classes, scale=1.0, dtype="float64"):
     return outputs.astype(dtype), labels
 
 
-def exact_cross_entropy(outputs, shares):
-    """Loss and gradient in 50 digits; shares of each class."""
+def exact_cross_entropy(outputs, probabilities):
+    """Loss and gradient in 50 digits; `probabilities` of each class."""
     with mpmath.workdps(50):
         n, loss, gradient = len(outputs), mpmath.mpf(0), []
-        for row, share in zip(outputs, shares, strict=True):
+        for row, target in zip(outputs, probabilities, strict=True):
             e = [mpmath.exp(mpmath.mpf(float(x)) - mpmath.mpf(float(max(row)))) for x in row]
-            total, whole = mpmath.fsum(e), mpmath.fsum(map(float, share))
-            loss -= mpmath.fsum(float(s) * mpmath.log(a / total) for s, a in zip(share, e, strict=True) if s)
-            gradient.append([float((a / total * whole - float(s)) / n) for s, a in zip(share, e, strict=True)])
+            total, whole = mpmath.fsum(e), mpmath.fsum(map(float, target))
+            loss -= mpmath.fsum(float(s) * mpmath.log(a / total) for s, a in zip(target, e, strict=True) if s)
+            gradient.append([float((a / total * whole - float(s)) / n) for s, a in zip(target, e, strict=True)])
         return float(loss / n), np.array(gradient)
 
 
@@ -34,9 +34,9 @@ def exact_cross_entropy(outputs, shares):
 def test_cross_entropy_within_its_stated_errors(classes, scale, each_isa):
     outputs, labels = batch(11, classes, scale)
     span = max(1.0, float(np.ptp(outputs, axis=1).max()))
-    shares = np.abs(normal((11, classes), key=Key(3), dtype="float64"))
-    shares /= shares.sum(axis=1, keepdims=True)
-    for targets, rows in ((labels, np.eye(classes)[labels]), (shares, shares)):
+    probabilities = np.abs(normal((11, classes), key=Key(3), dtype="float64"))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    for targets, rows in ((labels, np.eye(classes)[labels]), (probabilities, probabilities)):
         value, gradient = softmax_cross_entropy(outputs, targets)
         loss, exact = exact_cross_entropy(outputs, rows)
         assert abs(value - loss) <= 2**-49 * span
@@ -96,7 +96,7 @@ def test_logits_without_bounds(each_isa):
         value, found = softmax_cross_entropy(np.array([row]), np.array([label]))
         np.testing.assert_allclose(value, loss, rtol=1e-15)
         np.testing.assert_allclose(found, [gradient], rtol=1e-15)
-    # an impossible class that has no share costs nothing; one row that is lost spoils the value, and no other row's gradient
+    # An impossible class of probability 0 adds nothing. A row with a NaN makes the value NaN, and no other row's gradient.
     value, _ = softmax_cross_entropy(np.array([[0.0, -inf]]), np.array([[1.0, 0.0]]))
     assert value == 0
     value, gradient = softmax_cross_entropy(np.array([[nan, 0.0], [1.0, 2.0]]), np.array([0, 1]))
@@ -104,30 +104,30 @@ def test_logits_without_bounds(each_isa):
     assert np.isfinite(gradient[1]).all()
 
 
-def test_how_many_are_right():
+def test_number_of_correct_rows():
     outputs = np.array([[0, 2, 2], [1, 0, 0], [0, np.nan, 5], [3, 4, 5]], np.float32)
     gradient = np.empty_like(outputs)
     labels = np.array([1, 0, 1, 1], np.int64)
     assert outputs.argmax(axis=1).tolist() == [1, 0, 1, 2]
-    assert _core.CrossEntropy(0, 4, 3, outputs, labels, None, gradient)()[1] == 2  # none of the row with a NaN
-    shares = np.array([[0, 0.5, 0.5], [1, 0, 0], [0, 1, 0], [0.25, 0.25, 0.5]])
-    assert _core.CrossEntropy(0, 4, 3, outputs, None, shares, gradient)()[1] == 3
+    assert _core.CrossEntropy(0, 4, 3, outputs, labels, None, gradient)()[1] == 2  # none for the row with a NaN
+    probabilities = np.array([[0, 0.5, 0.5], [1, 0, 0], [0, 1, 0], [0.25, 0.25, 0.5]])
+    assert _core.CrossEntropy(0, 4, 3, outputs, None, probabilities, gradient)()[1] == 3
 
 
-def test_how_many_are_right_among_many_ties(each_isa):
+def test_number_of_correct_rows_with_many_ties(each_isa):
     """As NumPy's argmax says: the first of the largest, but for rows with a NaN; 5 values in 6 classes, and numbers so near
-    that their exponentials are equal. Of shares, too, the first of the largest counts."""
+    that their exponentials are equal. Of probabilities, too, the first of the largest counts."""
     rows = 400
     draws = uniform((rows, 6), key=Key(5), dtype="float64")
     outputs = np.choose((draws * 5).astype(int), [-np.inf, 0.0, 1.0, 1.0 - 2.0**-53, 2.0])
     outputs[:40] = np.choose((draws[:40] * 3).astype(int), [np.nan, np.inf, 1.0])
     labels = (uniform(rows, key=Key(6), dtype="float64") * 6).astype(np.int64)
-    shares = (uniform((rows, 6), key=Key(8), dtype="float64") * 3).astype(int) / 8
+    probabilities = (uniform((rows, 6), key=Key(8), dtype="float64") * 3).astype(int) / 8
     whole = ~np.isnan(outputs).any(axis=1)
     for n in (1, 8, 43, 400):
-        for targets, classes in (((labels[:n], None), labels[:n]), ((None, shares[:n]), shares[:n].argmax(axis=1))):
-            _, right = _core.CrossEntropy(1, n, 6, outputs[:n], *targets, np.empty((n, 6)))()
-            assert right == int(((outputs[:n].argmax(axis=1) == classes) & whole[:n]).sum())
+        for targets, classes in (((labels[:n], None), labels[:n]), ((None, probabilities[:n]), probabilities[:n].argmax(axis=1))):
+            _, correct = _core.CrossEntropy(1, n, 6, outputs[:n], *targets, np.empty((n, 6)))()
+            assert correct == int(((outputs[:n].argmax(axis=1) == classes) & whole[:n]).sum())
 
 
 def test_a_kernel_reads_what_its_arrays_hold_now():
@@ -144,9 +144,9 @@ def test_labels_out_of_range_are_never_read():
     """A caller's array may change after it was checked."""
     outputs, gradient = np.zeros((2, 3)), np.empty((2, 3))
     for label in (-1, 3, 2**62):
-        value, right = _core.CrossEntropy(1, 2, 3, outputs, np.array([label, 0], np.int64), None, gradient)()
+        value, correct = _core.CrossEntropy(1, 2, 3, outputs, np.array([label, 0], np.int64), None, gradient)()
         assert np.isnan(value)
-        assert right == 1
+        assert correct == 1
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 100])

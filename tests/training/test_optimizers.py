@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Optimizers in C against their formulas in float64, and the same bits on every instruction set."""
+"""Optimizers against their formulas in float64; the same bits on every instruction set."""
 
 import math
 
@@ -69,7 +69,7 @@ def test_the_same_bits_on_every_instruction_set(optimizer, dtype):
 
 @pytest.mark.parametrize("kind", [SGD(0.1), Momentum(0.1, 0.7)], ids=str)
 def test_every_operation_rounds_by_itself(kind, each_isa):
-    """To the bit what NumPy's separate operations give, so nothing was contracted to a fused one."""
+    """The bits of NumPy's separate operations: no multiplication and addition were fused."""
     parameters, gradients = arrays("float32")
     expected = [w.copy() for w in parameters]
     velocity = [np.zeros_like(w) for w in parameters]
@@ -85,7 +85,7 @@ def test_every_operation_rounds_by_itself(kind, each_isa):
         np.testing.assert_array_equal(w, e)
 
 
-def test_nothing_beyond_an_array_is_touched(each_isa):
+def test_nothing_is_written_beyond_an_array(each_isa):
     memory = np.full(64, 7.0, np.float32)
     for optimizer in OPTIMIZERS:
         for n in (1, 5, 13, 17):
@@ -116,7 +116,7 @@ def test_a_network_that_diverged_is_no_error():
     assert np.isfinite(w).all()
 
 
-def test_adam_after_many_steps_has_no_correction():
+def test_the_bias_correction_of_adam_fades():
     w = np.zeros(1)
     update = Adam(0.001, 0.5, 0.5).start([w])
     for _ in range(2000):
@@ -150,8 +150,8 @@ def test_parameters_that_cannot_be_updated(optimizer, parameters, error, message
     ],
     ids=str,
 )
-def test_rates_that_the_parameters_cannot_hold(optimizer, message):
-    """They would make NaN of a gradient of 0, or no step at all."""
+def test_rates_outside_the_range_of_the_parameters_dtype(optimizer, message):
+    """They would round to infinity, which makes NaN of a gradient of 0, or to 0, which makes no step."""
     with pytest.raises(ValueError, match=message):
         optimizer.start([np.ones(3), np.ones(3, np.float32)])
     w = np.ones(3)

@@ -91,7 +91,7 @@ def test_losses_of_an_empty_batch():
         (mean_squared_error, [0, 1], ValueError, r"targets: expected shape \(2, 3\), got \(2,\)"),
     ],
 )  # fmt: skip
-def test_targets_that_do_not_fit(loss, targets, error, message):
+def test_targets_that_do_not_fit_the_outputs(loss, targets, error, message):
     with pytest.raises(error, match=message):
         loss(np.zeros((2, 3)), targets)
 
@@ -179,7 +179,7 @@ def by_hand(x, y, optimizer, epochs, size, key, dtype):
     """The same training written out with the public passes."""
     stack = Stack((6, 20, 3), "tanh", output_activation="linear", key=Key(9), dtype=dtype)
     update = optimizer.start([*stack.weights, *stack.biases])
-    losses, right = [], []
+    losses, accuracies = [], []
     for epoch in range(epochs):
         order = np.argsort(
             uniform(len(x), key=key / "shuffle" / epoch, dtype="float64"), kind="stable"
@@ -195,8 +195,8 @@ def by_hand(x, y, optimizer, epochs, size, key, dtype):
             gradients = stack.backward(batch, dy)
             update([*gradients.weights, *gradients.biases])
         losses.append(value / len(x))
-        right.append(correct / len(x))
-    return stack, losses, right
+        accuracies.append(correct / len(x))
+    return stack, losses, accuracies
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -205,10 +205,10 @@ def test_fit_is_the_written_out_loop(optimizer, dtype):
     x, y = blobs()
     stack = Stack((6, 20, 3), "tanh", output_activation="linear", key=Key(9), dtype=dtype)
     history = fit(stack, x, y, optimizer=optimizer, epochs=4, batch_size=32, key=Key(3))
-    other, losses, right = by_hand(x, y, optimizer, 4, 32, Key(3), dtype)
+    other, losses, accuracies = by_hand(x, y, optimizer, 4, 32, Key(3), dtype)
     assert digest(stack) == digest(other)
     assert history.loss == losses
-    assert history.accuracy == right
+    assert history.accuracy == accuracies
     assert history.validation_loss == []
 
 
@@ -245,7 +245,7 @@ def test_accuracy_by_the_form_of_each_targets(trained, held_out, rows):
     assert history.validation_accuracy == [(predict(stack, x[:rows]) == y[:rows]).mean()]
 
 
-def own_cross_entropy(outputs, targets):
+def wrapped_cross_entropy(outputs, targets):
     return softmax_cross_entropy(outputs, targets)
 
 
@@ -261,22 +261,22 @@ def test_targets_that_name_no_classes_have_no_accuracy():
         (1, logistic, y, (x[:9], y[:9])),
         (1, softmax_cross_entropy, 0 * y, (x[:9], 0 * y[:9])),
         (2, mean_squared_error, np.eye(2)[y], data),
-        (2, own_cross_entropy, np.eye(2)[y], data),
+        (2, wrapped_cross_entropy, np.eye(2)[y], data),
     ):
         stack = Stack((6, 5, outputs), "tanh", output_activation="linear", key=Key(9))
         history = fit(stack, x, targets, loss=loss, epochs=2, validation=validation)
         assert (history.accuracy, history.validation_accuracy, len(history.validation_loss)) == ([], [], 2)
 
 
-@pytest.mark.parametrize("loss", [softmax_cross_entropy, own_cross_entropy])
+@pytest.mark.parametrize("loss", [softmax_cross_entropy, wrapped_cross_entropy])
 @pytest.mark.parametrize("form", ["classes", "rows"])
-def test_a_lost_network_is_never_right(form, loss):
+def test_a_sample_with_a_nan_output_is_not_correct(form, loss):
     x, y = blobs()
     targets = y if form == "classes" else np.eye(3)[y]
     stack = Stack((6, 5, 3), "tanh", output_activation="linear", key=Key(9))
     stack.weights[0][:] = np.nan
     history = fit(stack, x, targets, loss=loss, epochs=1, validation=(x[:9], targets[:9]))
-    expected = [] if form == "rows" and loss is own_cross_entropy else [0.0]
+    expected = [] if form == "rows" and loss is wrapped_cross_entropy else [0.0]
     assert history.accuracy == history.validation_accuracy == expected
 
 
@@ -360,7 +360,7 @@ def test_a_diverging_network_is_no_error():
     assert not math.isfinite(history.loss[-1])
 
 
-def test_samples_beyond_the_stacks_dtype_warn_no_more_than_in_a_stack():
+def test_samples_that_overflow_the_stacks_dtype_give_no_warning():
     stack, x = Stack((2, 2), "tanh", key=Key(0)), np.array([[1e39, 1.0], [0.0, 1.0]])
     assert np.isfinite(stack.forward(x)).all()
     assert len(fit(stack, x, [0, 1], epochs=1).loss) == 1
@@ -423,14 +423,6 @@ def test_bad_calls_change_nothing(change, error, message):
     assert digest(stack) == before
 
 
-# ---- golden ---------------------------------------------------------------------------------------
-
-
-def test_golden_hashes(each_isa):
-    expected = [line for line in VECTORS.read_text().splitlines() if not line.startswith("#")]
-    assert list(golden_lines()) == expected
-
-
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -451,7 +443,7 @@ def test_fit_refuses_before_the_first_update(options, error, message):
 
 
 @pytest.mark.parametrize("start", [None, 3, lambda parameters: None], ids=["none", "number", "returns none"])
-def test_fit_refuses_what_is_no_optimizer(start):
+def test_fit_refuses_an_optimizer_without_a_proper_start(start):
     class Wrong:
         pass
 
@@ -484,7 +476,7 @@ def test_fit_refuses_parameters_that_cannot_be_written():
 
 @pytest.mark.parametrize("wrong", [None, 3, np.float64(1), np.ones(()), "zeros", (), [None, None], ["zeros", "zeros"]], ids=repr)
 @pytest.mark.parametrize("what", ["weights", "biases"])
-def test_fit_refuses_what_are_no_parameters(what, wrong):
+def test_fit_refuses_parameters_of_wrong_types(what, wrong):
     stack = Stack((4, 5, 3), "tanh", key=Key(0))
     setattr(stack, what, wrong)
     with pytest.raises((TypeError, ValueError), match=rf"{what}(\[0\])?: expected"):
@@ -493,7 +485,7 @@ def test_fit_refuses_what_are_no_parameters(what, wrong):
 
 
 @pytest.mark.parametrize("call", [lambda: fit(None, [[1.0]], [0]), lambda: predict(None, [[1.0]])])
-def test_training_wants_a_stack(call):
+def test_training_needs_a_stack(call):
     with pytest.raises(TypeError, match=r"stack: expected a fastinit.Stack, got NoneType"):
         call()
 
@@ -516,25 +508,33 @@ def test_integer_outputs_have_real_gradients():
         (softmax_cross_entropy, [[0.2, 0.2]], "targets: expected probabilities"),
     ],
 )
-def test_targets_that_are_no_targets(loss, targets, message):
+def test_targets_that_losses_refuse(loss, targets, message):
     with pytest.raises(ValueError, match=message):
         loss(np.zeros((1, 2)), targets)
 
 
-def test_predict_wants_classes():
+def test_predict_needs_two_outputs_and_no_nan():
     with pytest.raises(ValueError, match="stack: expected at least two outputs, one a class, got 1"):
         predict(Stack((2, 1), "tanh", key=Key(0)), np.ones((1, 2)))
-    lost = Stack((2, 2), "linear", key=Key(0))
-    lost.weights[0][:] = np.nan
+    diverged = Stack((2, 2), "linear", key=Key(0))
+    diverged.weights[0][:] = np.nan
     with pytest.raises(ValueError, match="expected outputs without NaN, got 3 of 3"):
-        predict(lost, np.ones((3, 2)))
+        predict(diverged, np.ones((3, 2)))
 
 
 def test_a_gradient_of_nan_shows_in_the_history():
-    """The update is left out, and the loss of that batch says so, whatever value one's own function gave."""
+    """There is no update, and the loss of that batch is NaN, whatever value the user's function returned."""
     stack = Stack((4, 5), "linear", key=Key(0))
     before = stack.weights[0].copy()
     x = normal((16, 4), key=Key(1))
     history = fit(stack, x, np.zeros((16, 5)), epochs=2, loss=lambda outputs, targets: (0.0, outputs * np.nan))
     assert np.isnan(history.loss).all()
     assert np.array_equal(stack.weights[0], before)
+
+
+# ---- golden ---------------------------------------------------------------------------------------
+
+
+def test_golden_hashes(each_isa):
+    expected = [line for line in VECTORS.read_text().splitlines() if not line.startswith("#")]
+    assert list(golden_lines()) == expected

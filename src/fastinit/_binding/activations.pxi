@@ -19,17 +19,17 @@ TRAITS = {_text(fi_activation_traits[i].name): _traits(&fi_activation_traits[i])
 ACTIVATIONS = tuple(TRAITS)
 
 
-def activate(int activation, double parameter, int dtype, x, values, slopes=None):
-    """phi of every element of the array x, into `values`, and phi' into `slopes`, as the stack computes them."""
+def activate(int activation, double parameter, int dtype, x, values, derivatives=None):
+    """phi of every element of the array x, into `values`, and phi' into `derivatives`, as the stack computes them."""
     cdef _Buffers buffers = _Buffers(3)
     cdef const void *source = buffers.open(x, x.nbytes, False)
-    cdef void *target = buffers.open(values, x.nbytes, True)
-    cdef void *derivatives = buffers.open(slopes, x.nbytes, True)
+    cdef void *value_outs = buffers.open(values, x.nbytes, True)
+    cdef void *derivative_outs = buffers.open(derivatives, x.nbytes, True)
     cdef size_t n = <size_t>x.size
     cdef fi_watch room
     cdef fi_watch *watch = watch_begin(&room)
     with nogil:
-        fi_activate(<fi_activation>activation, parameter, <fi_dtype>dtype, source, target, derivatives, n, watch)
+        fi_activate(<fi_activation>activation, parameter, <fi_dtype>dtype, source, value_outs, derivative_outs, n, watch)
     watch_end(watch)
 
 

@@ -3,9 +3,9 @@
 
 @cython.final
 cdef class CrossEntropy:
-    """The mean cross-entropy of `outputs`: a call writes `gradient`, and returns the value and how many are right.
+    """The mean cross-entropy of `outputs`: a call writes `gradient`, and returns the value and how many rows are correct.
 
-    Either labels (int64) or shares (float64) may be None. The arrays stay where they are, whatever they hold. Several threads
+    The targets are labels (int64) or probabilities (float64); the other is None. The arrays stay where they are, whatever they hold. Several threads
     may call one: they take turns, as they share its scratch memory.
     """
 
@@ -16,8 +16,8 @@ cdef class CrossEntropy:
     cdef _Buffers arrays
     cdef _Turns turns
 
-    def __cinit__(self, int dtype, size_t batch, size_t classes, outputs, labels, shares, gradient):
-        assert (labels is None) != (shares is None)
+    def __cinit__(self, int dtype, size_t batch, size_t classes, outputs, labels, probabilities, gradient):
+        assert (labels is None) != (probabilities is None)
         self.arrays = _Buffers(4)
         self.turns = _Turns()
         self.dtype = <fi_dtype>dtype
@@ -26,7 +26,7 @@ cdef class CrossEntropy:
         self.run.classes = classes
         self.run.outputs = self.arrays.open(outputs, self.bytes, False)
         self.run.labels = <const int64_t *>self.arrays.open(labels, batch * sizeof(int64_t), False)
-        self.run.probabilities = <const double *>self.arrays.open(shares, batch * classes * sizeof(double), False)
+        self.run.probabilities = <const double *>self.arrays.open(probabilities, batch * classes * sizeof(double), False)
         self.run.gradient = self.arrays.open(gradient, self.bytes, True)
         self.scratch = PyMem_Malloc(fi_cross_entropy_scratch(classes))
         if self.scratch == NULL:
@@ -36,22 +36,22 @@ cdef class CrossEntropy:
         PyMem_Free(self.scratch)
 
     def __call__(self):
-        cdef size_t right
+        cdef size_t correct
         cdef double value
         cdef fi_watch room
         cdef fi_watch *watch
         self.turns.take()
         try:
             if <Py_ssize_t>self.bytes < RELEASE_GIL_FROM:
-                value = fi_cross_entropy(&self.run, self.dtype, self.scratch, &right, NULL)
+                value = fi_cross_entropy(&self.run, self.dtype, self.scratch, &correct, NULL)
             else:
                 watch = watch_begin(&room)
                 with nogil:
-                    value = fi_cross_entropy(&self.run, self.dtype, self.scratch, &right, watch)
+                    value = fi_cross_entropy(&self.run, self.dtype, self.scratch, &correct, watch)
                 watch_end(watch)
         finally:
             self.turns.give()
-        return value, right
+        return value, correct
 
 
 @cython.final

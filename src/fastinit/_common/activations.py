@@ -52,6 +52,6 @@ def parse(what: str, text: Any) -> tuple[int, float]:
 def evaluate(index: int, parameter: float, z: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """phi(z) and phi'(z) in float64, of the shape of z."""
     z = np.asarray(z, dtype=np.float64, order="C")  # np.ascontiguousarray makes a number a vector
-    values, slopes = np.empty_like(z), np.empty_like(z)
-    _core.activate(index, parameter, _core.DTYPES.index("float64"), z, values, slopes)
-    return values, slopes
+    values, derivatives = np.empty_like(z), np.empty_like(z)
+    _core.activate(index, parameter, _core.DTYPES.index("float64"), z, values, derivatives)
+    return values, derivatives

@@ -1,4 +1,4 @@
-"""Passes through a stack again and again in the same memory: what a training loop is made of."""
+"""Passes through a stack in memory that every pass uses again, as a training loop wants them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["Recorder"]
 class Recorder:
     """Forward and backward passes of a stack for batches of one size, in memory that every pass uses again.
 
-    ``recorder.forward(x)`` is ``stack.record(x)`` and ``recorder.backward(dy)`` its `backward`, to the bit; but nothing is
-    allocated, and the arrays below are the same ones each time, overwritten by the next pass. So a recorder is for one thread
-    at a time; several may share the stack; it can be neither copied nor pickled. Its number of threads is what
-    `get_num_threads` said when it was made. After an exception out of a signal's handler, such as the KeyboardInterrupt of
-    Ctrl-C, its arrays hold anything, and the next call is `forward`.
+    ``recorder.forward(x)`` gives the bits of ``stack.record(x)``, and ``recorder.backward(dy)`` those of its `backward`, but
+    nothing is allocated: the arrays below are the same ones each time, and the next pass writes over them. So only one thread
+    at a time may use a recorder, while several recorders may share a stack. A recorder can be neither copied nor pickled. It
+    uses as many threads as `get_num_threads` said when it was made. After an exception from a signal's handler, such as the
+    KeyboardInterrupt of Ctrl-C, its arrays may hold anything, and the next call must be `forward`.
 
     Parameters
     ----------
@@ -41,23 +41,24 @@ class Recorder:
     Attributes
     ----------
     x : ndarray of shape (batch, n_0)
-        The input: may be written to before ``forward()``, but not between it and ``backward()``. What is written there
-        is not checked.
+        The input: may be written before ``forward()``, but not between it and ``backward()``. What is written there is not
+        checked.
     output : ndarray of shape (batch, n_L)
     dy : ndarray of shape (batch, n_L)
-        A loss's gradient with respect to the output: may be written to before ``backward()``, unchecked too.
-    weight_gradients, bias_gradients : list of ndarray
-        Like the stack's weights and biases.
+        A loss's gradient with respect to the output: may be written before ``backward()``, unchecked too.
+    weight_gradients : list of L ndarrays
+        Layer i's is of shape (n_i, n_{i+1}), summed over the batch.
+    bias_gradients : list of L ndarrays
+        Layer i's is of shape (n_{i+1},), summed over the batch.
     input_gradient : ndarray of shape (batch, n_0), or None
 
     Raises
     ------
     ValueError, TypeError
-        For a virtual stack, parameters that are no aligned C-contiguous arrays of the stack's dtype, a negative batch, or an
-        `input_gradient` that is no bool.
+        For a virtual stack, parameters that are not aligned C-contiguous arrays of the stack's dtype, a negative batch, or an
+        `input_gradient` that is not a bool.
     AttributeError
-        If another array is put in the place of one of its own, which the passes would not see: write into it; or under a name
-        that it does not have.
+        If an attribute is set. The passes would not see another array: write into those that are there.
 
     Examples
     --------
@@ -89,7 +90,7 @@ class Recorder:
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # The passes read and write the arrays that were laid out when the recorder was made.
+        # The passes use the arrays that the recorder was made with.
         if not name.startswith("_"):
             if name in self.__dict__:
                 raise AttributeError(f"{name}: expected no other array after construction; write into it: {name}[...] = ...")

@@ -1,4 +1,4 @@
-"""A forward pass with all that its backward pass needs kept."""
+"""A forward pass that keeps what its backward pass needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Recording"]
 
 
 class Recording:
-    """A forward pass that can be gone back through: see `Stack.record`.
+    """A forward pass whose backward pass may follow: see `Stack.record`.
 
     The parameters must not change between the two passes. It can be neither copied nor pickled.
 

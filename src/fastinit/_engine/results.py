@@ -1,4 +1,4 @@
-"""What a pass through a stack found: statistics of its layers, and gradients."""
+"""What a pass through a stack gives: statistics of its layers, and gradients."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ __all__ = ["Gradients", "LayerReport", "Moments", "Propagation"]
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """A layer's numbers over batch and units.
+    """Moments of a layer's numbers over all samples of the batch and all units.
 
     Attributes
     ----------
-    mean, variance, second_moment : float
-        Population variance; mean square.
+    mean : float
+    variance : float
+        Of the population: divided by how many numbers there are. Like the mean and the second moment NaN for an empty batch.
+    second_moment : float
+        Mean of the squares.
     minimum, maximum : float
-        Of the numbers that are no NaN; inf and -inf where there are none, as in an empty batch, whose other moments are NaN.
+        Of the numbers that are not NaN; inf and -inf where there are none.
     non_finite : int
         How many are infinite or NaN.
     """
@@ -37,7 +40,7 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class LayerReport:
-    """What one layer did to the signal.
+    """What one layer did to the signal: moments of its numbers forward and backward, and how many of its units do nothing.
 
     Attributes
     ----------
@@ -46,14 +49,14 @@ class LayerReport:
     gradient : Moments
         Of the loss's gradient with respect to z.
     saturated : float
-        Share in [0, 1] of the elements on a flat part of the activation, where the derivative's magnitude is below 5.91 % of
-        what it is far out on the right or, where that is flat, of its largest value (so \\|tanh\\| > 0.97): docs/activations.md
-        has the numbers. GELU, SiLU and Mish are flat about their minimum, too, which counts. 0 for activations that have no
-        flat part, and for ReLU.
+        The fraction, in [0, 1], of the elements where the activation is flat: where its derivative's magnitude is below 5.91 %
+        of what it is far out on the right or, if it is flat there, of its largest value (\\|tanh\\| > 0.97, for one);
+        docs/activations.md has the numbers. The surroundings of the minimum of GELU, SiLU and Mish count, too. 0 for
+        activations that are nowhere flat, and for ReLU.
     dead : float
-        Share of the units that are never active and pass no gradient: phi(z) and its derivative are exactly 0 for every sample
-        of the batch; what is NaN counts as 0 here. A unit held at the flat end of a tanh, a hard_tanh or an ELU has a value
-        there, so that it is saturated and not dead.
+        The fraction, in [0, 1], of the units that are never active and pass no gradient: phi(z) and its derivative are exactly
+        0 for every sample of the batch, where NaN counts as 0. A unit at the flat end of a tanh, a hard_tanh or an ELU has a
+        value other than 0 there: it is saturated, but not dead.
     """
 
     pre_activation: Moments
@@ -65,9 +68,9 @@ class LayerReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gradients:
-    """Gradients of a loss: a list of arrays like the weights, one like the biases, and the input's.
+    """Gradients of a loss with respect to weights, biases and input.
 
-    It unpacks: ``weights, biases, input = gradients``. All arrays have the dtype of the stack, whose
+    It can be unpacked: ``weights, biases, input = gradients``. All arrays have the dtype of the stack, whose
     widths are (n_0, ..., n_L).
 
     Attributes
@@ -97,8 +100,15 @@ class Propagation:
     Attributes
     ----------
     output : ndarray of shape (batch, n_L)
-    layers : tuple of LayerReport
-    weight_gradients, bias_gradients : list of ndarray, or None
+    layers : tuple of L LayerReports
+    statistics : ndarray of shape (L,), structured
+        The numbers of `layers`: ``statistics["activation"]["variance"]`` has the shape (L,).
+    overflow : int or None
+        The first layer whose pre-activations or activations are not all finite; None if all are.
+    weight_gradients : list of L ndarrays, or None
+        Layer i's is of shape (n_i, n_{i+1}), summed over the batch.
+    bias_gradients : list of L ndarrays, or None
+        Layer i's is of shape (n_{i+1},), summed over the batch.
     input_gradient : ndarray of shape (batch, n_0), or None
     weight_gradient_norms : ndarray of shape (L,) in float64, or None
         The Euclidean norm of each layer's weight gradient.
@@ -118,7 +128,7 @@ class Propagation:
 
     @cached_property
     def layers(self) -> tuple[LayerReport, ...]:
-        # Made on demand: two hundred objects would cost a narrow stack a fifth of its time.
+        # Made when somebody looks: of fifty narrow layers the two hundred objects would take a fifth of the pass's time.
         return tuple(
             LayerReport(_moments(before), _moments(after), _moments(gradient), saturated, dead)
             for before, after, gradient, saturated, dead in self.statistics.tolist()
@@ -126,7 +136,7 @@ class Propagation:
 
     @property
     def overflow(self) -> int | None:
-        """The first layer whose pre-activations or values are not all finite; None if all are."""
+        """The first layer whose pre-activations or activations are not all finite; None if all are."""
         bad = np.flatnonzero(
             self.statistics["pre_activation"]["non_finite"] + self.statistics["activation"]["non_finite"]
         )

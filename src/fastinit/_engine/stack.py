@@ -1,4 +1,4 @@
-"""The deep stack: forward and backward through all layers in one call, with statistics on the way."""
+"""The deep stack: passes forward and backward through all layers in one call, with statistics of each."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ class Stack:
     weights : initializer, str or list of arrays, default "glorot_uniform"
         An initializer (anything `fastinit.get` takes) draws layer i from ``key / f"{i}.weight"``. A
         list holds one array of shape ``(n_i, n_{i+1})`` a layer; arrays are copied. An array is, here and below, whatever NumPy
-        takes for one, bfloat16 and float8 among it, or a PyTorch tensor.
+        takes for one, bfloat16 and float8 included, or a PyTorch tensor.
     biases : initializer, str or list of arrays, default "zeros"
         As for `weights`, of shapes ``(n_{i+1},)``, from ``key / f"{i}.bias"``.
     residual : int, optional
-        Layers of a residual block: from the first layer on, every `residual` layers whose input and output have
+        Layers of a residual block: from the first layer on, every `residual` layers f whose input x and output have
         the same width become x + `alpha` f(x). Other layers stay as they are.
     alpha : float, default 1.0
-        Weight of the branches.
+        Weight of the residual branches f(x).
     virtual : bool, default False
-        Never store the weights: each panel is drawn from the stream when a product reads it, forward and
-        again backward, and activations are kept at some sqrt(L) checkpoints and computed again between them
-        (a residual block lies between two of them).
+        Never store the weights: each panel of them is drawn from the stream when a product reads it, forward and
+        again backward. Activations are kept at about sqrt(L) checkpoints and computed again between them
+        (no checkpoint lies within a residual block).
         The bits are those of stored weights. `weights` must draw its elements independently, and there
         are no gradients of weights.
     key : Key, optional
@@ -74,8 +74,8 @@ class Stack:
     widths, activations, dtype, key
         As given, `activations` one a layer; they stay what they are.
     weights, biases : list of ndarray
-        The parameters themselves; assigning into them changes the network. Of a virtual stack the weights
-        are drawn when one is looked at, and a bias that is 0 is None.
+        The parameters themselves; assigning into them changes the network. Those of a virtual stack are drawn when somebody
+        looks at them, and biases of zeros are None there.
     depth : int
         L.
 
@@ -90,7 +90,8 @@ class Stack:
     bits on every CPU and for every number of threads. An overflow is never an exception: it shows
     in the statistics. Where it makes a NaN, every machine has one; its sign and payload are the processor's.
 
-    An array's shape and dtype are looked at when it is put into `weights` or `biases`: change its numbers, or put another there.
+    The shape and dtype of an array in `weights` or `biases` must not change while it is there, but its numbers may, and another
+    array may take its place.
 
     A stack keeps the working memory of its calls for the next ones. Several threads may call one stack at once: no two calls
     share memory that they write to.
@@ -174,7 +175,7 @@ class Stack:
         return len(self.activations)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # The options decide how passes lay out their memory, once. A name that nothing reads is a slip of the pen.
+        # The options are read once, at construction. Another name would be a misspelling that nothing reads.
         if name in _FIXED and not (name in _SET_ONCE and name not in self.__dict__):
             raise AttributeError(f"{name}: expected no change after construction; make another Stack")
         if type(self) is Stack and not (name.startswith("_") or name in (*_SET_ONCE, "weights", "biases")):
@@ -245,7 +246,7 @@ class Stack:
         return self._passes.gradients.arrays(buffer, len(x))
 
     def record(self, x: Any) -> Recording:
-        """The output for a batch, with all that a backward pass needs kept: for a loss that looks at the output.
+        """The output for a batch, keeping what a backward pass needs: for a loss that is computed from the output.
 
         Parameters
         ----------
@@ -282,10 +283,11 @@ class Stack:
         gradients : bool, default False
             Return the gradients of weights, biases and input too.
         norms : bool, default False
-            Return the norm of each weight gradient; with `gradients` it is always there. Without, it costs a third product
-            a layer at most, and no gradient is formed: where the batch is smaller than the layer, the norm comes from
-            two batch x batch Gram matrices, \\|A^T D\\|^2 = sum of (A A^T) o (D D^T). These are of the stack's
-            dtype, so its square is right to some rounding errors of \\|A\\|^2 \\|D\\|^2.
+            Return the Euclidean norm of each weight gradient; with `gradients` it is always there. Without `gradients` none of
+            them is stored, and a norm costs at most one more product a layer. Where the batch is smaller than the layer, the
+            norm of A^T D comes from two Gram matrices of shape (batch, batch): \\|A^T D\\|^2 is the sum of the elements of
+            (A A^T) * (D D^T). They are of the stack's dtype, so the error of the squared norm is some units of rounding of
+            \\|A\\|^2 \\|D\\|^2.
         pairs : sequence of (i, j), optional
             Samples of the batch, 0 <= i, j < batch, whose activations and gradients are compared in each layer.
 
@@ -296,7 +298,7 @@ class Stack:
         Raises
         ------
         ValueError, TypeError
-            As for `forward`, if `pairs` holds anything but pairs of such numbers, and if `gradients` or `norms` is no bool.
+            As for `forward`; also if `pairs` holds anything but such pairs, or `gradients` or `norms` is not a bool.
 
         References
         ----------

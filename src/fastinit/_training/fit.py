@@ -29,23 +29,23 @@ Array = NDArray[Any]
 
 @dataclass
 class History:
-    """What a fit went through, one entry an epoch.
+    """Losses and accuracies of a training, one entry an epoch.
 
     Attributes
     ----------
     loss : list of float
-        Mean over the epoch's batches, before each update.
+        Mean over the training samples, each in its batch before the update by that batch.
     accuracy : list of float
-        Share of the training samples whose largest output, the first of equal ones, is that of their class, before each
-        update. A sample with a NaN output counts as wrong. Empty where the training targets name no classes.
+        The fraction, in [0, 1], of the training samples whose largest output, the first of equal ones, is that of their class,
+        before the update, too. A sample with a NaN output counts as wrong. Empty if the training targets name no classes.
     validation_loss, validation_accuracy : list of float
-        The same on the held-out data after the epoch; empty without any, and the accuracy where their own targets name no
-        classes.
+        The same for the held-out data after each epoch. Both are empty without such data, and the accuracy if its targets name
+        no classes.
 
     Notes
     -----
-    Targets name classes as class numbers, or, for `softmax_cross_entropy`, as rows of probabilities: the class is that of
-    the largest, the first of equal ones. Training and validation data may have either form. A stack of one output has no
+    Targets name classes by class numbers or, for `softmax_cross_entropy`, by rows of probabilities, whose class is that of the
+    largest, the first of equal ones. Training and validation data may have different forms. A stack of one output has no
     classes.
     """
 
@@ -74,27 +74,28 @@ def fit(
     Parameters
     ----------
     stack : Stack
-        Arrays in its `weights` and `biases` that the engine cannot update in place, being of another dtype or order, are
-        replaced by copies.
+        Arrays in its `weights` and `biases` that cannot be updated in place, being of another dtype or order, are replaced by
+        copies.
     x : array_like of shape (samples, n_0)
     y : array_like
         Targets that `loss` takes: class numbers of shape (samples,), or rows.
     loss : function, default `softmax_cross_entropy`
-        ``loss(outputs, targets) -> (value, gradient)``, the gradient of the outputs' shape. One of your own is called once
-        with outputs of 0 for all targets first, to see that they fit.
+        ``loss(outputs, targets) -> (value, gradient)``, the gradient of the outputs' shape. A function of your own is first
+        called once for all targets with outputs of 0, to see whether they fit.
     optimizer : SGD, Momentum or Adam, default ``SGD()``
-        Or one of your own: ``start(parameters)`` returns a function that updates them in place from a list of gradients.
+        Or an object of your own whose ``start(parameters)`` returns a function that updates them in place from a list of
+        gradients.
     epochs : int, default 10
         Passes over the data.
     batch_size : int or None, default 32
-        Samples of an update, in an order drawn anew each epoch from ``key / "shuffle" / epoch``; the last batch
-        may be smaller. None: all samples at once, in their own order.
+        Samples in a batch; they are taken in an order that each epoch draws from ``key / "shuffle" / epoch``, and the last
+        batch may be smaller. None: all samples in one batch, in their own order.
     key : Key, optional
-        Of the order of the samples; the stack's own key by default.
+        Decides the order of the samples; the stack's own key by default.
     validation : pair of arrays, optional
         Held-out ``(x, y)``.
     callback : function, optional
-        ``callback(epoch, history)`` after every epoch. If it returns True itself (not 1, say), training ends there.
+        ``callback(epoch, history)`` after every epoch. Training ends if it returns True (the bool itself, not 1, say).
 
     Returns
     -------
@@ -103,13 +104,13 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        If an argument does not fit, or the stack is virtual; nothing has been changed then.
+        If an argument does not fit, or the stack is virtual; nothing has changed then.
 
     Notes
     -----
     A network that diverges is not an error: its loss becomes inf or NaN in the history.
 
-    After an exception out of a signal's handler, such as the KeyboardInterrupt of Ctrl-C, the parameters are those after a whole
+    After an exception from a signal's handler, such as the KeyboardInterrupt of Ctrl-C, the parameters are those after a whole
     number of updates.
     """
     _check_roles(stack, loss, optimizer, callback)
@@ -211,7 +212,7 @@ def predict(stack: Stack, x: Any) -> Array:
     Raises
     ------
     ValueError, TypeError
-        As `Stack.forward`; also for a stack of one output, which has no classes, and where an output is NaN.
+        As for `Stack.forward`; also if the stack has one output, which names no class, or an output is NaN.
     """
     if not isinstance(stack, Stack):
         raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")

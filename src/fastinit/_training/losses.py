@@ -1,7 +1,7 @@
 """Losses: value, and gradient with respect to the outputs.
 
-Both come from one pass in C: in double precision, in a fixed order and without libm, so that they have the same bits on
-every machine.
+Both come from one pass in C, in double precision, in a fixed order and without the C library's functions: they have the same
+bits on every machine.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["Loss", "evaluated", "mean_squared_error", "prepared", "softmax_cross
 Array = NDArray[Any]
 Loss = Callable[[Array, Any], tuple[float, Array]]
 
-# A built-in loss of some arrays: outputs, checked targets, and the gradient, which a call writes. It returns the value and
-# how many are right.
+# A built-in loss, bound to its arrays: a call reads outputs and targets, writes the gradient, and returns the value and how
+# many outputs name the correct class.
 Kernel = Callable[[], tuple[float, int]]
 
 
@@ -35,7 +35,7 @@ def softmax_cross_entropy(outputs: Array, targets: Any) -> tuple[float, Array]:
     outputs : array_like of shape (batch, classes)
         Logits; integers count as float64.
     targets : array_like of shape (batch,) or (batch, classes)
-        Class numbers in [0, classes), or a probability for each class: none negative, and of sum 1 within 1e-3.
+        Class numbers in [0, classes), or the probability of each class: none negative, and their sum within 1e-3 of 1.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def softmax_cross_entropy(outputs: Array, targets: Any) -> tuple[float, Array]:
     Raises
     ------
     ValueError, TypeError
-        If the targets do not fit the outputs, or are not what is said above.
+        If the targets do not fit the outputs, or are neither class numbers nor probabilities as above.
     """
     outputs = _outputs(outputs)
     targets = _class_targets(targets, outputs.shape)
@@ -73,7 +73,7 @@ def mean_squared_error(outputs: Array, targets: Any) -> tuple[float, Array]:
     Raises
     ------
     ValueError, TypeError
-        If the shapes differ, a target is NaN, or something is no real number.
+        If the shapes differ, a target is NaN, or outputs or targets are not real numbers.
     """
     outputs = _outputs(outputs)
     return _evaluate(squared_error_kernel, outputs, _like_outputs(targets, outputs.shape))
@@ -101,12 +101,12 @@ def _like_outputs(targets: Any, shape: tuple[int, ...], what: str = "targets") -
 
 def _class_targets(targets: Any, shape: tuple[int, ...], what: str = "targets") -> Array:
     found = real_array(what, targets)
-    one = "; the only output is the only class here: take mean_squared_error for numbers" if shape[1] == 1 else ""
+    hint = "; the only output is the only class here: take mean_squared_error for numbers" if shape[1] == 1 else ""
     if found.ndim == 1 and len(found) == shape[0]:
         if found.dtype.kind not in "iu":
-            raise TypeError(f"{what}: expected class numbers of an int dtype, got {found.dtype}{one}")
+            raise TypeError(f"{what}: expected class numbers of an int dtype, got {found.dtype}{hint}")
         if found.size and not (found.min() >= 0 and found.max() < shape[1]):
-            raise ValueError(f"{what}: expected classes in [0, {shape[1]}), got [{found.min()}, {found.max()}]{one}")
+            raise ValueError(f"{what}: expected classes in [0, {shape[1]}), got [{found.min()}, {found.max()}]{hint}")
         return np.require(found, np.int64, ("C", "A"))
     if found.shape == shape:
         found = _real_targets(found, what)
@@ -114,14 +114,14 @@ def _class_targets(targets: Any, shape: tuple[int, ...], what: str = "targets") 
         if found.size and (found.min() < 0 or np.abs(sums - 1).max() > 1e-3):
             raise ValueError(
                 f"{what}: expected probabilities, none negative and of sum 1 in each row; "
-                f"got a least one of {found.min()} and sums in [{sums.min()}, {sums.max()}]{one}"
+                f"got a least one of {found.min()} and sums in [{sums.min()}, {sums.max()}]{hint}"
             )
         return found
     raise ValueError(f"{what}: expected shape ({shape[0]},) or {shape}, got {found.shape}")
 
 
 def evaluated(loss: Loss, outputs: Array, targets: Array) -> tuple[float, Array]:
-    """What a loss says, checked, as it may be a function of the user's own: a number, and a gradient like the outputs."""
+    """Value and gradient of a loss, which may be the user's function: refused unless a number and an array like the outputs."""
     found = loss(outputs, targets)
     if not isinstance(found, (tuple, list)) or len(found) != 2:
         what = f"{type(found).__name__} of {len(found)}" if isinstance(found, (tuple, list)) else type(found).__name__
@@ -136,15 +136,15 @@ def evaluated(loss: Loss, outputs: Array, targets: Array) -> tuple[float, Array]
     return value.item(), gradient
 
 
-# ---- without checks: for a training loop, which has made them ----------------------------------
+# ---- for a training loop: targets are checked once, batches of them are not checked again -------
 
 
 def prepared(
     loss: Loss, targets: Array, shape: tuple[int, int], what: str = "targets"
 ) -> tuple[Callable[[Array, Array, Array], Kernel], Array] | None:
-    """What makes a built-in loss's kernel, and the targets as it takes them, checked for outputs of a shape; None for others.
+    """For a built-in loss what makes its kernel, and the targets as that takes them; None for another loss.
 
-    Errors in the targets call them `what`.
+    The targets are checked for outputs of the shape; errors call them `what`.
     """
     if loss is mean_squared_error:
         return squared_error_kernel, _like_outputs(targets, shape, what)
@@ -154,14 +154,14 @@ def prepared(
 
 
 def _code(array: Array) -> int:
-    """Of float32 or float64 in the list of dtypes; by the size, as the name takes longer than a small batch."""
+    """The index of float32 or float64 in `_core.DTYPES`; by the size, as asking for the name takes longer than a small batch."""
     return array.itemsize // 8
 
 
 def cross_entropy_kernel(outputs: Array, targets: Array, gradient: Array) -> Kernel:
-    labels, shares = (targets, None) if targets.ndim == 1 else (None, targets)
+    labels, probabilities = (targets, None) if targets.ndim == 1 else (None, targets)
     batch, classes = outputs.shape
-    return _core.CrossEntropy(_code(outputs), batch, classes, outputs, labels, shares, gradient)
+    return _core.CrossEntropy(_code(outputs), batch, classes, outputs, labels, probabilities, gradient)
 
 
 def squared_error_kernel(outputs: Array, targets: Array, gradient: Array) -> Kernel:

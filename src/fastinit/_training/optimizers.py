@@ -1,6 +1,6 @@
-"""Optimizers: parameters from their gradients, in place, by one call of the C core a step.
+"""Optimizers: they update parameters in place from their gradients, by one call of the C core a step.
 
-Every operation rounds by itself in a written order (csrc/training/optimizer_template.h): the same bits on every machine.
+Every operation rounds by itself, in the order that is written down there (csrc/training/optimizer_template.h): the same bits on every machine.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ __all__ = ["SGD", "Adam", "Momentum", "Optimizer"]
 Array = NDArray[Any]
 
 
-def _rate(name: str, value: Any, *, low: float = 0.0, high: float = math.inf, closed: bool = False) -> float:
+def _in_interval(name: str, value: Any, *, low: float = 0.0, high: float = math.inf, closed: bool = False) -> float:
+    """A real number between `low` and `high`, without them; with `closed` it may be `low`."""
     number = real_number(name, value)
     if not (low <= number < high) or (number == low and not closed):
         raise ValueError(f"{name}: expected a number in {'[' if closed else '('}{low}, {high}), got {shown(value)}")
     return number
 
 
-def _held(name: str, value: float, parameters: list[Array]) -> None:
-    """Refuse a number that rounds to 0 or infinity in a dtype of the parameters."""
+def _check_representable(name: str, value: float, parameters: list[Array]) -> None:
+    """Refuse a number that rounds to 0 or infinity in the dtype of a parameter."""
     for dtype in {array.dtype for array in parameters}:
         info = np.finfo(dtype)
         if not float(info.smallest_subnormal) <= value <= float(info.max):
@@ -38,17 +39,27 @@ def _held(name: str, value: float, parameters: list[Array]) -> None:
 
 
 class Optimizer(Protocol):
-    """Makes, for the parameters of one fit, a function that updates them in place from their gradients.
+    """What `fit` takes for an optimizer: settings without state, from which each training starts anew."""
 
-    The built-in ones' parameters are writable C-contiguous arrays of float32 or float64, none of which overlap, and so are the
-    gradients, which may be read-only. Several threads may call the function: each call is one step, and they take turns.
-    """
+    def start(self, parameters: list[Array]) -> Callable[[list[Array]], None]:
+        """A function that makes one step: it updates the parameters in place from their gradients.
 
-    def start(self, parameters: list[Array]) -> Callable[[list[Array]], None]: ...
+        Parameters
+        ----------
+        parameters : list of ndarray
+            The built-in optimizers take writable C-contiguous arrays of float32 or float64 of which no two overlap.
+
+        Returns
+        -------
+        function
+            Of a list of gradients, arrays like the parameters, with memory of their own. Several threads may call that of a
+            built-in optimizer: each call is one step, and they take turns.
+        """
+        ...
 
 
 def _descent(name: str, parameters: list[Array], *numbers: float) -> _core.Descent:
-    """The built-in optimizer at work on some arrays."""
+    """The function of a built-in optimizer that makes the steps of some parameters."""
     if not isinstance(parameters, (list, tuple)):
         raise TypeError(f"parameters: expected a list of arrays, got {type(parameters).__name__}")
     for i, array in enumerate(parameters):
@@ -61,7 +72,7 @@ def _descent(name: str, parameters: list[Array], *numbers: float) -> _core.Desce
         if not array.flags.carray:
             raise ValueError(f"parameters[{i}]: expected a writable, aligned, C-contiguous array")
     check_apart("parameters", [(*_core.span(array), i) for i, array in enumerate(parameters)])
-    _held("learning_rate", numbers[0], parameters)
+    _check_representable("learning_rate", numbers[0], parameters)
     return _core.Descent(_core.OPTIMIZERS.index(name), list(parameters), *numbers)
 
 
@@ -77,10 +88,9 @@ class SGD:
     Raises
     ------
     TypeError
-        If a parameter is no real number; a bool is none.
+        If a parameter is not a real number, or is a bool.
     ValueError
-        If a parameter is outside its interval.
-        `start` also refuses a rate that rounds to 0 or infinity in the arrays' dtype.
+        If a parameter is outside its interval. `start` also refuses a rate that rounds to 0 or infinity in an array's dtype.
 
     Examples
     --------
@@ -94,7 +104,7 @@ class SGD:
     learning_rate: float = 0.01
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", _rate("learning_rate", self.learning_rate))
+        object.__setattr__(self, "learning_rate", _in_interval("learning_rate", self.learning_rate))
 
     def start(self, parameters: list[Array]) -> Callable[[list[Array]], None]:
         return _descent("sgd", parameters, self.learning_rate)
@@ -111,15 +121,14 @@ class Momentum:
     ----------
     learning_rate : float, in (0, inf), default 0.01
     momentum : float, in [0, 1), default 0.9
-        Share of v that a step keeps; with 0 it is gradient descent.
+        The factor of v in each step; with 0 this is gradient descent.
 
     Raises
     ------
     TypeError
-        If a parameter is no real number; a bool is none.
+        If a parameter is not a real number, or is a bool.
     ValueError
-        If a parameter is outside its interval.
-        `start` also refuses a rate that rounds to 0 or infinity in the arrays' dtype.
+        If a parameter is outside its interval. `start` also refuses a rate that rounds to 0 or infinity in an array's dtype.
 
     Examples
     --------
@@ -135,8 +144,8 @@ class Momentum:
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", _rate("learning_rate", self.learning_rate))
-        object.__setattr__(self, "momentum", _rate("momentum", self.momentum, high=1.0, closed=True))
+        object.__setattr__(self, "learning_rate", _in_interval("learning_rate", self.learning_rate))
+        object.__setattr__(self, "momentum", _in_interval("momentum", self.momentum, high=1.0, closed=True))
 
     def start(self, parameters: list[Array]) -> Callable[[list[Array]], None]:
         return _descent("momentum", parameters, self.learning_rate, self.momentum)
@@ -155,20 +164,19 @@ class Adam:
     ----------
     learning_rate : float, in (0, inf), default 0.001
     beta_1 : float, in [0, 1), default 0.9
-        Share of m, the mean of gradients, that a step keeps.
+        The factor of m, a moving average of gradients, in each step.
     beta_2 : float, in [0, 1), default 0.999
-        Share of v, the mean of squared gradients, that a step keeps.
+        The factor of v, a moving average of squared gradients, in each step.
     epsilon : float, in (0, inf), default 1e-8
-        What keeps the divisor from 0.
+        Added to the divisor, which it keeps from 0.
 
     Raises
     ------
     TypeError
-        If a parameter is no real number; a bool is none.
+        If a parameter is not a real number, or is a bool.
     ValueError
-        If a parameter is outside its interval.
-        `start` also refuses a rate, or an epsilon * sqrt(1 - beta_2),
-        that rounds to 0 or infinity in the arrays' dtype.
+        If a parameter is outside its interval. `start` also refuses a rate, or an epsilon * sqrt(1 - beta_2), that rounds to 0
+        or infinity in an array's dtype.
 
     Examples
     --------
@@ -185,13 +193,14 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", _rate("learning_rate", self.learning_rate))
-        object.__setattr__(self, "beta_1", _rate("beta_1", self.beta_1, high=1.0, closed=True))
-        object.__setattr__(self, "beta_2", _rate("beta_2", self.beta_2, high=1.0, closed=True))
-        object.__setattr__(self, "epsilon", _rate("epsilon", self.epsilon))
+        object.__setattr__(self, "learning_rate", _in_interval("learning_rate", self.learning_rate))
+        object.__setattr__(self, "beta_1", _in_interval("beta_1", self.beta_1, high=1.0, closed=True))
+        object.__setattr__(self, "beta_2", _in_interval("beta_2", self.beta_2, high=1.0, closed=True))
+        object.__setattr__(self, "epsilon", _in_interval("epsilon", self.epsilon))
 
     def start(self, parameters: list[Array]) -> Callable[[list[Array]], None]:
         update = _descent("adam", parameters, self.learning_rate, self.beta_1, self.beta_2, self.epsilon)
-        # The first step's is the smallest: where a gradient is 0, it alone is divided by.
-        _held("epsilon * sqrt(1 - beta_2)", self.epsilon * math.sqrt(1 - self.beta_2), parameters)
+        # The core divides by sqrt(v) + epsilon * sqrt(1 - beta_2^t), whose last term is smallest at the first step, t = 1, and
+        # the whole divisor where v is 0.
+        _check_representable("epsilon * sqrt(1 - beta_2)", self.epsilon * math.sqrt(1 - self.beta_2), parameters)
         return update

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Residual blocks, and weights that are never stored."""
 
-
 import numpy as np
 import pytest
 import stack_reference as reference
@@ -44,8 +43,8 @@ def test_residual_blocks(activation, each_isa):
                 array[index] = kept + sign * step
                 ends.append(float((stack.forward(x) * dy).sum()))
             array[index] = kept
-            slope = (ends[0] - ends[1]) / (2 * step)
-            assert gradient[index] == pytest.approx(slope, rel=2e-8, abs=2e-8)
+            quotient = (ends[0] - ends[1]) / (2 * step)
+            assert gradient[index] == pytest.approx(quotient, rel=2e-8, abs=2e-8)
 
 
 def test_residual_identity():
