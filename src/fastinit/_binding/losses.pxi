@@ -5,8 +5,8 @@
 cdef class CrossEntropy:
     """The mean cross-entropy of `outputs`: a call writes `gradient`, and returns the value and how many rows are correct.
 
-    The targets are labels (int64) or probabilities (float64); the other is None. The arrays stay where they are, whatever they hold. Several threads
-    may call one: they take turns, as they share its scratch memory.
+    The targets are labels (int64) or probabilities (float64); the other is None. The arrays stay where they are, whatever they
+    hold. Several threads may call one: they take turns, as they share its scratch memory.
     """
 
     cdef fi_cross_entropy_args run

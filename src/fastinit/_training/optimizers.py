@@ -1,6 +1,6 @@
 """Optimizers: they update parameters in place from their gradients, by one call of the C core a step.
 
-Every operation rounds by itself, in the order that is written down there (csrc/training/optimizer_template.h): the same bits on every machine.
+Every operation rounds by itself, in the order that csrc/training/optimizer_template.h gives: the same bits on every machine.
 """
 
 from __future__ import annotations
