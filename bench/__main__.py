@@ -1,8 +1,7 @@
-"""``python -m bench [NAME …] [--quick] [--output FILE]``: the table of all claimed ratios.
+"""``python -m bench [NAME …] [--quick] [--output FILE]``: measures how fast fastinit is relative to others.
 
-NAME is that of a ``bench_NAME.py`` here; all of them without one. Prints a Markdown table with the
-target, the measured value and whether it was met, also where it was not. The exit status is 0 whatever
-the figures: a machine is not a test.
+Runs the benchmarks ``bench_NAME.py``, all of them by default, and prints a Markdown table with every ratio, its target
+and whether the target was met. The exit status is always 0, because the figures depend on the machine.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ def main() -> None:
     here = Path(__file__).parent
     known = sorted(path.stem.removeprefix("bench_") for path in here.glob("bench_*.py"))
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(known)}; all")
-    parser.add_argument("--quick", action="store_true", help="the small sizes only")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(known)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="measure the small sizes only")
     parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help="interleaved (default %(default)s)"
+        "--rounds", type=int, default=ROUNDS, help="number of interleaved rounds (default %(default)s)"
     )
-    parser.add_argument("--output", type=Path, help="write the table there too")
+    parser.add_argument("--output", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     unknown = set(options.names) - set(known)
     if unknown:

@@ -1,4 +1,4 @@
-"""The dialects against our own fill into NumPy memory, and whole PyTorch models with and without `patch`."""
+"""fastinit.torch and fastinit.jax against fills of NumPy arrays, and PyTorch models with and without `patch`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .harness import Case, Comparison, Section, optional
 torch = optional("torch")
 jax = optional("jax")
 
-# A new key for every fill, as a program has: the branches of one that is repeated are learnt by the CPU.
+# Every fill has a new key, as in a program: the CPU would learn to predict the branches of a repeated one.
 _seeds = itertools.count()
 SIZES = (10**5, 10**6, 10**7)
 
@@ -27,7 +27,7 @@ def _key() -> fastinit.Key:
 
 
 def _near(std: float, expected: float, n: int) -> None:
-    """A standard deviation within six standard errors of a normal's: false alarms 2 in 10^9."""
+    """Check a standard deviation of normal values to six standard errors; false alarms: 2 in 10^9."""
     assert abs(std / expected - 1) < 6 / math.sqrt(2 * n), (std, expected)
 
 
@@ -66,7 +66,7 @@ def jax_cases(n: int) -> list[Case]:
 
 
 def resnet50() -> Any:
-    """The layers of a ResNet-50, with the usual second pass: He's normal over the convolutions."""
+    """The layers of a ResNet-50, whose convolutions are then filled with He's normal, as usual."""
     nn = torch.nn
     layers = [nn.Conv2d(3, 64, 7, bias=False), nn.BatchNorm2d(64)]
     width = 64
@@ -87,7 +87,7 @@ def resnet50() -> Any:
 
 
 def gpt2() -> Any:
-    """The layers of the smallest GPT-2, with its second pass: N(0, 0.02^2) over all matrices."""
+    """The layers of the smallest GPT-2, whose matrices are then filled with N(0, 0.02^2), as usual."""
     nn, width = torch.nn, 768
     layers: list[Any] = [nn.Embedding(50257, width), nn.Embedding(1024, width)]
     for _ in range(12):
@@ -106,7 +106,7 @@ def gpt2() -> Any:
 
 
 MODELS: dict[str, tuple[Callable[[], Any], Callable[[Any], tuple[Any, float]]]] = {
-    # The builder, and a weight with the standard deviation that it should have.
+    # A function that builds the model, and one that returns a weight and its correct standard deviation.
     "ResNet-50": (resnet50, lambda m: (m[-5].weight, math.sqrt(2 / (512 * 9)))),
     "GPT-2, 12 layers": (gpt2, lambda m: (m[0].weight, 0.02)),
 }
@@ -135,7 +135,7 @@ def model_cases(name: str, threads: int) -> list[Case]:
 
 
 def sections(quick: bool) -> Iterator[Section]:
-    """The dialects' part of the table."""
+    """Single tensors of PyTorch and JAX, then models of PyTorch."""
     for n in SIZES[:2] if quick else SIZES:
         if torch:
             yield Section(f"PyTorch, {n} values", torch_cases(n), [

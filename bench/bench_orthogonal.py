@@ -1,4 +1,4 @@
-"""Orthogonal and unitary initialization against PyTorch and NumPy: reflections from the stream beside QR of a normal matrix."""
+"""Orthogonal and unitary matrices against PyTorch and NumPy, which use the QR decomposition of a normal matrix."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ torch = optional("torch")
 
 INITIALIZER = fastinit.Orthogonal()
 THREADS = 2
-# torch.nn.init.orthogonal_ refuses complex tensors (torch.sign does): its own recipe is written out for them, with torch.sgn.
+# torch.nn.init.orthogonal_ fails for complex tensors (in torch.sign): its steps are repeated here with torch.sgn.
 PYTORCH = {False: "PyTorch orthogonal_", True: "PyTorch qr"}
 
 
 def check_orthonormal(made: list[np.ndarray], bound: float) -> Callable[[], None]:
-    """The first hundred columns are orthonormal, and none is another's."""
+    """Check that the first hundred columns are orthonormal to all columns."""
 
     def check() -> None:
         q = made[0].astype(np.complex128 if np.iscomplexobj(made[0]) else np.float64)
@@ -58,8 +58,8 @@ def cases_of(n: int, dtype: str) -> Iterator[Case]:
     generator = np.random.default_rng(2026)
 
     def run_numpy() -> None:
-        # The usual recipe, with the phases that make the law Haar's; complex numbers are pairs of normals. NumPy's QR is one of
-        # doubles whatever it is given.
+        # The phases make the matrix Haar distributed; complex numbers are pairs of normals. NumPy computes QR in double
+        # precision for every dtype.
         q, r = np.linalg.qr(generator.standard_normal((n, n * (1 + unitary)), dtype=part).view(dtype))
         diagonal = np.diag(r)
         q *= diagonal / np.abs(diagonal)

@@ -1,4 +1,4 @@
-"""Sampling against its limits (our own random words, memset) and its peers (NumPy, PyTorch)."""
+"""Sampling against its limits (the random words alone, memset) and other libraries (NumPy, PyTorch)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ torch = optional("torch")
 KEY = fastinit.Key(2026)
 SMALL, MIDDLE, LARGE = 64 * 64, 10**6, 64 * 10**6
 ITEMSIZE = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
-# Mean, standard deviation, kurtosis of what is drawn; NumPy fills [0, 1) in place, others [-1, 1).
+# Mean, standard deviation and kurtosis. The uniform numbers of NumPy are in [0, 1) (UNIT), all others in [-1, 1).
 LAWS = {
     "uniform": (0.0, math.sqrt(1 / 3), 1.8),
     "normal": (0.0, 1.0, 3.0),
@@ -29,12 +29,12 @@ UNIT = (0.5, math.sqrt(1 / 12), 1.8)
 
 
 def prefaulted(n: int, dtype: str) -> np.ndarray:
-    """Memory whose pages exist, so that a fill is timed and not the kernel's zeroing."""
+    """Memory whose pages exist already, so that the time of a fill does not include the system zeroing them."""
     return np.ones(n, dtype="uint16" if dtype == "bfloat16" else dtype)
 
 
 def values_of(array: Any, dtype: str) -> np.ndarray:
-    """Some 10^6 elements as float64; bfloat16 from its bits."""
+    """Up to 10^6 elements as float64; bfloat16 is given as its bits."""
     array = np.asarray(array).ravel()[:MIDDLE]
     if dtype == "bfloat16":
         array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
@@ -42,7 +42,7 @@ def values_of(array: Any, dtype: str) -> np.ndarray:
 
 
 def checker(array: Any, law: tuple[float, float, float], dtype: str) -> Callable[[], None]:
-    """Mean and variance within six standard errors: false alarms 4 in 10^9."""
+    """A check of mean and variance to six standard errors; false alarms: 4 in 10^9."""
 
     def check() -> None:
         x = values_of(array, dtype)
@@ -68,7 +68,7 @@ def ours(law: str, dtype: str, n: int, threads: int = 1, isa: str = "") -> Case:
 
 
 def words(n: int) -> Case:
-    """The random bits alone: Philox in registers, nothing stored."""
+    """Only the random bits: Philox in registers, nothing is stored."""
     whole = -(-n // 64) * 64
     return Case("raw words", lambda: _core.words_xor(KEY.seed, whole), whole, group="limits")
 
@@ -104,7 +104,7 @@ def torch_case(law: str, dtype: str, n: int) -> Case:
 
 
 def vector_cases(n: int) -> list[Case]:
-    """Everything at n values, one thread."""
+    """All distributions and libraries with n values on one thread."""
     kinds = [("uniform", "float32"), ("normal", "float32"), ("truncated normal", "float32")]
     kinds += [("normal", "bfloat16"), ("normal", "float16"), ("normal", "float64")]
     cases = [words(n), memset(n)]
@@ -115,7 +115,7 @@ def vector_cases(n: int) -> list[Case]:
     cases += [numpy_case("normal", dtype, n) for dtype in ("float32", "float64")]
     if torch:
         torch_kinds = [kind for kind in kinds if kind[1] != "float16"]
-        if n > MIDDLE:  # six seconds a fill: its rate does not depend on the size
+        if n > MIDDLE:  # six seconds per fill; the rate does not depend on the size
             torch_kinds.remove(("truncated normal", "float32"))
         cases += [torch_case(law, dtype, n) for law, dtype in torch_kinds]
     return cases
@@ -162,7 +162,7 @@ def matrix_cases() -> list[Case]:
 
 
 def new_cases(side: int) -> list[Case]:
-    """A large matrix in place and new, on all threads."""
+    """A large matrix, in place and newly allocated, on all threads."""
     initializer, threads = fastinit.HeNormal(seed=0), fastinit.get_num_threads()
     shape, n = (side, side), side * side
     out = prefaulted(n, "float32").reshape(shape)
@@ -182,7 +182,7 @@ def new_cases(side: int) -> list[Case]:
 
 
 def sections(quick: bool) -> Iterator[Section]:
-    """The issue's table."""
+    """Small matrices, vectors of two sizes, two threads, and large new matrices."""
     yield Section("64 × 64", matrix_cases(), [
         Comparison("He normal in place", "NumPy standard_normal in place", 5),
         Comparison("He normal in place", "PyTorch kaiming_normal_"),

@@ -1,7 +1,7 @@
-"""The deep stack, forward and backward with statistics and all weight gradients, against NumPy and PyTorch without
-statistics on the same number of threads; and the share of the machine's multiply-adds.
+"""`Stack`, forward and backward with statistics and all weight gradients, against NumPy and PyTorch without statistics on
+the same number of threads, and against the largest possible rate of multiply-adds.
 
-NumPy's threads are those of its BLAS: set OPENBLAS_NUM_THREADS to the number given in FASTINIT_BENCH_THREADS (1).
+FASTINIT_BENCH_THREADS is the number of threads (default 1); set OPENBLAS_NUM_THREADS to the same number for NumPy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fastinit import Key, Stack, _core, normal
 from .harness import Case, Comparison, Section, alone, optional
 
 THREADS = int(os.environ.get("FASTINIT_BENCH_THREADS", "1"))
-# depth, width, batch, phi; times NumPy and times PyTorch on one and two threads, share of the peak
+# depth, width, batch, activation; target ratios to NumPy and to PyTorch on one and two threads; fraction of the peak rate
 TABLE = [
     (50, 64, 64, "tanh", (2.5, 4), (2.2, 3.5), 0.55),
     (50, 128, 128, "tanh", (1.8, 3), (1.4, 2), 0.65),
@@ -31,7 +31,7 @@ ODD = [(5 if width == 1000 else 20, width, batch) for width in (63, 65, 100, 100
 
 
 def numpy_pass(stack: Stack, x: Any, dy: Any) -> list[Any]:
-    """As lean as NumPy allows: everything in place that can be."""
+    """As fast as NumPy allows, with operations in place."""
     tanh = stack.activations[0] == "tanh"
     a = [x]
     for w, b in zip(stack.weights, stack.biases, strict=True):
@@ -64,7 +64,7 @@ def torch_pass(stack: Stack, x: Any, dy: Any) -> Callable[[], list[Any]]:
 
 
 def close(found: list[Any], expected: list[Any], phi: str) -> None:
-    """In norm: of five million pre-activations some lie so near 0 that another order of the sum switches their ReLU."""
+    """Compare by norm: some pre-activations are so close to 0 that another order of summation switches their ReLU."""
     limit = 2e-2 if phi == "relu" else 1e-4
     for a, b in zip(found, expected, strict=True):
         error = float(np.linalg.norm((a - b).ravel()) / np.linalg.norm(b.ravel()))
@@ -93,7 +93,7 @@ def section(depth: int, width: int, batch: int, phi: str, targets: Any = None) -
         Case("NumPy", lambda: numpy_pass(stack, x, dy), operations, threads=THREADS),
         Case("registers", lambda: _core.fma_loop(0, rounds), operations),
     ]
-    numpy, torch, share = targets or ((1, 1), (None, None), None)
+    numpy, torch, fraction = targets or ((1, 1), (None, None), None)
     i = min(THREADS, 2) - 1
     comparisons = [
         Comparison("full", "NumPy", at_least=numpy[i]),
@@ -102,8 +102,8 @@ def section(depth: int, width: int, batch: int, phi: str, targets: Any = None) -
     if THREADS > 1 and targets:
         cases.append(Case("full on one thread", full, operations))
         comparisons.append(Comparison("full", "full on one thread", at_least=1.8 if THREADS == 2 else None))
-    if THREADS == 1 and share:
-        comparisons.append(Comparison("full", "registers", at_least=share))
+    if THREADS == 1 and fraction:
+        comparisons.append(Comparison("full", "registers", at_least=fraction))
     if optional("torch") and targets:
         run = torch_pass(stack, x, dy)
         cases.append(

@@ -1,10 +1,10 @@
-"""Training on the handwritten digits, against a lean loop in NumPy and plain PyTorch, on one thread.
+"""`fit` on the handwritten digits against a fast loop in NumPy and against PyTorch, on one thread.
 
-The same network, start, optimizer, batch size and number of epochs for all; each keeps the mean loss and the share of right
-answers of every epoch, in float32. Before timing, all three are run on the same order of the samples and have to reach the
-same loss and accuracy; while timing each draws its order with what it has. The NumPy loop allocates next to nothing: its
-parameters lie in one block, so that an update is a few calls, and what can be in place is. PyTorch is a `Sequential`
-with its optimizers' fused kernels, not compiled. The times are of ten epochs, and that of `fit` includes what it checks first.
+All have the same network, initial weights, optimizer, batch size and number of epochs, and compute the mean loss and the
+accuracy of every epoch in float32. Before timing, all three train with the same order of the samples and must reach the
+same loss and accuracy; while timing each draws its own order. The NumPy loop has all parameters in one array, so that an
+update takes a few calls, and works in place. PyTorch uses `Sequential` and fused optimizers, not compiled. Times are for
+ten epochs; that of `fit` includes the checks of its arguments.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ BATCH, EPOCHS = 32, 10
 THREADS = int(os.environ.get("FASTINIT_BENCH_THREADS", "1"))
 TABLE = [("tanh", Momentum(0.02)), ("relu", SGD(0.05)), ("relu", Adam(0.002))]
 Order = Callable[[int], Any]  # the samples of an epoch
-Step = Callable[[Any, Any, Any], tuple[float, int]]  # x, y, rows: the loss and how many were right
+Step = Callable[[Any, Any, Any], tuple[float, int]]  # x, y, rows -> the loss, and the number of correct answers
 
 
 @functools.cache
 def start(phi: str) -> Stack:
-    """Where all begin; copied, not drawn, while timing."""
+    """The initial weights, drawn once and copied while timing."""
     weights = "he_normal" if phi == "relu" else "lecun_normal"
     return Stack(WIDTHS, phi, output_activation="linear", weights=weights, key=Key(0))
 
@@ -41,7 +41,7 @@ def start(phi: str) -> Stack:
 # ---- NumPy ------------------------------------------------------------------------------------------
 
 
-class Block:
+class Parameters:
     """Weights and biases as views of one array."""
 
     def __init__(self) -> None:
@@ -89,13 +89,13 @@ def numpy_update(optimizer: Any, w: Any, g: Any) -> Callable[[], None]:
     return {SGD: sgd, Momentum: momentum, Adam: adam}[type(optimizer)]
 
 
-def numpy_step(phi: str, block: Block, gradient: Block, update: Callable[[], None], rows: int) -> Step:
-    """One step for batches of a size, its memory allocated beforehand."""
+def numpy_step(phi: str, parameters: Parameters, gradient: Parameters, update: Callable[[], None], rows: int) -> Step:
+    """A training step for batches of `rows` samples, whose memory is allocated beforehand."""
     a = [np.empty((rows, n), np.float32) for n in WIDTHS]
     d = [np.empty((rows, n), np.float32) for n in WIDTHS]
     labels, index, column = np.empty(rows, np.int64), np.arange(rows), np.empty((rows, 1), np.float32)
     last = len(WIDTHS) - 2
-    layers = list(enumerate(zip(block.weights, block.biases, strict=True)))
+    layers = list(enumerate(zip(parameters.weights, parameters.biases, strict=True)))
 
     def step(x: Any, y: Any, order: Any) -> tuple[float, int]:
         np.take(x, order, axis=0, out=a[0], mode="clip")
@@ -109,7 +109,7 @@ def numpy_step(phi: str, block: Block, gradient: Block, update: Callable[[], Non
                 else:
                     np.maximum(z, 0, out=z)
         z, p = a[-1], d[-1]
-        right = int(np.count_nonzero(z.argmax(axis=1) == labels))
+        correct = int(np.count_nonzero(z.argmax(axis=1) == labels))
         np.subtract(z, z.max(axis=1, keepdims=True, out=column), out=z)
         np.exp(z, out=p)
         total = p.sum(axis=1, keepdims=True, out=column)
@@ -122,7 +122,7 @@ def numpy_step(phi: str, block: Block, gradient: Block, update: Callable[[], Non
             np.add.reduce(d[i + 1], axis=0, out=gradient.biases[i])
             if i == 0:
                 break
-            np.matmul(d[i + 1], block.weights[i].T, out=d[i])
+            np.matmul(d[i + 1], parameters.weights[i].T, out=d[i])
             if phi == "tanh":
                 np.multiply(a[i], a[i], out=a[i])
                 np.subtract(np.float32(1), a[i], out=a[i])
@@ -130,27 +130,27 @@ def numpy_step(phi: str, block: Block, gradient: Block, update: Callable[[], Non
             else:
                 np.multiply(d[i], a[i] > 0, out=d[i])
         update()
-        return value, right
+        return value, correct
 
     return step
 
 
 def numpy_training(phi: str, optimizer: Any, x: Any, y: Any, order: Order) -> tuple[float, float]:
     """Loss and accuracy of the last epoch."""
-    stack, block, gradient = start(phi), Block(), Block()
-    for target, source in zip([*block.weights, *block.biases], [*stack.weights, *stack.biases], strict=True):
+    stack, parameters, gradient = start(phi), Parameters(), Parameters()
+    for target, source in zip([*parameters.weights, *parameters.biases], [*stack.weights, *stack.biases], strict=True):
         target[...] = source
-    update = numpy_update(optimizer, block.flat, gradient.flat)
+    update = numpy_update(optimizer, parameters.flat, gradient.flat)
     sizes = {BATCH, len(x) % BATCH} - {0}
-    steps = {rows: numpy_step(phi, block, gradient, update, rows) for rows in sizes}
+    steps = {rows: numpy_step(phi, parameters, gradient, update, rows) for rows in sizes}
     for epoch in range(EPOCHS):
-        found, loss, right = order(epoch), 0.0, 0
+        samples, loss, correct = order(epoch), 0.0, 0
         for first in range(0, len(x), BATCH):
-            rows = found[first : first + BATCH]
-            value, correct = steps[len(rows)](x, y, rows)
+            rows = samples[first : first + BATCH]
+            value, count = steps[len(rows)](x, y, rows)
             loss += value * len(rows)
-            right += correct
-    return loss / len(x), right / len(x)
+            correct += count
+    return loss / len(x), correct / len(x)
 
 
 # ---- PyTorch ----------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def torch_training(phi: str, optimizer: Any, x: Any, y: Any, order: Order | None
     cross_entropy = torch.nn.functional.cross_entropy
     for epoch in range(EPOCHS):
         found = torch.randperm(len(x)) if order is None else torch.from_numpy(order(epoch))
-        loss, right = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+        loss, correct = torch.zeros(()), torch.zeros((), dtype=torch.int64)
         for batch, wanted in zip(samples[found].split(BATCH), classes[found].split(BATCH), strict=True):
             outputs = model(batch)
             value = cross_entropy(outputs, wanted)
@@ -185,8 +185,8 @@ def torch_training(phi: str, optimizer: Any, x: Any, y: Any, order: Order | None
             descent.step()
             with torch.no_grad():
                 loss += value * len(batch)
-                right += (outputs.argmax(dim=1) == wanted).sum()
-    return float(loss) / len(x), float(right) / len(x)
+                correct += (outputs.argmax(dim=1) == wanted).sum()
+    return float(loss) / len(x), float(correct) / len(x)
 
 
 # ---- the comparison -----------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def sections(quick: bool = False) -> Iterator[Section]:
     for phi, optimizer in TABLE[:1] if quick else TABLE:
         found = section(phi, optimizer)
         if found is None:
-            print("training: skipped, as scikit-learn, which has the digits, is not installed")
+            print("training: skipped, because scikit-learn, which provides the digits, is not installed")
             return
         yield found
 

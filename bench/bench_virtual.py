@@ -1,10 +1,10 @@
-"""A stack whose weights are never stored against the same stack with stored weights, both diagnosed; and, on request, the
-deepest one that this project promises:
+"""Compares a stack with virtual weights, which are generated when needed, with the same stack with stored weights.
 
     python -m bench.bench_virtual [--norms]
 
-goes once forward and back through 10,000 layers of 1,024 units with 256 inputs, which takes minutes, and prints the seconds
-and the largest resident memory of the process, of which 400 MB are the limit. FASTINIT_BENCH_THREADS (1) threads.
+instead runs a virtual stack once forward and backward through 10,000 layers of 1,024 units with 256 inputs. That takes
+minutes. It prints the seconds and the peak memory of the process, which should stay below 400 MB. The number of threads
+is FASTINIT_BENCH_THREADS (default 1).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .harness import Case, Comparison, Section, alone
 THREADS = int(os.environ.get("FASTINIT_BENCH_THREADS", "1"))
 WIDTH, BATCH, DEEPEST = 1024, 256, 10_000
 LIMIT = 400  # MB
-# depth, width, batch, phi, weights
+# depth, width, batch, activation, weights
 TABLE = [
     (40, WIDTH, BATCH, "tanh", "lecun_normal"),
     (40, WIDTH, BATCH, "relu", "he_uniform"),
@@ -86,5 +86,5 @@ def deepest(norms: bool) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.bench_virtual", description=__doc__)
-    parser.add_argument("--norms", action="store_true", help="of the weight gradients too")
+    parser.add_argument("--norms", action="store_true", help="also compute the norms of the weight gradients")
     deepest(parser.parse_args().norms)

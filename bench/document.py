@@ -1,7 +1,7 @@
-"""``python -m bench.document [--rounds N]``: measure everything, each part in a process of its own, and write the documents.
+"""``python -m bench.document [--rounds N]``: runs every benchmark in a new process, and writes the results to the documents.
 
-docs/benchmarks.md is written whole, with every row; a few of its rows stand in README.md, losses among them.
-Some ten minutes; nothing else should run meanwhile.
+docs/benchmarks.md is written completely; a few of its rows, with missed targets among them, are copied to README.md.
+Takes about ten minutes, during which nothing else should run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 README, DOCUMENT = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
-# Title, benchmark, threads (0: the benchmark says it itself)
+# Title, benchmark, number of threads (0: the benchmark sets it)
 PARTS = [
     ("Sampling, in place, one thread unless said", "sampling", 0),
     ("The deep stack, with statistics, norms and all weight gradients; peers without statistics; one thread", "stack", 1),
@@ -24,7 +24,7 @@ PARTS = [
     ("Haar orthogonal and unitary matrices, two threads", "orthogonal", 0),
     ("Dialects", "dialects", 0),
 ]
-# What stands in the README: the beginnings of a row's first two cells, in this order.
+# The rows for README.md in this order, by the beginnings of their first two cells.
 CHOSEN = [
     ("uniform float32, 6.4·10⁷", "raw words"),
     ("normal float32, 6.4·10⁷", "raw words"),
@@ -54,7 +54,7 @@ checked before it is timed, peers in the same run. Rates of a shared machine mov
 
 
 def measured(name: str, threads: int) -> tuple[str, list[str]]:
-    """The line that names machine and versions, and the rows of the comparisons."""
+    """The line with machine and versions, and the rows of the comparisons."""
     environment = dict(os.environ)
     if threads:
         environment |= {"OPENBLAS_NUM_THREADS": str(threads), "FASTINIT_BENCH_THREADS": str(threads)}
@@ -66,7 +66,7 @@ def measured(name: str, threads: int) -> tuple[str, list[str]]:
 
 
 def chosen(rows: list[str]) -> list[str]:
-    """The README's rows, each the first one that begins as `CHOSEN` says; those of a missing peer are left out."""
+    """The rows for README.md: the first match of each entry of `CHOSEN`; rows of a missing library are left out."""
     cells = [[cell.strip() for cell in row.strip("| ").split("|")] for row in rows]
     found = []
     for what, against in CHOSEN:

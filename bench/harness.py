@@ -1,8 +1,8 @@
-"""What every benchmark shares: a timed case, a comparison with its target, and the table of both.
+"""Shared by all benchmarks: timed cases, comparisons with their targets, and the tables of both.
 
-A ``bench_*.py`` has a function ``sections(quick)`` that yields `Section` objects. A section's cases are
-run in interleaved rounds, so that a slow minute of the machine falls on all of them alike, and a
-comparison is the median of its ratios, one a round. Every result is checked before it is timed.
+A ``bench_*.py`` has a function ``sections(quick)`` that yields `Section` objects. The cases of a section run in
+interleaved rounds, so that a slow minute of the machine affects all of them alike. A comparison is the median of
+the ratios of all rounds. Every result is checked before it is timed.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ __all__ = [
     "Case", "Comparison", "Section", "alone", "configured", "environment", "markdown", "measure", "optional",
 ]  # fmt: skip
 
-SHORTEST = 0.02  # seconds of one timing: a faster case is repeated, so that caches filled by another case do not count
+SHORTEST = 0.02  # seconds per timing: faster cases are repeated, so that caches filled by another case hardly matter
 ROUNDS = 7
-PATIENCE = 12.0  # seconds for the rounds of one section, after three of them
-# Seconds of rest before a case on several threads: OpenBLAS' and OpenMP's workers go on spinning for some 0.1 s after
-# their last product, and would take half of the next case's CPUs.
+LONGEST = 12.0  # seconds after which a section has no further round; there are at least three
+# Seconds of rest before a case on several threads: threads of OpenBLAS and OpenMP spin for about 0.1 s after their last
+# product, and would use CPUs that the next case needs.
 REST = 0.15
 
 
 def optional(name: str) -> Any:
-    """The module `name`, or None where it is not installed: a peer that is absent is left out."""
+    """The module `name`, or None if it is not installed; comparisons with it are then left out."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -49,11 +49,10 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """One operation.
+    """One timed operation.
 
-    `check` raises unless the state that a `run` leaves behind is right. `values` and `nbytes` are what
-    one run makes; of a single value the table gives the time, of more the rate. `isa` forces an
-    instruction set.
+    `check` raises an error if the result of `run` is wrong. `values` and `nbytes` are what one run produces: with one
+    value the table gives its time, with more the rate. `isa` forces an instruction set.
     """
 
     name: str
@@ -68,7 +67,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many times as fast `what` is as `than`, or, with `at_most`, how many times as long it takes."""
+    """How many times as fast `what` is as `than`; with `at_most`, how many times as long it takes."""
 
     what: str
     than: str
@@ -93,7 +92,7 @@ class Comparison:
 
 @dataclass
 class Section:
-    """Cases that are timed together, and their comparisons (dropped where a peer is missing)."""
+    """Cases that are timed together, and their comparisons (left out if one of the two cases is missing)."""
 
     title: str
     cases: list[Case]
@@ -104,7 +103,7 @@ class Section:
 
 @contextlib.contextmanager
 def configured(case: Case) -> Iterator[None]:
-    """The case's instruction set, and its number of threads here and in PyTorch."""
+    """Set the instruction set of a case, and its number of threads in fastinit and PyTorch."""
     chosen = _core.isa()
     torch = optional("torch")
     if case.isa:
@@ -119,7 +118,7 @@ def configured(case: Case) -> Iterator[None]:
 
 
 def alone(benchmark: Any, case: Case, group: str) -> None:
-    """A case under pytest-benchmark: checked, then timed."""
+    """Check one case, then time it with pytest-benchmark."""
     benchmark.group = group
     benchmark.extra_info.update(environment(), values=case.values, bytes=case.nbytes, threads=case.threads)
     with configured(case):
@@ -134,7 +133,7 @@ def _timed(case: Case, repeat: int) -> float:
     with configured(case):
         if case.threads > 1:
             time.sleep(REST)
-            case.run()  # a CPU that was idle is slow at first
+            case.run()  # the clock of an idle CPU rises first
         begin = time.perf_counter()
         for _ in range(repeat):
             case.run()
@@ -142,9 +141,9 @@ def _timed(case: Case, repeat: int) -> float:
 
 
 def measure(section: Section, rounds: int = ROUNDS) -> None:
-    """Check every case, then fill `section.seconds` and `section.ratios`, medians over rounds."""
-    # The C library now keeps freed memory of up to this size, as it does in any process that has run for a while; without
-    # it NumPy would fetch the memory of its temporaries from the system again and again.
+    """Check every case, then set `section.seconds` and `section.ratios` to medians over the rounds."""
+    # After this allocation the C library keeps freed memory of up to this size, as in any process that has run for a
+    # while. Otherwise NumPy's temporary arrays would get new memory from the system every time.
     np.ones(1 << 24, np.uint8)
     names = {case.name for case in section.cases}
     comparisons = [c for c in section.comparisons if {c.what, c.than} <= names]
@@ -155,16 +154,16 @@ def measure(section: Section, rounds: int = ROUNDS) -> None:
     repeats = {c.name: max(1, int(SHORTEST / max(_timed(c, 1), 1e-7))) for c in section.cases}
     table: list[dict[str, float]] = []
     begin = time.perf_counter()
-    while len(table) < rounds and (len(table) < 3 or time.perf_counter() - begin < PATIENCE):
+    while len(table) < rounds and (len(table) < 3 or time.perf_counter() - begin < LONGEST):
         table.append({c.name: _timed(c, repeats[c.name]) for c in section.cases})
     section.seconds = {name: statistics.median(row[name] for row in table) for name in table[0]}
     section.ratios = [(c, statistics.median(c.ratio(row) for row in table)) for c in comparisons]
-    # Only the figures are wanted from here on, not the arrays that the functions hold.
+    # The figures are kept; the arrays that the functions hold are freed.
     section.cases = [replace(case, run=_nothing, check=_nothing) for case in section.cases]
 
 
 def environment() -> dict[str, str]:
-    """Versions and machine, for the table and for ``extra_info``."""
+    """Versions, CPU and instruction set, for the table and for ``extra_info``."""
     versions = {
         "fastinit": fastinit.__version__,
         "Python": platform.python_version(),
@@ -197,9 +196,9 @@ def _rate(case: Case, seconds: float) -> str:
 
 
 def markdown(sections: list[Section]) -> str:
-    """One table of comparisons with their targets, one of the rates behind them."""
+    """A table of comparisons with their targets, and one of the measured rates."""
     lines = [", ".join(f"{name} {value}" for name, value in environment().items()) + ".", ""]
-    lines += ["| | compared with | target | measured | met |", "|---|---|---|---|---|"]
+    lines += ["| case | compared with | target | measured | met |", "|---|---|---|---|---|"]
     for section in sections:
         for comparison, ratio in section.ratios:
             verdict = "" if not comparison.target else "yes" if comparison.met(ratio) else "**no**"
@@ -207,7 +206,7 @@ def markdown(sections: list[Section]) -> str:
                 f"| {comparison.what}, {section.title} | {comparison.than} | {comparison.target} "
                 f"| {ratio:.2f} × | {verdict} |"
             )
-    lines += ["", "| | size | threads | rate |", "|---|---|---|---|"]
+    lines += ["", "| case | size | threads | rate |", "|---|---|---|---|"]
     lines += [
         f"| {c.name} | {section.title} | {c.threads} | {_rate(c, section.seconds[c.name])} |"
         for section in sections

@@ -1,11 +1,11 @@
-"""Instructions an element of the fills and a multiply-add of the stack, counted by Callgrind: a gate on speed that no busy
-machine can disturb.
+"""Counts instructions with Callgrind, per element of a fill and per multiply-add of `Stack`: a test of speed that does
+not depend on how busy the machine is.
 
-    python bench/instructions.py            compare with bench/instructions.txt, exit status 1 above a ceiling
-    python bench/instructions.py --write    new ceilings, two per cent above what is counted now
+    python bench/instructions.py            compares with bench/instructions.txt; exit status 1 above a ceiling
+    python bench/instructions.py --write    writes new ceilings, two per cent above the present counts
 
-Valgrind has no AVX-512, so the scalar and the AVX2 set are counted. The difference of two lengths, or depths, leaves
-out what a call costs once. Needs gcc and valgrind.
+Valgrind has no AVX-512, so the scalar and the AVX2 kernels are counted. The difference between two lengths, or
+depths, excludes the constant cost of a call. Needs gcc and valgrind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROGRAM = r"""
 #include <stdlib.h>
 #include "fastinit.h"
 enum { LAYERS = 6 };
-/* Equal layers with statistics, forward and back, of zeros: no instruction depends on the values. */
+/* Layers of equal width with statistics, forward and backward, on zeros: the count does not depend on the values. */
 static int propagate(fi_dtype dtype, int activation, int gradients, size_t depth, size_t width, size_t batch) {
     static fi_layer_statistics statistics[LAYERS];
     static double parameters[LAYERS], norms[LAYERS];
@@ -71,7 +71,7 @@ KERNELS = [
     ("normal", "bfloat16"), ("normal", "float16"), ("normal", "float64"),
 ]  # fmt: skip
 ACTIVATIONS = {"tanh": 1, "relu": 3}
-# activation, dtype, width, batch; in full, or a diagnosis
+# Activation, dtype, width, batch, and whether with weight gradients ("full") or without ("diagnosis").
 STACKS = [
     ("tanh", "float32", 64, 64, True), ("tanh", "float32", 64, 64, False), ("tanh", "float32", 65, 64, True),
     ("tanh", "float32", 100, 7, True), ("relu", "float32", 128, 64, True), ("tanh", "float64", 64, 64, True),

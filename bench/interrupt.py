@@ -1,8 +1,8 @@
-"""How long Ctrl-C waits for calls that take seconds: from the signal to the exception, the worst of some tries.
+"""Measures how long Ctrl-C takes to interrupt long calls: from the signal to the exception, the longest of several tries.
 
     python bench/interrupt.py
 
-Not a test, as it asks the clock; that calls end in the middle is tested in tests/common/test_interrupt.py.
+Times depend on the machine, so this is no test; tests/common/test_interrupt.py tests that calls can be interrupted.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ TRIES = 5
 
 
 def latency(function: Callable[[], object], after: float) -> float:
-    """Seconds from a signal, sent that long after the call began, to the exception; infinity where it has ended before."""
+    """Seconds from a signal, sent `after` seconds into the call, to the exception; infinity if the call ends before it."""
     sent: list[float] = []
 
     def send(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    # The handler runs late where nothing answers signals, so the time of sending is known beforehand.
+    # The handler itself may run late, so the time of the signal is computed beforehand.
     signal.signal(signal.SIGALRM, send)
     sent.append(time.perf_counter() + after)
     signal.setitimer(signal.ITIMER_REAL, after)
@@ -70,12 +70,12 @@ def main() -> int:
             with num_threads(threads):
                 waits = [latency(function, 0.1 + 0.037 * i) for i in range(TRIES)]
             ended = [wait for wait in waits if wait < float("inf")]
-            text = f"{1e3 * max(ended):6.0f} ms" if ended else "   took less than the signal"
+            text = f"{1e3 * max(ended):6.0f} ms" if ended else "   the call ended before the signal"
             print(f"{name:28}{threads:3} thread{'s'[: threads > 1]:1} {text}", flush=True)
     return 0
 
 
 if __name__ == "__main__":
     if not hasattr(os, "fork"):
-        sys.exit("this system has no timers that send signals")
+        sys.exit("expected a system with signals of timers (POSIX)")
     sys.exit(main())

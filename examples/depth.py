@@ -1,8 +1,8 @@
-"""What becomes of a signal and of its gradient over fifty layers, for five ways to start: a figure.
+"""Plots activations and gradients by layer in networks of fifty layers, for five initialisations.
 
     python examples/depth.py [FILE.svg]
 
-Needs matplotlib. Each line is one forward and backward pass of a batch of 128 through 50 layers of 256 units.
+Each line is one forward and backward pass of a batch of 128 through 50 layers of 256 units. Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import fastinit
 from fastinit import Key, RandomNormal, Stack
 
 DEPTH, WIDTH, BATCH = 50, 256, 128
-# Name, activation, weights, colour (of the palette of Okabe and Ito, which colour-blind eyes tell apart)
-STARTS = (
+# Name, activation, weights, colour (of the Okabe-Ito palette, which colour-blind readers can distinguish)
+INITIALISATIONS = (
     ("ReLU, He", "relu", "he_normal", "#0072B2"),
     ("ReLU, Glorot", "relu", "glorot_normal", "#56B4E9"),
     ("tanh, Glorot", "tanh", "glorot_normal", "#009E73"),
@@ -28,20 +28,21 @@ STARTS = (
 
 
 def curves(activation: str, weights: object) -> tuple[list[float], list[float]]:
-    """Root mean squares by layer: of what each layer passes on, and of the gradient with respect to its pre-activation."""
+    """Root mean squares by layer: of the activations, and of the gradient with respect to the pre-activations."""
     stack = Stack((WIDTH,) * (DEPTH + 1), activation, weights=weights, key=Key(0))
     report = stack.propagate(fastinit.normal((BATCH, WIDTH), key=Key(1)))
-    signal = [layer.activation.second_moment**0.5 for layer in report.layers]
-    gradient = [layer.gradient.second_moment**0.5 for layer in report.layers]
-    return signal, gradient
+    activations = [layer.activation.second_moment**0.5 for layer in report.layers]
+    gradients = [layer.gradient.second_moment**0.5 for layer in report.layers]
+    return activations, gradients
 
 
 def figure() -> Figure:
+    """Two plots side by side: activations forward, gradients backward."""
     drawing = Figure(figsize=(9.6, 3.2), layout="constrained", facecolor="white")
     FigureCanvasSVG(drawing)
     left, right = drawing.subplots(1, 2, sharey=True)
     layers = range(1, DEPTH + 1)
-    for name, activation, weights, colour in STARTS:
+    for name, activation, weights, colour in INITIALISATIONS:
         for axes, values in zip((left, right), curves(activation, weights), strict=True):
             axes.plot(layers, values, color=colour, linewidth=2, label=name)
     left.set_title("forward: activations", fontsize=11)

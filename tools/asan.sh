@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs a command with the extension built for gcc's address and undefined-behaviour sanitizers, every instruction set's
-# kernels among them. The build is out of the tree; FASTINIT_ASAN_BUILD names a folder that keeps it for the next
-# call, which compiles only what has changed since. Takes some 200 seconds of CPU the first time (isa/avx512.c alone
-# half of that). PYTHON is the interpreter, which needs Cython and NumPy. Any finding aborts the process.
+# Runs a command with the extension built for gcc's address and undefined-behaviour sanitizers, with the kernels of all
+# instruction sets. The build is outside of the source tree; a folder named by FASTINIT_ASAN_BUILD keeps it, and the next
+# call compiles only what has changed. The first build takes some 200 seconds of CPU, half of them for isa/avx512.c.
+# PYTHON is the interpreter; it needs Cython and NumPy. Any finding aborts the process.
 #
 #     tools/asan.sh python -m pytest -q tests/common/test_threads.py
 set -euo pipefail
@@ -17,12 +17,12 @@ fi
 mkdir -p "$build/fastinit" "$build/objects"
 build=$(cd "$build" && pwd)
 
-# The flags of setup.py, but for the level: at -O3 gcc takes minutes for each instruction set with checks in it.
+# The flags of setup.py with -O1: at -O3 gcc takes minutes to compile each instruction set with sanitizers.
 flags="-O1 -g -std=c11 -fno-math-errno -fno-fast-math -ffp-contract=off -pthread -fPIC -fno-omit-frame-pointer"
 flags="$flags -fsanitize=address,undefined -fno-sanitize-recover=all"
 compile() { # source, object, further flags
     gcc $flags "${@:3}" -I"$root/csrc" -c "$1" -o "$2.new"
-    mv "$2.new" "$2" # whole or not at all
+    mv "$2.new" "$2" # complete or not at all
 }
 export -f compile
 export flags root build
@@ -33,7 +33,7 @@ for source in "$root"/csrc/*/*.c; do
     [ -e "$object" ] || printf '%s\0%s\0' "$source" "$object"
 done 3>"$build/objects.txt" | xargs -0 -r -n 2 -P "$(nproc)" bash -c 'set -e; compile "$0" "$1"'
 
-# The binding as setup.py builds it: by the limited API where there is one.
+# The binding is built as by setup.py, with the limited API where there is one.
 IFS=$'\t' read -r include suffix limited < <("$python" -c '
 import sys, sysconfig
 limited = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -44,8 +44,8 @@ compile "$build/objects/_core.c" "$build/objects/_core.o" -I"$include" "$limited
 (cd "$root/src" && find fastinit -name '*.py' -print0 | xargs -0 cp --parents -t "$build")
 xargs gcc $flags -shared "$build/objects/_core.o" -o "$build/fastinit/_core$suffix" <"$build/objects.txt"
 
-# Python's and NumPy's own leaks are none of ours; an allocation that is too large fails as it does elsewhere; small objects,
-# too, come from the allocator that sees what lies beyond them.
+# Leaks are not checked, because Python and NumPy have some. Too large allocations fail as without sanitizers. With
+# PYTHONMALLOC=malloc the sanitizer also sees the bounds of small objects.
 env LD_PRELOAD="$(gcc -print-file-name=libasan.so)" PYTHONPATH="$build${PYTHONPATH:+:$PYTHONPATH}" PYTHONMALLOC=malloc \
     PYTHONDONTWRITEBYTECODE=1 UBSAN_OPTIONS=print_stacktrace=1 \
     ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:allocator_may_return_null=1 "$@"

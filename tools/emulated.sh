@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The same bits on CPUs that are not here, by user-mode emulation: AArch64 with NEON, an x86-64 without AVX, and one with
+# Tests that other CPUs give the same bits, by user-mode emulation: AArch64 with NEON, x86-64 without AVX, and x86-64 with
 # AVX2 but no AVX-512. Needs qemu-user and an AArch64 cross compiler (Debian: qemu-user gcc-aarch64-linux-gnu
 # libc6-dev-arm64-cross).
 #
@@ -10,7 +10,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 flags="-O1 -std=c11 -ffp-contract=off -pthread -static -Icsrc"
 
-# Prints what the program found and keeps the hashes of its matrices and stacks. $1: a name, the rest: how to run it; $expected: the sets.
+# Runs the program, prints its results, and compares its hashes of matrices and stacks with the host's.
+# $1: a name, the rest: the command; $expected: the instruction sets that it must find.
 check() {
     local name=$1
     shift
@@ -34,7 +35,7 @@ echo "x86-64 with AVX2"
 expected="scalar avx2" check avx2 qemu-x86_64 -cpu max "$work/host"
 
 [ $# -ge 1 ] || exit 0
-# OpenBLAS, which NumPy loads, chooses kernels by what it takes the processor for, and may take one that has AVX.
+# NumPy loads OpenBLAS, which could take the emulated processor for one with AVX: choose its kernels here.
 for cpu in Nehalem max; do
     echo "Python on $cpu"
     OPENBLAS_CORETYPE=Nehalem qemu-x86_64 -cpu "$cpu" "$1" -m pytest -q -p no:cacheprovider tests/stream/test_golden.py::test_every_instruction_set \

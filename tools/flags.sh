@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole extension built with flags that change arithmetic, by gcc and by clang: it builds, loading it leaves the process's
-# subnormal numbers on, and its bits are the golden ones. (tests/package/test_build.py tries many more flags on a small library.)
+# Builds the whole extension by gcc and by clang with flags that would change arithmetic, and tests that loading it leaves
+# subnormal numbers on and that all golden bits are reached. (tests/package/test_build.py has more flags, on a small library.)
 #
 #     tools/flags.sh PYTHON    PYTHON has NumPy, setuptools, Cython, mpmath and pytest
 set -euo pipefail
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# $1: the compiler, $2: for CFLAGS and LDFLAGS
+# $1: the compiler, $2: CFLAGS and LDFLAGS
 check() {
     echo "$1 $2"
     local here=$work/$1

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Random calls of the public interface, each with an oracle: what a unit test forgot, and what the sanitizers see.
+"""Makes random calls of the public interface, and checks each result.
 
-Every call is made from a number of its own, so a finding is repeated alone:
+Every call is determined by the seed and its number, so a single one can be repeated:
 
     python tools/fuzz.py --calls 100000 --seed 0
     python tools/fuzz.py --seed 0 --at 4711
 
-A finding is: an exception that is no clear refusal, a refusal after something was written, bits that depend on the
-instruction set or on the number of threads, a piece that is not that of the whole, a byte outside of an output that
-changed, and (under AddressSanitizer and UndefinedBehaviorSanitizer, see tools/asan.sh) whatever they report.
-Needs NumPy and ml_dtypes alone. Prints one line for each finding and exits with 1 if there was one.
+A finding is: an error whose message does not say what was expected; an error after something was written; bits that depend
+on the instruction set or the number of threads; a shard that differs from that part of the whole tensor; a changed byte
+outside of an output; and, under sanitizers (see tools/asan.sh), whatever they report.
+Needs only NumPy and ml_dtypes. Prints one line for each finding, and exits with status 1 if there was one.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ ODD = (
     np.zeros(3, ">f4"), np.zeros((4, 4))[::2, ::2], np.datetime64("now"), np.zeros(2, ml_dtypes.bfloat16),
     memoryview(b"abcd"), bytearray(16), range(3),
 )  # fmt: skip
-NOT_MADE = "a call that was not made, or whose refusal needs no words"
+NO_MESSAGE_NEEDED = "an internal call was refused; users never see its message"
 
 
 class Finding(AssertionError):
-    """Something that the library promises not to happen."""
+    """The library broke a promise."""
 
 
 def check(condition: bool, what: str) -> None:
@@ -100,7 +100,7 @@ def key(rng: Rng) -> fastinit.Key:
 
 
 def guarded(rng: Rng, sizes: tuple[int, ...], dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """An array to be filled inside of a larger one of known bytes; aligned for its items, but to nothing more."""
+    """An array inside a larger one with known bytes, aligned only to its item size; returns both, the larger one first."""
     kind = np.dtype(getattr(ml_dtypes, dtype)) if dtype.startswith(("bfloat", "float8")) else np.dtype(dtype)
     count = int(np.prod(sizes, dtype=np.int64))
     memory = np.full(count * kind.itemsize + 256, 0xA5, np.uint8)
@@ -113,7 +113,7 @@ def bits(value: Any) -> bytes:
 
 
 def in_other_ways(rng: Rng, call: Callable[[], Any], wanted: Any, what: str) -> None:
-    """The same call on another instruction set and number of threads."""
+    """Repeat a call with another instruction set and number of threads, and compare the bits."""
     before = _core.isa()
     other = rng.choice(_core.available_isas())
     threads = rng.choice((1, 2, 3, 7))
@@ -128,12 +128,12 @@ def in_other_ways(rng: Rng, call: Callable[[], Any], wanted: Any, what: str) -> 
     for i, (a, b) in enumerate(zip(again, wanted, strict=True)):
         if bits(a) == bits(b):
             continue
-        # The sign and payload of a NaN are the processor's.
+        # The sign and payload of a NaN depend on the processor.
         floats = np.asarray(a).dtype.kind == "f" and np.array_equal(a, b, equal_nan=True)
-        check(floats and np.isnan(a).any(), f"{what}: part {i} has other bits on {other} with {threads} threads than on {before}")
+        check(floats and np.isnan(a).any(), f"{what}: result {i} differs on {other}, {threads} threads, from {before}")
 
 
-# ---- what is called ----------------------------------------------------------------------------
+# ---- kinds of calls ----------------------------------------------------------------------------
 
 
 def sample(rng: Rng) -> None:
@@ -151,7 +151,7 @@ def sample(rng: Rng) -> None:
     try:
         law(sizes, *options, key=of, dtype=dtype, out=out)
     except REFUSALS:
-        check(np.array_equal(memory, before), "a refused call has written")
+        check(np.array_equal(memory, before), "written before an error")
         raise
     outside = np.ones(memory.size, bool)
     start = out.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
@@ -172,7 +172,7 @@ def sample(rng: Rng) -> None:
         check(bool(np.isnan(low) or np.isnan(high) or (out.min() >= low and out.max() <= high)), f"{law.__name__}: out of bounds")
 
 
-# What has no default, for those that have such options.
+# Values for options that have no default.
 REQUIRED: dict[str, dict[str, Any]] = {
     "Constant": {"value": 0.5}, "GainNormal": {"activation": "tanh"}, "ChronoBias": {"max_time": 100},
     "WangResidual": {"layers": 12, "width": 64}, "SmallInit": {"width": 64}, "DepthwiseResidual": {"layer": 3},
@@ -210,7 +210,7 @@ def initializer(rng: Rng) -> None:
     try:
         init(sizes, dtype, key=of, out=out)
     except REFUSALS:
-        check(np.array_equal(memory, before), f"{init!r}: a refused call has written")
+        check(np.array_equal(memory, before), f"{init!r}: written before an error")
         raise
     in_other_ways(rng, lambda: init(sizes, dtype, key=of), out, repr(init))
     picks = index(rng, sizes)
@@ -334,7 +334,7 @@ def optimizers(rng: Rng) -> None:
 
 def maps(rng: Rng) -> None:
     activation = rng.choice(ACTIVATIONS)
-    # Variances beyond 1e30 are right, but cost the quadrature of a correlation up to a minute.
+    # Variances beyond 1e30 are correct, but the quadrature of a correlation takes up to a minute for them.
     q, w, b, c = min(abs(number(rng)), 1e30), abs(number(rng)), abs(number(rng)), rng.uniform(-1, 1)
     which = rng.choice((
         lambda: theory.variance_map(activation, q, w, b), lambda: theory.chi_1(activation, q, w),
@@ -346,19 +346,19 @@ def maps(rng: Rng) -> None:
 
 
 def odd_arguments(rng: Rng) -> None:
-    """Anything in any place: only a refusal that says what was expected, and no crash, hang or huge allocation."""
+    """Any value for any argument: allowed is an error that says what was expected, but no crash, hang or huge allocation."""
     _, call = rng.choice(CALLABLES)
     arguments, options = odd_places(rng, call)
     made = call(*arguments, **options)
     if isinstance(made, fastinit.Initializer):
         sizes = rng.choice((rng.choice(ODD), shape(rng, 500)))
         if type(sizes) is int and 1 << 20 < sizes < 1 << 40:
-            return  # a tensor that there may well be memory for
+            return  # there may be enough memory for such a tensor
         made(sizes, rng.choice(DTYPES + ODD), key=rng.choice((None, key(rng), rng.choice(ODD))))
 
 
 def odd_places(rng: Rng, call: Callable[..., Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments that a signature takes: one that it does not take is Python's own error."""
+    """Odd values for arguments that a signature has; for others Python raises the error."""
     places = list(inspect.signature(call).parameters.values())
     positional = [p for p in places if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     named = [p for p in places if p.kind is p.KEYWORD_ONLY]
@@ -376,7 +376,7 @@ CALLABLES = [
 
 
 def binding(rng: Rng) -> None:
-    """The binding itself refuses what would write out of bounds, whoever calls it."""
+    """The binding itself refuses arguments that would make it write out of bounds."""
     out = np.zeros(rng.choice(SIZES), rng.choice(("float32", "float64", "uint16", "uint8")))
     before = out.copy()
     try:
@@ -388,12 +388,12 @@ def binding(rng: Rng) -> None:
             rng.choice((0, 2, 255, 256)),
         )  # fmt: skip
     except (*REFUSALS, OverflowError):
-        check(np.array_equal(out, before), "a refused call has written")
-        raise ValueError(NOT_MADE) from None
+        check(np.array_equal(out, before), "written before an error")
+        raise ValueError(NO_MESSAGE_NEEDED) from None
 
 
 def threads(rng: Rng) -> None:
-    """One object from three threads at once."""
+    """Use one object in three threads at the same time."""
     net = a_stack(rng)
     x = a_batch(rng, net.widths[0], 9)
     init, of = fastinit.HeNormal(), key(rng)
@@ -406,7 +406,7 @@ def threads(rng: Rng) -> None:
             check(np.array_equal(net.forward(x), wanted, equal_nan=True), f"{net!r}: other values from several threads")
             check(np.array_equal(init((65, 33), key=of), drawn), "other weights from several threads")
             net.propagate(x)
-            with contextlib.suppress(RuntimeError):  # refused while another thread is in it
+            with contextlib.suppress(RuntimeError):  # it is refused while another thread uses it
                 update([np.ones((33, 7), "float32")])
         except BaseException as error:
             errors.append(error)
@@ -428,7 +428,7 @@ ACTIONS: dict[str, tuple[Callable[[Rng], None], int]] = {
 
 
 class Slow(Exception):
-    """A call that takes far longer than any should."""
+    """A call takes longer than `--patience` allows."""
 
 
 def too_slow(*_: Any) -> None:
@@ -436,7 +436,7 @@ def too_slow(*_: Any) -> None:
 
 
 def run(seed: int, at: int, only: str | None, patience: int) -> tuple[str, str | None, bool]:
-    """Name of the action, the finding if there is one, and whether the call was refused."""
+    """Make one call; returns its kind, the finding if there is one, and whether it raised an allowed error."""
     rng = Rng(f"{seed}/{at}")
     name = only or rng.choices(list(ACTIONS), [weight for _, weight in ACTIONS.values()])[0]
     if hasattr(signal, "alarm"):
@@ -448,9 +448,9 @@ def run(seed: int, at: int, only: str | None, patience: int) -> tuple[str, str |
     except REFUSALS as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         if "self.function(" in (where.line or "") or (where.name == "expectation" and "f(math" in (where.line or "")):
-            return name, None, True  # a user's function, and its own error
-        if "expected" not in str(error) and not isinstance(error, MemoryError) and not str(error).startswith(NOT_MADE):
-            return name, f"unclear: {error!r} ({where.filename.rpartition('/')[2]}:{where.lineno})", True
+            return name, None, True  # an error of the function that the user passed
+        if "expected" not in str(error) and not isinstance(error, MemoryError) and not str(error).startswith(NO_MESSAGE_NEEDED):
+            return name, f"unclear error: {error!r} ({where.filename.rpartition('/')[2]}:{where.lineno})", True
         return name, None, True
     except Slow:
         return name, f"slower than {patience} s", False
@@ -465,15 +465,15 @@ def run(seed: int, at: int, only: str | None, patience: int) -> tuple[str, str |
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--calls", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--at", type=int, help="one call alone")
-    parser.add_argument("--only", choices=ACTIONS, help="one kind of call alone")
-    parser.add_argument("--patience", type=int, default=20, help="seconds that no call may take")
+    parser.add_argument("--calls", type=int, default=2000, help="number of calls (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--at", type=int, help="make only the call of this number")
+    parser.add_argument("--only", choices=ACTIONS, help="make only this kind of calls")
+    parser.add_argument("--patience", type=int, default=20, help="seconds that a call may take (default %(default)s)")
     options = parser.parse_args()
     if hasattr(signal, "SIGALRM"):
         signal.signal(signal.SIGALRM, too_slow)
-    warnings.simplefilter("ignore")  # NumPy's, of numbers that overflow
+    warnings.simplefilter("ignore")  # NumPy warns of overflows
     counts: collections.Counter[str] = collections.Counter()
     refused: collections.Counter[str] = collections.Counter()
     findings, began = 0, time.monotonic()

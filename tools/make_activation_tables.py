@@ -1,21 +1,23 @@
-"""Writes csrc/stack/activation_tables.h: the normal distribution's tail for GELU, and 1/pi for sin.
+"""Prints csrc/stack/activation_tables.h: the tail of the normal distribution for GELU, and 1/pi for sin. Needs mpmath.
 
-Run: python tools/make_activation_tables.py > csrc/stack/activation_tables.h   (needs mpmath)
+    python tools/make_activation_tables.py > csrc/stack/activation_tables.h
 """
 
 import mpmath as mp
 
 mp.mp.dps = 60
-SLOPE = mp.mpf(1) / 4  # of 1 / t: the transformed tail is smoothest there
+RATE = mp.mpf(1) / 4  # t = 1 / (1 + RATE y); with this rate the transformed tail is smoothest
 
 
 def tail_polynomial(degree, far):
-    """Phi(-y) = exp(-y^2/2) t P(x) for 0 <= y <= far, t = 1 / (1 + y/4), t mapped linearly to x in
-    [-1, 1]: the coefficients of P by interpolation at Chebyshev's nodes, and the map."""
-    low, high = 1 / (1 + SLOPE * far), mp.mpf(1)
+    """Phi(-y) = exp(-y^2/2) t P(x) for 0 <= y <= far, where t = 1 / (1 + y/4) and x in [-1, 1] is a linear function of t.
+
+    Returns the coefficients of P, interpolated at Chebyshev nodes, and the slope and shift of x.
+    """
+    low, high = 1 / (1 + RATE * far), mp.mpf(1)
 
     def scaled_tail(t):
-        y = (1 / t - 1) / SLOPE
+        y = (1 / t - 1) / RATE
         return mp.erfc(y / mp.sqrt(2)) * mp.exp(y * y / 2) / 2 / t
 
     n = degree + 1

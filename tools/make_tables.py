@@ -1,6 +1,6 @@
-"""Write csrc/random/normal_tables.h: every fitted constant of the C core, from a multiprecision reference.
+"""Prints csrc/random/normal_tables.h, the fitted constants of the normal distribution, in multiprecision. Needs mpmath.
 
-Run from the root of the project: ``python tools/make_tables.py > csrc/random/normal_tables.h``. Needs mpmath.
+    python tools/make_tables.py > csrc/random/normal_tables.h
 """
 
 import mpmath as mp
@@ -14,7 +14,7 @@ def tail_quantile(p):
     p = mp.mpf(p)
     if p == mp.mpf(1) / 2:
         return mp.mpf(0)
-    # erfinv by Newton on erfc: mpmath's erfinv loses the tail to 1 - 2p.
+    # Refined by Newton's method on erfc, because mpmath's erfinv is inaccurate in the tail, where 1 - 2p is rounded.
     z = mp.sqrt(2) * mp.erfinv(1 - 2 * p) if p > mp.mpf(10) ** -12 else mp.sqrt(-2 * mp.log(p))
     for _ in range(4):
         density = mp.exp(-z * z / 2) / mp.sqrt(2 * mp.pi)
@@ -23,7 +23,7 @@ def tail_quantile(p):
 
 
 def solve_weighted(xs, ys, weights, degree):
-    """Weighted least squares for a polynomial, in multiprecision."""
+    """The polynomial of weighted least squares, in multiprecision."""
     rows = mp.matrix(len(xs), degree + 1)
     rhs = mp.matrix(len(xs), 1)
     for i, (x, y, w) in enumerate(zip(xs, ys, weights, strict=True)):
@@ -36,9 +36,9 @@ def solve_weighted(xs, ys, weights, degree):
 
 
 def minimax(f, low, high, degree, tolerance, points=60):
-    """Polynomial with a small largest error relative to `tolerance(x)`.
+    """A polynomial whose largest error relative to `tolerance(x)` is nearly minimal.
 
-    Lawson's iteration: reweight least squares on Chebyshev nodes by the error seen.
+    Lawson's iteration: least squares on Chebyshev nodes, repeatedly reweighted by the errors.
     """
     middle, half = (mp.mpf(low) + high) / 2, (mp.mpf(high) - low) / 2
     xs = [middle + half * mp.cos(mp.pi * (i + mp.mpf(1) / 2) / points) for i in range(points)]
@@ -70,7 +70,7 @@ def array(name, values, ctype, comment):
 
 
 def float32_quantile():
-    """-Phi^-1((f + 1/2) * 2^-32) for f in [2^17, 2^31], one polynomial a half octave.
+    """-Phi^-1((f + 1/2) * 2^-32) for f in [2^17, 2^31], by one polynomial for each half octave.
 
     Interval i covers the float32 numbers whose lowest four exponent bits and leading mantissa bit are i; the variable is the
     mantissa in [1, 2) minus 3/2.
@@ -90,8 +90,8 @@ def float32_quantile():
         c, error = minimax(f, low, high, degree, tolerance)
         worst = max(worst, error)
         table[:, i] = [np.float32(float(v)) for v in c]
-    # Interval 28 holds 2^31 alone, which the 64 largest folded words round to: z of their middle, and not 0,
-    # whose sign would be lost in mean + std * z.
+    # Interval 28 has only 2^31, to which the 64 largest folded words round. Its value is the z of their middle and not 0,
+    # because the sign of 0 would be lost in mean + std * z.
     table[0, 28] = np.float32(float(tail_quantile(mp.mpf(1) / 2 - 32 * mp.mpf(2) ** -32)))
     for k in range(degree + 1):
         array(

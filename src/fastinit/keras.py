@@ -1,10 +1,9 @@
-"""The Keras dialect: ``from fastinit import keras as initializers`` stands where ``from keras import initializers`` stood.
+"""Keras initializers with the random numbers of fastinit: ``from fastinit import keras as initializers``.
 
-The random classes are subclasses of Keras's own that draw from the stream of fastinit: the same arguments, attributes
-and configuration, and values that are the same on every backend and machine. They are registered as
-``"fastinit>HeNormal"`` and ``"fastinit>he_normal"``: saved models load again wherever this module was imported, and those
-strings stand wherever Keras takes the name of an initializer. What draws nothing (`Zeros`, `Constant`, ...) is Keras's own.
-docs/dialects.md lists where the two differ.
+The random classes are subclasses of Keras's with the same arguments, attributes and configuration; their values are the
+same on every backend and machine. They are registered with Keras as ``"fastinit>HeNormal"`` and ``"fastinit>he_normal"``:
+saved models load again once this module is imported, and Keras accepts these strings as names of initializers. Classes
+without random numbers (`Zeros`, `Constant`, ...) are Keras's own. docs/dialects.md lists the differences from Keras.
 
 May import: _common, _stream, initializers, _core.
 """
@@ -20,7 +19,7 @@ from ._common.frameworks import import_failure, keras_backend_advice
 
 try:
     import keras as _keras
-except (ImportError, ValueError) as error:  # a backend that is not installed, or that Keras does not know
+except (ImportError, ValueError) as error:  # a backend is not installed, or unknown to Keras
     raise import_failure(__name__, "Keras", "keras", error, keras_backend_advice()) from error
 
 if tuple(int(part) for part in _keras.__version__.split(".")[:2]) < (3, 8):
@@ -64,22 +63,22 @@ IdentityInitializer, STFTInitializer = Identity, STFT
 
 
 def _key(seed: Any, initial: Any) -> Key:
-    """The key of one call of an initializer whose seed is no SeedGenerator.
+    """The key of one call of an initializer whose seed is not a SeedGenerator.
 
-    An int gives the same key every time. Without a seed every call has a new key, drawn from Python's `random`, which
-    keras.utils.set_random_seed sets: two layers that share the object differ.
+    An int gives the same key for every call. Without a seed every call has a new key from Python's `random`, which
+    keras.utils.set_random_seed sets: two layers that share the initializer get different values.
     """
     return Key(random.getrandbits(64) if initial is None else seed % 2**64)
 
 
 def _key_of(state: Any) -> Key:
-    """The key of the state of a SeedGenerator: its seed, and how often it was asked."""
+    """The key of the state of a SeedGenerator, which is its seed and the number of calls."""
     first, count = (int(word) % 2**64 for word in np.asarray(state))
     return Key(first) / count
 
 
 def _is_traced(tensor: Any) -> bool:
-    """Whether a tensor of the JAX backend has no value yet."""
+    """Whether a tensor is a tracer of the JAX backend, which has no value yet."""
     if _keras.backend.backend() != "jax":
         return False
     import jax
@@ -87,8 +86,8 @@ def _is_traced(tensor: Any) -> bool:
     return isinstance(tensor, jax.core.Tracer)
 
 
-def _when_it_runs(make: Callable[[Key], Any], state: Any, shape: tuple[int, ...], dtype: str) -> Any:
-    """The tensor of a traced state of a SeedGenerator, made on the host when the trace runs."""
+def _by_callback(make: Callable[[Key], Any], state: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    """A tensor whose values are made on the host when the compiled program runs."""
     import jax
 
     return jax.pure_callback(
@@ -97,12 +96,12 @@ def _when_it_runs(make: Callable[[Key], Any], state: Any, shape: tuple[int, ...]
 
 
 def _number(value: Any) -> Any:
-    """A Python number of one, or of a scalar tensor."""
+    """A number, or a scalar tensor as a Python float."""
     return float(_keras.ops.convert_to_numpy(value)) if _keras.ops.is_tensor(value) else value
 
 
 class _FromStream:
-    """A random initializer of Keras whose values come from the stream of fastinit."""
+    """A mixin for random Keras initializers, whose values then come from the stream of fastinit."""
 
     seed: Any
     _init_seed: Any
@@ -111,8 +110,8 @@ class _FromStream:
         """The law of the elements of a tensor of `shape`."""
         raise NotImplementedError
 
-    def _maker(self, shape: tuple[int, ...], dtype: str) -> Callable[[Key], Any]:
-        """The function from a key to the array. What it needs of the backend is read now, not inside of a callback."""
+    def _array_function(self, shape: tuple[int, ...], dtype: str) -> Callable[[Key], Any]:
+        """The function from a key to the array. It reads tensors of the backend now, because a callback cannot."""
         law, parameters = self._law(shape)
         if law == "uniform" and parameters[0] == parameters[1]:
             law, parameters = "normal", (parameters[0], 0.0)
@@ -120,38 +119,75 @@ class _FromStream:
 
     @ieee
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        """A tensor of `shape`, of Keras's default float type if `dtype` is not given."""
+        """A tensor of random numbers.
+
+        Parameters
+        ----------
+        shape : sequence of int
+        dtype : str, optional
+            Keras's default float type if not given.
+
+        Returns
+        -------
+        tensor of the backend
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, or the dtype is unknown.
+        """
         name = _keras.backend.standardize_dtype(dtype)
         sizes = check_shape(tuple(shape))
-        make = ieee(self._maker(sizes, name))  # which may be called by a thread of JAX
+        make = ieee(self._array_function(sizes, name))  # a thread of JAX may call it, with other modes
         if not isinstance(self.seed, _keras.random.SeedGenerator):
             key = _key(self.seed, self._init_seed)
         else:
             state = self.seed.next()
             if _is_traced(state):
-                return _when_it_runs(make, state, sizes, name)
+                return _by_callback(make, state, sizes, name)
             key = _key_of(_keras.ops.convert_to_numpy(state))
         return _keras.ops.convert_to_tensor(make(key), dtype=name)
 
 
 class RandomNormal(_FromStream, _theirs.RandomNormal):
-    """Normal of the given mean and standard deviation; arguments and attributes are those of keras.initializers.RandomNormal."""
+    """Normal, not truncated.
+
+    Parameters
+    ----------
+    mean, stddev : float or scalar tensor, defaults 0 and 0.05
+        stddev >= 0.
+    seed : int or keras.random.SeedGenerator, optional
+        An int gives the same values at every call, a SeedGenerator and None new ones.
+    """
 
     def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
         return "normal", (_number(self.mean), _number(self.stddev))
 
 
 class RandomUniform(_FromStream, _theirs.RandomUniform):
-    """Uniform in [minval, maxval); arguments and attributes are those of keras.initializers.RandomUniform."""
+    """Uniform in the half-open interval [minval, maxval).
+
+    Parameters
+    ----------
+    minval, maxval : float or scalar tensor, defaults -0.05 and 0.05
+        minval <= maxval; if they are equal, all values are this number.
+    seed
+        As for `RandomNormal`.
+    """
 
     def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
         return "uniform", (_number(self.minval), _number(self.maxval))
 
 
 class TruncatedNormal(_FromStream, _theirs.TruncatedNormal):
-    """Normal, truncated at two standard deviations from the mean; arguments and attributes are those of Keras's.
+    """Normal, truncated at two standard deviations from the mean.
 
-    `stddev` is that before truncation: what is drawn has 0.8796 of it.
+    Parameters
+    ----------
+    mean, stddev : float or scalar tensor, defaults 0 and 0.05
+        Before truncation: the standard deviation of the values is 0.8796 stddev.
+    seed
+        As for `RandomNormal`.
     """
 
     def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
@@ -159,9 +195,19 @@ class TruncatedNormal(_FromStream, _theirs.TruncatedNormal):
 
 
 class VarianceScaling(_FromStream, _theirs.VarianceScaling):
-    """Mean 0 and variance scale / fan; arguments and attributes are those of keras.initializers.VarianceScaling.
+    """Mean 0 and variance scale / fan.
 
-    "normal" means "truncated_normal", as in Keras.
+    Parameters
+    ----------
+    scale : float, default 1
+        More than 0.
+    mode : {"fan_in", "fan_out", "fan_avg"}, default "fan_in"
+    distribution : {"truncated_normal", "normal", "untruncated_normal", "uniform"}
+        "normal" means "truncated_normal", as in Keras, and that is the default.
+    seed
+        As for `RandomNormal`.
+    input_axes, output_axes : sequences of int, optional
+        Axes whose sizes are multiplied to give the fans; only in versions of Keras that have them.
     """
 
     def _law(self, shape: tuple[int, ...]) -> tuple[str, tuple[float, ...]]:
@@ -171,7 +217,7 @@ class VarianceScaling(_FromStream, _theirs.VarianceScaling):
         return law_of_variance(self.scale / max(1.0, fan), distribution)
 
     def _fans(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Keras's fans: (..., in, out), a vector has its size, a number 1; or the axes that were given."""
+        """The fans as Keras defines them, for shape (*receptive field, in, out), or of the axes that were given."""
         inputs, outputs = getattr(self, "input_axes", None), getattr(self, "output_axes", None)
         if inputs is not None and outputs is not None:
             return math.prod(shape[axis] for axis in inputs), math.prod(shape[axis] for axis in outputs)
@@ -182,37 +228,78 @@ class VarianceScaling(_FromStream, _theirs.VarianceScaling):
 
 
 class GlorotNormal(VarianceScaling, _theirs.GlorotNormal):
-    """Truncated normal of variance 2 / (fan_in + fan_out): Glorot & Bengio (2010)."""
+    """Truncated normal of variance 2 / (fan_in + fan_out): Glorot & Bengio (2010).
+
+    Parameters
+    ----------
+    seed, input_axes, output_axes
+        As for `VarianceScaling`.
+    """
 
 
 class GlorotUniform(VarianceScaling, _theirs.GlorotUniform):
-    """Uniform of variance 2 / (fan_in + fan_out): Glorot & Bengio (2010)."""
+    """Uniform of variance 2 / (fan_in + fan_out): Glorot & Bengio (2010).
+
+    Parameters
+    ----------
+    seed, input_axes, output_axes
+        As for `VarianceScaling`.
+    """
 
 
 class HeNormal(VarianceScaling, _theirs.HeNormal):
-    """Truncated normal of variance 2 / fan_in: He, Zhang, Ren & Sun (2015)."""
+    """Truncated normal of variance 2 / fan_in: He, Zhang, Ren & Sun (2015).
+
+    Parameters
+    ----------
+    seed, input_axes, output_axes
+        As for `VarianceScaling`.
+    """
 
 
 class HeUniform(VarianceScaling, _theirs.HeUniform):
-    """Uniform of variance 2 / fan_in: He, Zhang, Ren & Sun (2015)."""
+    """Uniform of variance 2 / fan_in: He, Zhang, Ren & Sun (2015).
+
+    Parameters
+    ----------
+    seed, input_axes, output_axes
+        As for `VarianceScaling`.
+    """
 
 
 class LecunNormal(VarianceScaling, _theirs.LecunNormal):
-    """Truncated normal of variance 1 / fan_in: LeCun, Bottou, Orr & Müller (1998)."""
+    """Truncated normal of variance 1 / fan_in: LeCun, Bottou, Orr & Müller (1998).
+
+    Parameters
+    ----------
+    seed, input_axes, output_axes
+        As for `VarianceScaling`.
+    """
 
 
 class LecunUniform(VarianceScaling, _theirs.LecunUniform):
-    """Uniform of variance 1 / fan_in: LeCun, Bottou, Orr & Müller (1998)."""
+    """Uniform of variance 1 / fan_in: LeCun, Bottou, Orr & Müller (1998).
+
+    Parameters
+    ----------
+    seed, input_axes, output_axes
+        As for `VarianceScaling`.
+    """
 
 
 class Orthogonal(_FromStream, _theirs.Orthogonal):
     """A random matrix with orthonormal columns or rows, exactly Haar distributed, times `gain`.
 
-    Arguments and attributes are those of keras.initializers.Orthogonal. More than two axes are the matrix
-    (product of the others, last).
+    Parameters
+    ----------
+    gain : float or scalar tensor, default 1
+    seed
+        As for `RandomNormal`.
+
+    The shape of a call has two axes or more; the matrix has the shape (product of the others, last).
     """
 
-    def _maker(self, shape: tuple[int, ...], dtype: str) -> Callable[[Key], Any]:
+    def _array_function(self, shape: tuple[int, ...], dtype: str) -> Callable[[Key], Any]:
         if len(shape) < 2:
             raise ValueError(
                 "The tensor to initialize must be at least two-dimensional. "
@@ -228,7 +315,7 @@ variance_scaling, orthogonal = VarianceScaling, Orthogonal
 glorot_normal, glorot_uniform = GlorotNormal, GlorotUniform
 he_normal, he_uniform, lecun_normal, lecun_uniform = HeNormal, HeUniform, LecunNormal, LecunUniform
 
-# By the names that Keras has for its own, with and without the package.
+# The classes by the names that Keras uses for its own; registered below with the prefix "fastinit>".
 _BY_NAME: dict[str, Any] = {
     "random_normal": RandomNormal, "normal": RandomNormal,
     "random_uniform": RandomUniform, "uniform": RandomUniform,
@@ -246,12 +333,16 @@ for _name, _cls in _BY_NAME.items():
 
 
 def get(identifier: Any) -> Any:
-    """keras.initializers.get, with plain names of random initializers meaning those of this module.
+    """Like keras.initializers.get, but names of random initializers mean the classes of this module.
 
     Parameters
     ----------
     identifier : str, dict, class, callable, tensor, array or None
-        ``"he_normal"`` and ``"HeNormal"`` are `HeNormal` of this module. Anything else is what Keras makes of it.
+        ``"he_normal"`` and ``"HeNormal"`` are `HeNormal` of this module. Anything else is passed to Keras.
+
+    Returns
+    -------
+    Initializer or callable
 
     Raises
     ------

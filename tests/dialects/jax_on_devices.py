@@ -1,6 +1,6 @@
-"""Where the arrays of the JAX dialect lie, on eight devices, against JAX's own initializers: run by test_jax_devices.py.
+"""Placement of arrays of fastinit.jax on eight devices, against JAX's own initializers; run by test_jax_devices.py.
 
-A name outside of pytest's pattern, as these tests need a process with eight devices of their own.
+pytest does not collect this file by itself, because the tests need a process with eight devices.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def place(array):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The number of elements of each array that the host draws, but for empty ones."""
+    """A list with the number of elements of each array that the host draws, except empty ones."""
     sizes = []
     for name in ("draw", "fill_piece"):
         function = getattr(_laws, name)
@@ -48,7 +48,7 @@ def test_there_are_eight():
     assert len(DEVICES) == 8
 
 
-# ---- the place of an array --------------------------------------------------------------------
+# ---- placement of an array --------------------------------------------------------------------
 
 KEYS = {
     "of no device": lambda: KEY,
@@ -72,7 +72,7 @@ CONTEXTS = {
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
-def test_it_is_where_jax_puts_its_own(context, key, jitted):
+def test_an_array_is_placed_as_by_jax(context, key, jitted):
     key = KEYS[key]()
     expected = np.asarray(ours.normal()(KEY, (8, 4)))
 
@@ -84,7 +84,7 @@ def test_it_is_where_jax_puts_its_own(context, key, jitted):
         try:
             reference = call(theirs)
         except ValueError:
-            if not jitted:  # JAX's own refuse here a key whose devices or mesh are not those of the mesh that is set
+            if not jitted:  # here JAX refuses a key whose devices or mesh are not those of the current mesh
                 with pytest.raises(ValueError):  # noqa: PT011 (the words are JAX's)
                     call(ours)
             return
@@ -97,7 +97,7 @@ def test_it_is_where_jax_puts_its_own(context, key, jitted):
 
 @pytest.mark.parametrize("name", FACTORIES)
 @pytest.mark.parametrize("context", ["no mesh", "automatic", "explicit"])
-def test_every_factory_is(name, context):
+def test_every_factory_is_placed_as_by_jax(name, context):
     shape, key = shape_for(name), KEY if context != "no mesh" else jax.device_put(KEY, DEVICES[5])
     expected = np.asarray(getattr(ours, name)()(KEY, shape))
     with CONTEXTS[context]():
@@ -110,7 +110,7 @@ def test_every_factory_is(name, context):
 
 @pytest.mark.parametrize("name", PLAIN)
 @pytest.mark.parametrize("context", ["no mesh", "automatic", "explicit"])
-def test_scales_of_arrays_empty_shapes_and_scalars_are(name, context):
+def test_array_scales_empty_shapes_and_scalars_are_placed_as_by_jax(name, context):
     key = KEY if context != "no mesh" else jax.device_put(KEY, DEVICES[5])
     with CONTEXTS[context]():
         for scale, shape in ((jnp.float32(2), (8, 4)), (np.ones(4), (8, 4)), (1.0, ()), (1.0, (0, 3)), (1.0, (7,))):
@@ -119,7 +119,7 @@ def test_scales_of_arrays_empty_shapes_and_scalars_are(name, context):
 
 
 @pytest.mark.parametrize("kind", ["automatic", "explicit"])
-def test_what_is_replicated_is_drawn_once(kind, drawn):
+def test_a_replicated_array_is_drawn_once(kind, drawn):
     with jax.set_mesh(mesh_of(kind)):
         ours.normal()(KEY, (8, 4))
         jax.jit(ours.normal(), static_argnums=1)(KEY, (8, 4)).block_until_ready()
@@ -135,7 +135,7 @@ SPECS = [P("a", "b"), P(None, ("a", "b")), P(("b", "a")), P("b"), P(None, "a"), 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
 @pytest.mark.parametrize("name", ["uniform", "truncated_normal", "he_normal"])
-def test_a_shard_is_made_alone(name, kind, spec, jitted, drawn):
+def test_a_shard_is_made_separately(name, kind, spec, jitted, drawn):
     init, shape = getattr(ours, name)(), (16, 8)
     whole = np.asarray(init(KEY, shape))
     for as_spec in (False, True):
@@ -149,13 +149,13 @@ def test_a_shard_is_made_alone(name, kind, spec, jitted, drawn):
         assert np.array_equal(got, whole)
         cuts = whole.size // sharding.shard_shape(shape)[0] // sharding.shard_shape(shape)[1]
         assert set(drawn) == {whole.size // cuts}
-        assert len(drawn) == (8 if jitted else cuts)  # in a trace each of the devices makes what it holds
+        assert len(drawn) == (8 if jitted else cuts)  # in a trace every device makes its own shard
 
 
 @pytest.mark.parametrize("name", ["orthogonal", "delta_orthogonal"])
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 @pytest.mark.parametrize("kind", ["automatic", "explicit"])
-def test_matrices_are_made_once_and_cut(name, dtype, kind, monkeypatch):
+def test_matrices_are_made_once_and_sliced(name, dtype, kind, monkeypatch):
     init, shape = getattr(ours, name)(dtype=dtype), (4, 2, 8, 16) if name == "delta_orthogonal" else (8, 16)
     whole, made = np.asarray(init(KEY, shape)), []
     haar = _laws.Orthogonal.__call__
@@ -174,7 +174,7 @@ def test_matrices_are_made_once_and_cut(name, dtype, kind, monkeypatch):
             made.clear()
 
 
-def test_out_shardings_of_jit_lay_out_what_is_drawn_whole(drawn):
+def test_out_shardings_of_jit_distribute_a_whole_array(drawn):
     mesh = mesh_of("automatic")
     for context in (contextlib.nullcontext(), jax.set_mesh(mesh)):
         sharding = NamedSharding(mesh, P("a", "b"))
@@ -213,7 +213,7 @@ def test_batches_of_keys_in_shards(kind):
         ((7, 4), NamedSharding(mesh_of("automatic"), P("a", "b")), ValueError, "7"),
     ],
 )
-def test_shardings_that_are_none_are_refused_before_anything_is_drawn(shape, given, error, words, jitted, drawn):
+def test_bad_shardings_are_refused_before_anything_is_drawn(shape, given, error, words, jitted, drawn):
     def call(key):
         return ours.normal()(key, shape, out_sharding=given)
 
@@ -247,7 +247,7 @@ def test_inside_of_shard_map(kind):
             assert np.allclose(summed(keys)[0], expected.sum(0), rtol=1e-5)
             same = transform(jax.shard_map(lambda k: ours.normal()(k, (1, 3)), in_specs=P(), out_specs=P()))(KEY)
             assert np.array_equal(same, ours.normal()(KEY, (1, 3)))
-            # What differs from device to device is not taken for replicated.
+            # An array that differs between devices is not treated as replicated.
             with pytest.raises(ValueError, match="out_specs"):
                 transform(jax.shard_map(each, in_specs=P(("a", "b")), out_specs=P()))(keys)
 
@@ -275,8 +275,8 @@ def test_pmap():
     assert np.array_equal(got, np.stack([ours.normal()(key, (3,)) for key in keys]))
 
 
-def test_the_result_of_a_replicated_key_is_used_on():
-    # Before, one device was its place and eight its devices: "Cannot convert GSPMDSharding {maximal device=0}".
+def test_the_result_of_a_replicated_key_can_be_used():
+    # A former error: "Cannot convert GSPMDSharding {maximal device=0}", as the array was on one device of eight.
     mesh = mesh_of("automatic")
     key, x = (jax.device_put(array, NamedSharding(mesh, P())) for array in (KEY, jnp.ones(3)))
     got = jax.jit(lambda key: ours.normal()(key, (3,)))(key)

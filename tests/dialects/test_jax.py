@@ -1,4 +1,4 @@
-"""The JAX dialect against jax.nn.initializers: the same interface, and the values.
+"""fastinit.jax against jax.nn.initializers: the same interface, and the distributions.
 
 Statistical tests: Kolmogorov-Smirnov at p > 1e-6, so a false alarm of one in a million each; keys are fixed, so none varies.
 """
@@ -28,7 +28,7 @@ def test_every_public_name_is_here():
 
 
 @pytest.mark.parametrize("name", [*FACTORIES, "variance_scaling"])
-def test_signatures_are_theirs(name):
+def test_signatures_are_those_of_jax(name):
     own, other = inspect.signature(getattr(ours, name)), inspect.signature(getattr(theirs, name))
     assert list(own.parameters) == list(other.parameters)
     for parameter in own.parameters:
@@ -57,7 +57,7 @@ def test_shape_and_dtype(name, dtype, shape):
     assert getattr(ours, name)()(KEY, list(shape)).shape == shape
 
 
-def test_scalar_parameters_do_not_widen():
+def test_scalar_parameters_do_not_change_the_dtype():
     scale = jnp.array(1.0, dtype=jnp.float32)
     for name in PLAIN:
         assert getattr(ours, name)(scale, jnp.bfloat16)(KEY, (4, 4)).dtype == jnp.bfloat16
@@ -83,14 +83,14 @@ def test_scalar_parameters_do_not_widen():
         (lambda m: m.normal()(jnp.zeros(2, jnp.int32), (5,)), "key"),
     ],
 )
-def test_refuses_what_they_refuse(call, words):
+def test_refuses_what_jax_refuses(call, words):
     with pytest.raises((ValueError, TypeError), match=words) as their_error:
         call(theirs)
     with pytest.raises(their_error.type, match=words):
         call(ours)
 
 
-def test_refuses_what_has_no_law():
+def test_refuses_dtypes_without_a_distribution():
     for call in (
         lambda: ours.normal(-1.0)(KEY, (3,)),
         lambda: ours.variance_scaling(-1.0, "fan_in", "normal")(KEY, (3, 3)),
@@ -133,7 +133,7 @@ def test_a_key_is_the_seed():
         assert np.array_equal(got, fastinit.normal((33, 5), 0.0, 2.0, key=fastinit.Key(seed)))
         assert np.array_equal(got, ours.normal(2.0)(jax.random.PRNGKey(seed), (33, 5)))
     core = fastinit.VarianceScaling(2.0, "fan_in", "truncated_normal", seed=7)
-    # The dialect squares the root of the variance again: equal but for a last digit of the law's parameter.
+    # fastinit.jax squares a square root of the variance, so the parameter may differ in the last digit.
     assert np.allclose(ours.he_normal()(jax.random.key(7), (33, 5)), core((33, 5)), rtol=1e-6, atol=0)
     got = ours.orthogonal(2.0)(jax.random.key(7), (6, 5))
     assert np.array_equal(got, fastinit.Orthogonal(gain=2.0, seed=7)((6, 5)))
@@ -163,7 +163,7 @@ def test_plain_laws():
     assert ks(ours.uniform(-0.5)(KEY, (1000, 50)), "uniform", -0.5, 0.5) > 1e-6
     assert ks(ours.normal(0.5)(KEY, (1000, 50)), "norm", 0, 0.5) > 1e-6
     assert ks(ours.truncated_normal(0.5)(KEY, (1000, 50)) / 0.5, "truncnorm", -2, 2) > 1e-6
-    # Where JAX has two values, 5.42 and the upper bound.
+    # JAX itself draws only two values here, 5.42 and the upper bound.
     x = np.asarray(ours.truncated_normal(1.0, lower=5.25, upper=8.0)(KEY, (1000, 50)))
     assert ks(x, "truncnorm", 5.25, 8.0) > 1e-6
     assert (np.asarray(ours.uniform(0.0)(KEY, (4,))) == 0).all()
@@ -176,7 +176,7 @@ def test_plain_laws():
     [(1.0, -1e-6, 1e-6), (1.0, 0.0, 1e-8), (0.5, 1e-4, 1.1e-4), (1.0, 1.0, 1.001), (1.0, 5.0, 5.01), (1e8, -2e-8, 2e-8)],
 )
 def test_narrow_truncation(dtype, std, lower, upper):
-    """False alarm: one in 10^5 each."""
+    """False alarms: one in 10^5 each."""
     init = ours.truncated_normal(std, lower=lower, upper=upper)
     x = np.asarray(init(KEY, (30, 1000), dtype)).astype(float).ravel()
     sample = truncated_law.Sample(x, dtype, lower, upper, std=std)
@@ -251,10 +251,10 @@ def test_16_bits_are_roundings(name, dtype):
     init = getattr(ours, name)()
     got = np.asarray(init(KEY, (300, 200), dtype), "float32")
     expected = np.asarray(init(KEY, (300, 200)).astype(dtype), "float32")
-    # Equal but where a value is kept inside a bound.
+    # Equal except where rounding would leave a bound.
     assert np.mean(got == expected) > 0.99
     if name == "normal" and dtype == "bfloat16":
-        assert np.unique(got).size > 1000  # JAX has 128
+        assert np.unique(got).size > 1000  # JAX itself draws 128 values
 
 
 @pytest.mark.parametrize("name", FACTORIES)
@@ -298,7 +298,7 @@ def test_an_array_of_scales_of_variances_and_matrices():
         (lambda m: m.truncated_normal(1.0, None, 1.0, 1.0)(KEY, (3,)), ValueError),
     ],
 )
-def test_refuses_what_they_accept(call, error):
+def test_refuses_what_jax_accepts(call, error):
     call(theirs)
     with pytest.raises(error):
         call(ours)
@@ -312,7 +312,7 @@ def test_an_int_is_the_shape_of_a_vector(name):
 
 @pytest.mark.parametrize("distribution", ["normal", "truncated_normal", "uniform"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
-def test_no_variance_is_zeros(distribution, dtype):
+def test_a_variance_of_0_gives_zeros(distribution, dtype):
     x = ours.variance_scaling(0.0, "fan_in", distribution, dtype=dtype)(KEY, (3, 2))
     assert x.dtype == dtype
     assert not x.any()
@@ -388,7 +388,7 @@ def test_complex_kernels_and_scales():
 
 
 def drawn():
-    """Bytes of arrays over shapes whose roots round otherwise, and of numbers that are subnormal."""
+    """Bytes of arrays, for shapes whose standard deviations depend on the rounding mode, and of subnormal numbers."""
     cases = [(getattr(ours, name)(), shape_for(name)) for name in FACTORIES]
     cases += [(ours.he_uniform(), (n, 3)) for n in range(3, 30)]
     cases += [(ours.variance_scaling(0.3, "fan_geo_avg", "normal"), (n, 3)) for n in range(3, 30)]
@@ -414,6 +414,6 @@ def test_a_compiled_function_has_the_same_bits_in_every_mode(mode):
     assert found == expected
 
 
-def test_a_mask_is_no_constant():
+def test_a_masked_value_is_refused_as_a_constant():
     with pytest.raises(TypeError, match="expected an array without a mask"):
         ours.constant(np.ma.masked_array([1.0, 2.0], [False, True]))

@@ -1,4 +1,4 @@
-"""The JAX dialect on eight devices: jax_on_devices.py, in a process that has as many."""
+"""fastinit.jax on eight devices: runs jax_on_devices.py in a process with eight devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys of the JAX dialect: JAX's checks of their use see ours as JAX's own initializers, and every generator's keys are taken."""
+"""Keys of fastinit.jax: JAX's checks of reused and raw keys work, and keys of all generators are accepted."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ REUSES = [again, beside_split, before_split, inside_of_jit, by_two_calls_of_jit,
 
 @pytest.mark.parametrize("reuse", REUSES)
 @pytest.mark.parametrize("name", ["normal", "orthogonal"])
-def test_reuse_is_seen(reuse, name):
+def test_reuse_is_detected(reuse, name):
     if name == "orthogonal" and reuse is empty_arrays:
-        return  # JAX's own draws nothing then
+        return  # JAX itself draws nothing then
     for module in (theirs, ours):
         reuse(getattr(module, name)(), jax.random.key(0))
         with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
@@ -68,7 +68,7 @@ def test_reuse_is_seen(reuse, name):
 
 
 @pytest.mark.parametrize("name", FACTORIES)
-def test_reuse_is_seen_by_every_factory(name):
+def test_reuse_is_detected_for_every_factory(name):
     init, shape = getattr(ours, name)(), shape_for(name)
     with jax.debug_key_reuse(True):
         key = jax.random.key(0)
@@ -77,7 +77,7 @@ def test_reuse_is_seen_by_every_factory(name):
             init(key, shape)
 
 
-def test_what_is_no_reuse_passes():
+def test_other_uses_of_keys_pass():
     def each(keys):
         return [ours.normal()(keys[0], (3,)), ours.orthogonal()(keys[1], (3, 3))]
 
@@ -88,10 +88,10 @@ def test_what_is_no_reuse_passes():
         key = jax.random.key(0)
         theirs.zeros(key, (3,))
         with pytest.raises(ValueError, match="1-dimensional"):
-            ours.he_normal()(key, (3,))  # refused, so not used
+            ours.he_normal()(key, (3,))  # refused, so the key is not used
         assert np.array_equal(ours.normal()(key, (3,)), ours.normal()(jax.random.key(0), (3,)))
         for _ in range(2):
-            ours.normal()(jax.random.PRNGKey(0), (3,))  # JAX does not look at raw keys
+            ours.normal()(jax.random.PRNGKey(0), (3,))  # JAX does not check raw keys
 
 
 # ---- raw keys ---------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ RAW = np.array([0, 3], np.uint32)
 
 
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
-def test_raw_keys_are_refused_and_warned_of_as_jax_does(transform):
+def test_errors_and_warnings_for_raw_keys_are_those_of_jax(transform):
     for module in (theirs, ours):
         call = transform(lambda key, m=module: m.normal()(key, (3,)))
         with jax.legacy_prng_key("error"), pytest.raises(ValueError, match="Legacy uint32 key"):
@@ -117,7 +117,7 @@ def test_raw_keys_are_refused_and_warned_of_as_jax_does(transform):
 
 
 @pytest.mark.parametrize("key", [*(np.zeros(n, np.uint32) for n in ((), 1, 3, 4)), np.zeros(2), 7, None, [0, 3]], ids=str)
-def test_what_is_no_key_is_refused(key):
+def test_bad_keys_are_refused(key):
     with pytest.raises(Exception) as error:  # noqa: PT011 (whatever JAX's is)
         theirs.normal()(key, (3,))
     with pytest.raises((TypeError, ValueError), match="key"):
@@ -181,14 +181,14 @@ def test_dtypes_by_every_name(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float4_e2m1fn", "float8_e8m0fnu", "int4", "int32", "bool", "uint8", np.longdouble])
-def test_dtypes_without_a_law_are_refused(dtype):
+def test_dtypes_without_a_distribution_are_refused(dtype):
     for call in (ours.normal(), jax.jit(ours.normal(), static_argnums=(1, 2))):
         with pytest.raises((ValueError, TypeError), match="dtype"):
             call(KEY, (3,), dtype)
 
 
 @pytest.mark.parametrize("name", [*FACTORIES, "bounds"])
-def test_what_a_law_refuses_is_refused_when_it_is_traced(name):
+def test_bad_parameters_are_refused_when_traced(name):
     call, shape = {
         "normal": (ours.normal(-1.0), (3,)),
         "uniform": (ours.uniform(np.inf), (3,)),
@@ -203,7 +203,7 @@ def test_what_a_law_refuses_is_refused_when_it_is_traced(name):
 
 
 @pytest.mark.parametrize("dtype", [float, complex])
-def test_pythons_types_are_jaxs_default_ones_without_a_warning(dtype):
+def test_float_and_complex_mean_the_default_dtypes_without_a_warning(dtype):
     for module in (theirs, ours):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -217,7 +217,7 @@ def test_symbolic_dimensions_are_refused():
             jax.eval_shape(lambda key, name=name: getattr(ours, name)()(key, (n, 4)), KEY)
 
 
-def test_x64_switched_on_inside():
+def test_x64_enabled_in_a_context():
     with jax.enable_x64(True):
         assert ours.normal()(KEY, (3,)).dtype == "float64"
         assert jax.jit(lambda key: ours.normal(dtype="complex128")(key, (3,)))(KEY).dtype == "complex128"
@@ -270,7 +270,7 @@ def test_control_flow():
         assert np.array_equal(jax.jit(lambda key: init(key, (3,)))(KEY), expected)
 
 
-def test_export_says_that_it_cannot():
-    # When JAX can, docs/dialects.md is to say so.
+def test_export_is_refused_by_jax():
+    # docs/dialects.md says so; change it when JAX can export callbacks.
     with pytest.raises((NotImplementedError, ValueError), match="callback"):
         jax.export.export(jax.jit(lambda key: ours.normal()(key, (3,))))(RAW).serialize()

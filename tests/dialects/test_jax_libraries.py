@@ -1,4 +1,4 @@
-"""The JAX dialect in Flax and Equinox."""
+"""fastinit.jax in Flax and Equinox."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from jax_cases import KEY, jax, jnp, ours
 
 
-def test_flax_linen_takes_them():
+def test_flax_linen():
     nn = pytest.importorskip("flax.linen", reason="Flax is not installed")
 
     class Net(nn.Module):
@@ -31,7 +31,7 @@ def test_flax_linen_takes_them():
     assert Net().apply(parameters, x).shape == (4, 1)
 
 
-def test_flax_nnx_takes_them_and_trains():
+def test_flax_nnx_trains():
     nnx = pytest.importorskip("flax.nnx", reason="Flax is not installed")
     rngs = nnx.Rngs(0)
     first = nnx.Linear(2, 32, kernel_init=ours.he_normal(), rngs=rngs)
@@ -55,9 +55,9 @@ def test_flax_nnx_takes_them_and_trains():
     assert after < 0.2 * before
 
 
-def test_equinox_takes_them():
+def test_equinox():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Equinox's own, at import
+        warnings.simplefilter("ignore")  # warnings of Equinox at import
         eqx = pytest.importorskip("equinox", reason="Equinox is not installed")
     model = eqx.nn.MLP(4, 2, 16, 2, key=KEY)
     keys = iter(jax.random.split(KEY, 3))

@@ -1,4 +1,4 @@
-"""The JAX dialect inside jit, vmap, scan, grad and eval_shape, and in shards over several devices."""
+"""fastinit.jax inside jit, vmap, scan, grad and eval_shape, and in shards on several devices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_jit_gives_the_same_bits(name, dtype):
     eager = np.asarray(init(KEY, shape))
     assert np.array_equal(jax.jit(lambda key: init(key, shape))(KEY), eager)
     assert np.array_equal(jax.jit(init, static_argnums=1)(jax.random.key_data(KEY), shape), eager)
-    # A key made inside, and one closed over.
+    # A key made inside the function, and one from its closure.
     assert np.array_equal(jax.jit(lambda: init(jax.random.key(2026), shape))(), eager)
     assert np.array_equal(jax.jit(lambda: init(KEY, shape))(), eager)
 
@@ -42,7 +42,7 @@ def test_vmap_and_scan(name):
 
 
 @pytest.mark.parametrize("name", FACTORIES)
-def test_eval_shape_makes_nothing(name, monkeypatch):
+def test_eval_shape_draws_nothing(name, monkeypatch):
     def refuse(*args):
         raise AssertionError("made on the host")
 
@@ -95,7 +95,7 @@ def test_traced_bounds():
         draw(jnp.ones(4))
 
 
-def test_gradients_go_past_an_initializer():
+def test_gradients_of_a_function_that_calls_an_initializer():
     def loss(x, key):
         return (ours.normal(1.0)(key, (4,)) * x).sum()
 
@@ -172,7 +172,7 @@ print("equal")
 """
 
 
-def test_each_shard_is_made_alone_and_is_the_piece_of_the_whole():
+def test_each_shard_is_made_separately_and_is_that_part_of_the_whole():
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     run = subprocess.run(
         [sys.executable, "-c", SHARDS % FACTORIES], env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},

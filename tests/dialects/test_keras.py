@@ -1,4 +1,4 @@
-"""The Keras dialect against keras.initializers, on the backend that KERAS_BACKEND names, and on PyTorch's in a second process.
+"""fastinit.keras against keras.initializers on the backend of KERAS_BACKEND, and on PyTorch in a second process.
 
 Statistical tests: Kolmogorov-Smirnov at p > 1e-6, so a false alarm of one in a million each; seeds are fixed, so none varies.
 """
@@ -22,7 +22,7 @@ from keras_backend import BACKENDS, keras
 import fastinit
 from fastinit import keras as ours
 
-# Keras's own, towards NumPy.
+# A warning about how Keras converts its tensors to NumPy.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 theirs = keras.initializers
@@ -63,7 +63,7 @@ def test_lower_case_names_mean_the_same_class(name):
 
 
 def serialization(instance):
-    """What Keras's own tests ask of every class: config, dir and serialised form survive a round trip."""
+    """As in Keras's own tests, configuration, dir() and serialised form of every class survive a round trip."""
     cls, config = type(instance), instance.get_config()
     text = json.dumps(config, sort_keys=True)
     before = dir(instance)
@@ -156,11 +156,11 @@ def test_registered_names(name):
         assert type(theirs.get(identifier)) is cls
     for identifier in (name, snake, cls, cls(seed=1), {"class_name": f"fastinit>{name}", "config": {"seed": 1}}):
         assert type(ours.get(identifier)) is cls
-    # Keras's own names stay Keras's.
+    # Names without the prefix still mean the classes of Keras.
     assert type(theirs.get(snake)) is getattr(theirs, name)
 
 
-def test_get_is_keras_for_the_rest():
+def test_get_passes_other_identifiers_to_keras():
     assert ours.get(None) is None
     assert type(ours.get("zeros")) is theirs.Zeros
     assert ours.get("normal").__class__ is ours.RandomNormal
@@ -208,7 +208,7 @@ def test_layers_that_share_an_unseeded_initializer_differ(name):
     assert np.array_equal(values(initializer, (8, 8)), first)
 
 
-def test_the_values_are_the_streams():
+def test_the_values_are_those_of_the_stream():
     got = values(ours.RandomNormal(1.0, 2.0, seed=9), (7, 5))
     assert np.array_equal(got, fastinit.normal((7, 5), 1.0, 2.0, key=fastinit.Key(9)))
     got = values(ours.HeNormal(seed=9), (7, 5))
@@ -228,7 +228,7 @@ def test_plain_laws():
     assert ks(x, "uniform", -1.0, 1.5) > 1e-6
     assert x.min() >= -1
     assert x.max() < 0.5
-    # Keras on PyTorch leaves two standard deviations.
+    # Keras on PyTorch exceeds two standard deviations.
     x = values(ours.TruncatedNormal(0.0, 0.5, seed=1), (1000, 2000))
     assert np.abs(x).max() <= 1
     assert ks(x[:20] / 0.5, "truncnorm", -2, 2) > 1e-6
@@ -311,7 +311,7 @@ def test_16_bits_are_roundings(name, dtype):
     assert keras.backend.standardize_dtype(tensor.dtype) == dtype
     expected = keras.ops.convert_to_numpy(keras.ops.cast(initializer((30, 20)), dtype)).astype("float32")
     got = keras.ops.convert_to_numpy(tensor).astype("float32")
-    # Equal but where a value is kept inside a bound.
+    # Equal except where rounding would leave a bound.
     assert np.mean(got == expected) > 0.99
     spacing = {"float16": 2**-10, "bfloat16": 2**-7}[dtype]
     assert np.abs(got - expected).max() <= spacing * np.abs(expected).max()
@@ -355,7 +355,7 @@ def test_trains_saves_and_loads(tmp_path):
     assert np.array_equal(fresh.get_weights()[0], values(ours.HeNormal(seed=0), (2, 64)))
 
 
-def test_layers_of_every_kind_take_them():
+def test_layers_of_every_kind_accept_them():
     x = np.ones((2, 6, 4), "float32")
     layers = [
         keras.layers.Conv1D(3, 2, kernel_initializer=ours.HeUniform()),
@@ -377,12 +377,12 @@ def test_layers_of_every_kind_take_them():
     "FASTINIT_SECOND_BACKEND" in os.environ or len(BACKENDS) < 2, reason="no second backend of Keras, or this is it"
 )
 def test_the_other_backend():
-    """What a backend can change, once more in a process with another one."""
+    """The tests that depend on the backend, in a process with another backend."""
     other = next(name for name in BACKENDS if name != keras.backend.backend())
     environment = os.environ | {"KERAS_BACKEND": other, "FASTINIT_SECOND_BACKEND": "1"}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__,
-         "-k", "streams or generator or share or plain or orthogonal or bits or floatx or trains or kind"],
+         "-k", "stream or generator or share or plain or orthogonal or bits or floatx or trains or kind"],
         env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:]
@@ -432,7 +432,7 @@ def test_a_seed_generator_under_a_trace(name):
 
 
 def test_the_same_bits_in_every_mode(mode):
-    """Of the caller's floating-point arithmetic, over shapes whose roots round otherwise and numbers that are subnormal."""
+    """Shapes whose standard deviations depend on the rounding mode, and subnormal numbers."""
 
     def drawn():
         made = [(getattr(ours, name)(seed=3), (25, 20)) for name in RANDOM]

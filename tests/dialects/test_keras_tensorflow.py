@@ -1,7 +1,7 @@
-"""Lessons import `tensorflow.keras`: their own lines, and our initializers in the same argument, on the TensorFlow backend.
+"""Lessons import `tensorflow.keras`: their lines run, and the same argument accepts initializers of fastinit.
 
 Runs where TensorFlow is installed and KERAS_BACKEND names it; the whole of test_keras.py passes there, too. Statistical
-tests: Kolmogorov-Smirnov at p > 1e-6 with fixed seeds, so the odds of a false alarm were one in a million, once.
+tests: Kolmogorov-Smirnov at p > 1e-6 with fixed seeds, so a false alarm had a probability of one in a million, once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tensorflow.keras import layers
 
 import fastinit
 
-# Keras' own, towards NumPy.
+# A warning about how Keras converts its tensors to NumPy.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 
@@ -30,7 +30,7 @@ def built(layer, inputs=256):
 
 
 def test_the_lines_of_the_lesson():
-    """The default is Glorot's uniform law; "he_normal" is truncated at two standard deviations before its correction."""
+    """The default is Glorot's uniform; "he_normal" is truncated at two standard deviations of the uncorrected normal."""
     kernel, bias = built(layers.Dense(64, activation="relu"))
     limit = np.sqrt(6 / (256 + 64))
     assert not bias.any()
@@ -46,13 +46,13 @@ def test_the_lines_of_the_lesson():
     lambda: fastinit.HeNormal(seed=0),
     lambda: __import__("fastinit.keras").keras.HeNormal(seed=0),
 ])  # fmt: skip
-def test_ours_in_that_argument(initializer):
+def test_an_initializer_of_fastinit_as_argument(initializer):
     kernel, bias = built(layers.Dense(64, activation="relu", kernel_initializer=initializer()))
     assert np.array_equal(kernel, np.asarray(initializer()((256, 64))))
     assert not bias.any()
 
 
-def test_ours_by_name_in_a_model_that_trains_and_is_saved(tmp_path):
+def test_by_name_in_a_model_that_trains_and_is_saved(tmp_path):
     import keras
 
     import fastinit.keras as ours

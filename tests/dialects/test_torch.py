@@ -1,4 +1,4 @@
-"""The PyTorch dialect against torch.nn.init: what PyTorch's users and its own tests rely on, and where ours is better.
+"""fastinit.torch against torch.nn.init: the behaviour that users and PyTorch's own tests rely on, and the differences.
 
 Statistical tests: Kolmogorov-Smirnov at p > 1e-6, so a false alarm of one in a million each; seeds are fixed, so none varies.
 """
@@ -29,7 +29,7 @@ def test_every_public_name_is_here():
 
 
 @pytest.mark.parametrize("name", [n for n in theirs.__all__ if n.endswith("_")])
-def test_signature_is_theirs_with_key_on_top(name):
+def test_the_signature_is_that_of_pytorch_with_a_key(name):
     own, other = inspect.signature(getattr(init, name)), inspect.signature(getattr(theirs, name))
     names = [p for p in own.parameters if p != "key"]
     assert names == list(other.parameters)
@@ -52,7 +52,7 @@ def test_returns_the_tensor_itself_and_takes_it_by_keyword(name):
      "sigmoid", "tanh", "relu", "leaky_relu", "selu"],
 )  # fmt: skip
 @pytest.mark.parametrize("param", [None, 0, 0.2, 10])
-def test_calculate_gain_has_their_values(nonlinearity, param):
+def test_calculate_gain_has_the_values_of_pytorch(nonlinearity, param):
     assert init.calculate_gain(nonlinearity, param) == theirs.calculate_gain(nonlinearity, param)
 
 
@@ -72,14 +72,14 @@ def test_unknown_nonlinearity(name):
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (8, 2, 3), (6, 5, 3, 3), (2, 3, 1, 2, 5)])
-def test_the_private_fan_functions_that_everybody_calls(shape):
+def test_the_private_fan_functions_that_libraries_call(shape):
     tensor = torch.empty(shape)
     assert init._calculate_fan_in_and_fan_out(tensor) == theirs._calculate_fan_in_and_fan_out(tensor)
     for mode in ("fan_in", "FAN_OUT"):
         assert init._calculate_correct_fan(tensor, mode) == theirs._calculate_correct_fan(tensor, mode)
 
 
-# A call that PyTorch refuses is refused here, by the same kind of error with the same words to match.
+# Calls for which PyTorch raises an error: here it has the same type, and text that the same pattern matches.
 REFUSED = {
     "uniform from > to": ("uniform_", (3,), (1.0, 0.0), "from=1 > to=0"),
     "normal std": ("normal_", (3,), (0.0, -1.0), "std >= 0.0, but found std -1"),
@@ -105,7 +105,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refuses_what_they_refuse(case):
+def test_refuses_what_pytorch_refuses(case):
     name, shape, args, words = REFUSED[case]
     tensor = torch.zeros(shape)
     with pytest.raises(Exception, match=words) as their_error:
@@ -144,7 +144,7 @@ def test_non_finite_parameters_are_refused():
     assert not tensor.any()
 
 
-def test_refused_otherwise_than_they_do():
+def test_errors_that_differ_from_pytorch():
     for call, theirs_is, ours_is in (
         (lambda m: m.normal_(torch.zeros(3), std=math.nan), RuntimeError, ValueError),
         (lambda m: m.trunc_normal_(torch.zeros(3), std=-1.0), None, RuntimeError),
@@ -203,7 +203,7 @@ def test_an_empty_tensor_is_left_alone(name, shape):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_truncation_far_from_the_mean_warns_and_is_right():
+def test_truncation_far_from_the_mean_warns_and_is_correct():
     tensor = torch.empty(20_000, dtype=torch.float64)
     with pytest.warns(UserWarning, match="mean is more than 2 std from") as seen:
         init.trunc_normal_(tensor, 0.0, 1.0, 5.25, 8.0, key=KEY)
@@ -220,7 +220,7 @@ def test_truncation_far_from_the_mean_warns_and_is_right():
     ],
 )  # fmt: skip
 def test_truncation_narrow_against_std(dtype, std, a, b):
-    """PyTorch's law of absolute bounds. False alarm: one in 10^5 each."""
+    """The truncated normal of PyTorch, with absolute bounds. False alarms: one in 10^5 each."""
     tensor = torch.empty(30_000, dtype=dtype)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "mean is more than 2 std from")
@@ -236,8 +236,8 @@ def test_truncation_narrow_against_std(dtype, std, a, b):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_truncation_closer_than_numbers_of_standard_deviations(dtype):
-    """1 + z has no float32 number but 0 between these bounds, the dtype has millions."""
+def test_bounds_closer_than_float_numbers_of_standard_deviations(dtype):
+    """Between these bounds float32 has only z = 0 for 1 + z, but the dtype has millions of numbers."""
     tensor = init.trunc_normal_(torch.empty(30_000, dtype=dtype), 1.0, 1.0, -1e-9, 2e-9, key=KEY)
     assert ks(tensor.double() * 1e9, "uniform", -1, 3) > 1e-5
     assert len(torch.unique(tensor)) > (29_800 if dtype is torch.float32 else 1000)
@@ -277,7 +277,7 @@ def test_a_draw_takes_64_bits_whatever_the_size():
     assert torch.equal(*states)
 
 
-def test_one_number_takes_nothing_from_the_generator():
+def test_a_single_number_leaves_the_generator_unchanged():
     before = torch.get_rng_state()
     init.uniform_(torch.empty(3), 1.0, 1.0)
     init.xavier_uniform_(torch.empty(3, 3), 0.0)
@@ -303,7 +303,7 @@ def test_key_names_the_values_of_fastinit():
     assert np.array_equal(got.numpy().reshape(8, 6), fastinit.Orthogonal(gain=2.0)((8, 6), key=KEY))
 
 
-def test_a_thread_that_first_draws_in_inference_mode_draws_on_outside_of_it():
+def test_a_first_draw_in_inference_mode_does_not_prevent_later_ones():
     out = []
 
     def draw():
@@ -373,15 +373,15 @@ def test_kaiming(shape, mode, a):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_16_bit_truncation_neither_leaves_nor_sticks_to_the_bounds(dtype):
+def test_16_bit_truncation_stays_inside_and_does_not_accumulate_at_the_bounds(dtype):
     tensor = torch.empty(200_000, dtype=dtype)
     init.trunc_normal_(tensor, std=0.01, key=KEY)
     assert not (tensor.abs() == 2).any()
     assert abs(tensor.double().std() - 0.01) < 6 * 0.01 / math.sqrt(2 * tensor.numel()) + 1e-5
     init.trunc_normal_(tensor, key=KEY)
     assert tensor.abs().max() <= 2
-    # A law without atoms, but two-sigma bounds at a number of the dtype: rounding puts less than half a spacing's
-    # mass there, 0.057 * 0.0078 of bfloat16.
+    # The bounds of two sigma are numbers of the dtype: rounding gives them at most the probability of half a spacing,
+    # 0.057 * 0.0078 for bfloat16.
     assert (tensor.abs() == 2).float().mean() < 1e-3
     assert tensor.unique().numel() > (1000 if dtype is torch.bfloat16 else 3000)
 
@@ -424,7 +424,7 @@ def test_complex_laws():
     assert ks(z.real, "uniform", -1, 3) > 1e-6
     assert ks(z.imag, "uniform", -1, 3) > 1e-6
     z = init.kaiming_normal_(torch.empty(300, 400, dtype=torch.complex64), key=KEY)
-    # Exponential: the mean square of 120,000 values within 6 standard errors.
+    # |z|^2 is exponential: the mean of 120,000 values within 6 standard errors.
     assert abs((z.abs() ** 2).mean() / (2 / 400) - 1) < 6 / math.sqrt(z.numel())
     with pytest.raises(NotImplementedError, match="real"):
         init.trunc_normal_(z)
@@ -457,11 +457,11 @@ def test_sparse_has_the_exact_count_in_every_column(sparsity, dtype):
         assert ks(tensor[tensor != 0], "norm", 0, 0.1) > 1e-6
 
 
-def test_sparse_chooses_evenly_and_by_the_generator():
+def test_sparse_chooses_rows_uniformly_and_by_the_generator():
     zero = torch.zeros(10)
     for i in range(400):
         zero += (init.sparse_(torch.empty(10, 10), 0.3, key=KEY / i) == 0).sum(dim=1)
-    # 4000 columns, 1200 zeros expected of each row with a standard deviation below 29; beyond 5 of them: 6e-6.
+    # 4000 columns: 1200 zeros are expected in each row, with a standard deviation below 29; false alarms beyond 5: 6e-6.
     assert (zero - 1200).abs().max() < 145
     one = init.sparse_(torch.empty(20, 20), 0.5, generator=torch.Generator().manual_seed(1))
     torch.manual_seed(99)
@@ -487,7 +487,7 @@ def test_constants(shape, dtype):
     [("zeros_", (), torch.sparse_coo), ("zeros_", (), torch.sparse_csr), ("ones_", (), torch.sparse_csr),
      ("constant_", (3.0,), torch.sparse_csc)],
 )  # fmt: skip
-def test_sparse_layouts_are_filled_as_they_fill_them(name, args, layout):
+def test_sparse_layouts_are_filled_as_by_pytorch(name, args, layout):
     tensor = torch.eye(3).to_sparse(layout=layout)
     assert getattr(init, name)(tensor, *args) is tensor
     expected = getattr(theirs, name)(torch.eye(3).to_sparse(layout=layout), *args)
@@ -510,7 +510,7 @@ def test_dirac_refuses_a_negative_number_of_groups_before_it_writes():
 @pytest.mark.parametrize("groups", [1, 2, 3])
 @pytest.mark.parametrize("tail", [(3,), (4, 3), (2, 5, 1)])
 @pytest.mark.parametrize("channels", [(6, 2), (6, 4), (12, 1), (6, 0)])
-def test_dirac_is_theirs(groups, tail, channels):
+def test_dirac_is_that_of_pytorch(groups, tail, channels):
     shape = (*channels, *tail)
     expected = theirs.dirac_(torch.randn(shape, generator=torch.Generator().manual_seed(0)), groups)
     assert torch.equal(init.dirac_(torch.full(shape, 9.0), groups), expected)
@@ -518,13 +518,13 @@ def test_dirac_is_theirs(groups, tail, channels):
 
 # ---- the caller's floating-point mode -----------------------------------------------------------
 
-# Made here: under flush-to-zero they could not be.
+# Made at import, because under flush-to-zero subnormal numbers cannot be made.
 TINY = 1e-40
 TINY_F4 = np.float32(TINY)
 
 
 def drawn_and_fixed():
-    """Bytes of what all functions write, over shapes whose roots round otherwise and numbers that are subnormal."""
+    """Bytes of all results, for shapes whose deviations depend on the rounding mode, and with subnormal numbers."""
     found = []
 
     def write(name, shape, dtype, **options):

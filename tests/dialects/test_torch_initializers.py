@@ -1,4 +1,4 @@
-"""Initializers of fastinit into tensors of PyTorch: in place, as `out`, and the right way round.
+"""Initializers called with PyTorch tensors: in place, as `out`, and with the axes (out, in) of PyTorch.
 
 Statistical tests: six standard errors of a sample's standard deviation, a false alarm of two in a billion each; keys are fixed.
 """
@@ -21,11 +21,11 @@ FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 
 
 def close(tensor, std):
-    """Whether the spread of independent elements is `std`."""
+    """Check the standard deviation of independent elements."""
     return abs(tensor.detach().double().std().item() / std - 1) < 6 / math.sqrt(2 * tensor.numel())
 
 
-# ---- which way round --------------------------------------------------------------------------
+# ---- axes and fans ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_explicit_fans_are_kept():
         fastinit.HeNormal()(torch.empty(10))
 
 
-SAME = {  # what fastinit.torch has by PyTorch's name
+SAME = {  # the function of fastinit.torch with the same distribution
     "he_normal": (fastinit.HeNormal(), lambda t, **k: init.kaiming_normal_(t, nonlinearity="relu", **k), (12, 30)),
     "he_uniform": (fastinit.HeUniform(negative_slope=0.5, mode="fan_out"),
                    lambda t, **k: init.kaiming_uniform_(t, 0.5, "fan_out", **k), (12, 30, 3)),
@@ -74,18 +74,18 @@ SAME = {  # what fastinit.torch has by PyTorch's name
 
 @pytest.mark.parametrize("case", SAME)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_the_values_are_those_of_the_dialect(case, dtype):
+def test_the_values_are_those_of_fastinit_torch(case, dtype):
     initializer, function, shape = SAME[case]
     expected = function(torch.empty(shape, dtype=dtype), key=KEY)
     found = initializer(torch.full(shape, 9.0, dtype=dtype), key=KEY)
-    # The same draws; PyTorch's formula of a bound may round otherwise, by a unit in the last place or two.
+    # The same random numbers; PyTorch's formula for a bound may round differently by a unit in the last place or two.
     spacing = 2 * torch.finfo(dtype).eps
     torch.testing.assert_close(found, expected, rtol=spacing, atol=0)
     if not case.startswith(("he", "glorot", "torch")):
         assert torch.equal(found, expected)
 
 
-def test_matrices_and_kernels_are_the_transposes_of_those_of_a_shape():
+def test_matrices_and_kernels_are_transposed():
     for initializer, shape in (
         (fastinit.Hadamard(), (8, 3)), (fastinit.Bilinear(), (4, 4, 3, 5)), (fastinit.DeltaOrthogonal(), (9, 4, 3)),
         (fastinit.STFT(), (5, 1, 8)), (fastinit.STFT("imag"), (5, 1, 9)),
@@ -97,7 +97,7 @@ def test_matrices_and_kernels_are_the_transposes_of_those_of_a_shape():
     np.testing.assert_allclose(torch.linalg.matrix_norm(spectral, 2), 3, rtol=1e-5)
 
 
-def test_blocks_lie_along_the_outputs():
+def test_gates_are_along_the_outputs():
     gates = fastinit.PerGate(["lecun_normal", "zeros", fastinit.Constant(3.0), "orthogonal"])
     weight = gates(torch.empty(4 * 50, 30), key=KEY)
     assert close(weight[:50], 30**-0.5)
@@ -206,7 +206,7 @@ def test_out_of_another_shape_or_dtype_is_refused():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
 def test_a_stack_takes_tensors_as_arrays(dtype):
-    """Wherever an array is taken, and whether or not autograd follows them; the numbers are those of the tensor."""
+    """Tensors are accepted wherever arrays are, with and without requires_grad."""
     torch.manual_seed(0)
     weights = [torch.nn.Parameter(torch.randn(6, 20).to(dtype)), torch.nn.Parameter(torch.randn(20, 3).to(dtype))]
     biases = [torch.randn(20).to(dtype), torch.randn(3).to(dtype)]
@@ -230,7 +230,7 @@ def test_a_stack_takes_tensors_as_arrays(dtype):
     histories = [fastinit.fit(stacks[0], x, labels, epochs=2), fastinit.fit(stacks[1], plain(x), labels.numpy(), epochs=2)]
     assert histories[0] == histories[1]
     assert fastinit.mean_squared_error(x, x)[0] == 0
-    assert all((w.detach().double().numpy() == plain(w)).all() for w in weights)  # copied: training went past them
+    assert all((w.detach().double().numpy() == plain(w)).all() for w in weights)  # copied, so training did not change them
     assert (fastinit.Constant(dy)((9, 3), "float64") == plain(dy)).all()
 
 

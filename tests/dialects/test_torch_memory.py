@@ -46,7 +46,7 @@ def test_values_follow_the_logical_index(name, dtype):
         assert last.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_view_writes_nothing_beside_itself():
+def test_a_view_writes_only_its_own_elements():
     whole = torch.full((10, 10), 7.0)
     init.normal_(whole[2:5, ::3], key=KEY)
     init.normal_(whole[7], key=KEY)
@@ -124,7 +124,7 @@ def test_a_nested_tensor_is_refused():
     assert not init.zeros_(nested).values().any()
 
 
-def test_a_tensor_subclass_has_its_say():
+def test_torch_function_of_a_subclass_is_called():
     seen = []
 
     class Tracked(torch.Tensor):
@@ -193,7 +193,7 @@ for mesh_shape, cases in (
         else:
             raise AssertionError(name)
         assert not part.to_local().any() and torch.equal(state, torch.get_rng_state())
-# A field that is cut: only the shard with its centre holds ones.
+# The receptive field is sharded: only the shard with its centre has ones.
 for dim in (2, 3):
     part = empty((4, 4, 8, 5), device_mesh=init_device_mesh("cpu", (4,)), placements=[Shard(dim)])
     expected = torch.chunk(init.dirac_(torch.empty(4, 4, 8, 5)), 4, dim)
@@ -205,7 +205,7 @@ print("equal")
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch was built without torch.distributed")
 @pytest.mark.parametrize("rank", [0, 2, 3])
-def test_a_shard_of_a_dtensor_is_the_piece_of_the_whole(rank):
+def test_a_shard_of_a_dtensor_is_that_part_of_the_whole(rank):
     run = subprocess.run(
         [sys.executable, "-c", SHARDS, str(rank)], capture_output=True, text=True, timeout=120, check=False
     )

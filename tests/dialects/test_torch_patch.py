@@ -1,4 +1,4 @@
-"""PyTorch's own functions replaced: who is reached, what is left when they are back, and the report of what went past.
+"""`patch`: which calls it reaches, that it can be undone without a trace, and the report of other random parameters.
 
 Statistical tests: Kolmogorov-Smirnov at p > 1e-6, so a false alarm of one in a million each; means and deviations within five
 standard errors, one in 1.7 million each; seeds are fixed, so none varies.
@@ -27,7 +27,7 @@ from torch_cases import DRAWN  # noqa: E402
 import fastinit  # noqa: E402
 from fastinit import torch as init  # noqa: E402
 
-# ---- in the place of PyTorch's own ------------------------------------------------------------
+# ---- replaced functions -----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_patched_layers_have_pytorchs_laws(clean):
 
 
 def drawn(function, *args, **options):
-    """What a function makes of one seed."""
+    """The tensor that a function makes with a fixed seed."""
     torch.manual_seed(7)
     return function(torch.zeros(6, 5), *args, **options)
 
@@ -90,7 +90,7 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize("name", REPLACED)
-def test_whoever_holds_a_function_calls_ours_and_has_it_back(clean, name):
+def test_every_reference_to_a_function_is_replaced_and_restored(clean, name):
     function, args = getattr(theirs, name), ARGUMENTS.get(name, ())
     ours = drawn(getattr(init, name.removeprefix("_no_grad_")), *args)
     own, signature = drawn(function, *args), inspect.signature(function)
@@ -113,7 +113,7 @@ def test_whoever_holds_a_function_calls_ours_and_has_it_back(clean, name):
         assert all(torch.equal(drawn(one), ours) for one in held)
         assert getattr(theirs, name) is function
         assert inspect.signature(function) == signature
-        late = {"late": getattr(theirs, name)}  # what a module holds that is first imported now
+        late = {"late": getattr(theirs, name)}  # as in a module that is imported now
         assert torch.equal(drawn(late["late"], *args), ours)
     assert all(torch.equal(drawn(one), own) for one in held)
     assert torch.equal(drawn(late["late"], *args), own)
@@ -144,7 +144,7 @@ print("as before")
 """
 
 
-def test_modules_imported_before_and_meanwhile():
+def test_modules_imported_before_and_while_patched():
     run = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, timeout=120, check=False)
     assert run.stdout.strip() == "as before", run.stderr[-2000:]
 
@@ -199,11 +199,11 @@ def test_patch_and_unpatch_leave_no_trace(clean):
     init.unpatch()
     with init.patched():
         init.unpatch()
-        assert state_of_torch() == during  # the block is open
+        assert state_of_torch() == during  # while the block is open
     assert state_of_torch() == before
 
 
-def test_blocks_of_threads_do_not_end_each_other(clean):
+def test_a_block_of_one_thread_does_not_end_that_of_another(clean):
     before, opened, closed = state_of_torch(), threading.Event(), threading.Event()
 
     def block():
@@ -223,7 +223,7 @@ def test_blocks_of_threads_do_not_end_each_other(clean):
     assert state_of_torch() == before
 
 
-def test_somebody_elses_replacement_of_a_method_stays(clean, monkeypatch):
+def test_a_method_replaced_by_another_library_stays(clean, monkeypatch):
     own = drawn(torch.Tensor.normal_)
     with init.patched():
         during = torch.Tensor.normal_
@@ -234,14 +234,14 @@ def test_somebody_elses_replacement_of_a_method_stays(clean, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name in DRAWN if name != "trunc_normal_"])
-def test_deprecated_names_reach_ours(clean, name):
+def test_deprecated_names_are_replaced(clean, name):
     args = ARGUMENTS.get(name, ())
     expected = drawn(getattr(init, name), *args)
     with init.patched(), pytest.warns(FutureWarning, match="deprecated"):
         assert torch.equal(drawn(getattr(theirs, name[:-1]), *args), expected)
 
 
-def test_unpatch_leaves_what_users_imported(clean):
+def test_unpatch_does_not_change_what_users_imported(clean):
     module = types.ModuleType("a_users_module")
     module.mine = init.normal_
     with init.patched():
@@ -290,7 +290,7 @@ class Kind(torch.Tensor):
     pass
 
 
-NOT_OURS = {  # whatever autograd records, is no plain real tensor, or what ours refuses
+NOT_OURS = {  # recorded by autograd, not a plain real tensor, or refused by fastinit
     "recorded": lambda: (torch.zeros(5, requires_grad=True) * 2).normal_().detach(),
     "complex": lambda: torch.zeros(5, dtype=torch.complex64).normal_(),
     "subclass": lambda: torch.zeros(5).as_subclass(Kind).normal_().as_subclass(torch.Tensor),
@@ -302,7 +302,7 @@ NOT_OURS = {  # whatever autograd records, is no plain real tensor, or what ours
 
 
 @pytest.mark.parametrize("case", NOT_OURS)
-def test_methods_that_stay_theirs(clean, case):
+def test_methods_that_stay_those_of_pytorch(clean, case):
     torch.manual_seed(0)
     expected = NOT_OURS[case]()
     with init.patched():
@@ -311,7 +311,7 @@ def test_methods_that_stay_theirs(clean, case):
     assert torch.equal(found, expected) if isinstance(found, torch.Tensor) else found == expected
 
 
-def test_methods_refuse_in_pytorchs_words(clean):
+def test_methods_raise_the_errors_of_pytorch(clean):
     calls = (
         lambda: torch.zeros(3).normal_(0.0, -1.0), lambda: torch.zeros(3).uniform_(1.0, 0.0),
         lambda: torch.zeros(3).normal_("a"), lambda: torch.zeros(3).normal_(0.0, 1.0, 2.0),
@@ -327,7 +327,7 @@ def test_methods_refuse_in_pytorchs_words(clean):
         assert str(found.value) == str(expected.value)
 
 
-def test_patched_modules_can_still_be_built_on_meta(clean):
+def test_patched_modules_can_be_built_on_the_meta_device(clean):
     with init.patched():
         with torch.device("meta"):
             model = network()
@@ -376,11 +376,11 @@ class Block(torch.nn.Module):
         self.method = torch.nn.Parameter(torch.empty(4).normal_() * 2)
 
 
-def test_report_names_what_went_past(clean):
+def test_the_report_lists_parameters_not_drawn_by_fastinit(clean):
     with init.patched(report=True) as report:
         model = torch.nn.ModuleDict({"first": Block(), "second": Block()})
-        assert len(report.past) == 6  # also while it is open
-        torch.nn.Linear(3, 3)  # which does not live to be reported
+        assert len(report.past) == 6  # also while the block is open
+        torch.nn.Linear(3, 3)  # it no longer exists when the block ends
     expected = [
         init.Past("Block", f"{block}.{name}", shape, how)
         for block in ("first", "second")
@@ -398,7 +398,7 @@ def test_report_names_what_went_past(clean):
     )
     torch.nn.init.zeros_(model["first"].token)
     model["third"] = torch.nn.Linear(2, 2)
-    assert list(report.past) == expected  # it has ended
+    assert list(report.past) == expected  # unchanged after the block
 
 
 def test_report_of_nothing(clean):
@@ -422,13 +422,13 @@ def test_report_of_odd_tensors(clean):
         torch.zeros_like(torch.eye(3).to_sparse())
         holder = torch.nn.Module()
         holder.table = torch.nn.Parameter(torch.randn(3, 4))
-        torch.nn.init.normal_(holder.table[1:])  # a part is ours, the rest is not
+        torch.nn.init.normal_(holder.table[1:])  # a part is drawn by fastinit, the rest is not
     assert report.past == (init.Past("Module", "table", (3, 4), "torch.randn"),)
     assert report.drawn == 1
     assert (lazy, empty, tied) is not None
 
 
-def test_report_sees_its_own_thread_only(clean):
+def test_the_report_is_for_one_thread(clean):
     made = []
     with init.patched(report=True) as report:
         thread = threading.Thread(target=lambda: made.append(torch.nn.Linear(3, 3)))
@@ -447,7 +447,7 @@ def test_values_are_the_same_with_a_report(clean):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-# ---- models of others -------------------------------------------------------------------------
+# ---- models of libraries ----------------------------------------------------------------------
 
 TIMM = {
     "vit_tiny_patch16_224": {"depth": 2}, "convnext_atto": {"depths": (1, 1, 1, 1)}, "pit_ti_224": {},
@@ -456,13 +456,13 @@ TIMM = {
 
 
 def within_five_sigma(model, twin):
-    """Whether the tensors of two draws of a model have means and deviations of one law, as far as their sizes tell.
+    """Check that the tensors of two draws of a model have equal means and standard deviations up to five standard errors.
 
-    The spread of a mean is that of the elements; that of a deviation is estimated by the fourth moment.
+    The standard error of a mean is known from the elements; that of a deviation is estimated from the fourth moment.
     """
     for (name, ours), own in zip(model.named_parameters(), twin.parameters(), strict=True):
         a, b = ours.detach().double(), own.detach().double()
-        if a.numel() < 256:  # no fourth moment to go by
+        if a.numel() < 256:  # too few for an estimate of the fourth moment
             continue
         spread = b.std().item()
         if spread == 0:

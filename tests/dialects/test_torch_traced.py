@@ -1,4 +1,4 @@
-"""The PyTorch dialect where PyTorch looks at operations: torch.compile, torch.vmap, fake tensors, dispatch modes, torch.fx."""
+"""fastinit.torch under torch.compile, torch.vmap, torch.fx, with fake tensors and in dispatch modes."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def test_compiled_by_the_default_backend():
     weight = torch.nn.Parameter(torch.eye(3))
     value = seeded(torch.compile(model, fullgraph=True), weight)
     value.backward()
-    torch.testing.assert_close(value, seeded(model, weight))  # sums may be taken in another order
+    torch.testing.assert_close(value, seeded(model, weight))  # the order of sums may differ
     assert weight.grad.any()
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @compiles
-def test_compiled_draws_of_like_tensors_are_not_merged(backend):
+def test_compiled_draws_of_similar_tensors_are_not_merged(backend):
     def model(x):
         first, second = torch.zeros(4), torch.zeros(4)
         init.normal_(first)
@@ -93,7 +93,7 @@ def test_compiled_with_keys_and_numbers_that_change():
 
 
 @compiles
-def test_compiled_parameters_know_that_they_were_written():
+def test_compiled_writes_change_the_version_of_a_parameter():
     weight = torch.nn.Parameter(torch.zeros(3, 3))
     before = weight._version
 
@@ -145,7 +145,7 @@ def test_mapped_draws(name):
     def draw(x):
         return getattr(init, name)(x, **DRAWN[name])
 
-    # One seed after the other, each for a tensor of the shape of an example.
+    # Successive seeds, each for a tensor of the shape of one example.
     expected = seeded(lambda: torch.stack([draw(torch.zeros(6, 5)) for _ in range(3)]))
     batch = torch.zeros(3, 6, 5)
     assert torch.equal(seeded(torch.vmap(draw, randomness="different"), batch), expected)
@@ -159,7 +159,7 @@ def test_mapped_draws(name):
 
 
 @needs_vmap
-def test_mapped_draws_into_what_all_examples_share():
+def test_mapped_draws_into_a_tensor_shared_by_all_examples():
     shared = torch.zeros(4)
     for randomness, words in (("error", "randomness error mode"), ("different", "that all examples share")):
         with pytest.raises(RuntimeError, match=words):
@@ -192,7 +192,7 @@ def test_maps_of_maps_generators_and_gradients():
     assert torch.equal(slope, init.normal_(torch.zeros(4), key=KEY))
 
 
-# ---- others that look on ----------------------------------------------------------------------
+# ---- fake tensors and modes -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -245,6 +245,6 @@ def test_refused_as_elsewhere(call, kind, words):
 
 @pytest.mark.skipif(COMPILES, reason="PyTorch 2.14 and newer compile them")
 def test_older_compilers_are_refused():
-    """They would make one draw of two like ones, without a word."""
+    """They would silently merge two draws of similar tensors."""
     with pytest.raises(Exception, match=r"2\.14 or newer"):
         torch.compile(lambda x: init.normal_(x), fullgraph=True, backend="eager")(torch.zeros(4))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The same bits for every instruction set, thread count, alignment and piece: hashes as text."""
+"""The same bits for every instruction set, number of threads, alignment and part of a tensor, by golden hashes."""
 
 
 import golden
@@ -17,7 +17,7 @@ def differing(rows, **how):
 
 
 def test_file_is_complete():
-    """Every row that the script would write is there: an empty file tests nothing."""
+    """All rows are in the file: an empty file would test nothing."""
     assert [str(row) for row, _ in ROWS] == [str(row) for row in golden.rows()]
     assert {row.law for row, _ in ROWS} == set(_core.LAWS)
     assert {row.dtype for row, _ in ROWS} == set(_core.DTYPES)
@@ -35,7 +35,7 @@ def test_every_thread_count(each_isa, threads):
 
 
 def test_every_alignment(each_isa):
-    """Memory at every multiple of an element within two cache lines."""
+    """Memory that begins at any multiple of the item size within two cache lines."""
     for row in (row for row, _ in ROWS if row.count < 20_000):
         expected = row.values(count=300)
         size = expected.itemsize
@@ -51,8 +51,8 @@ def test_every_alignment(each_isa):
 
 
 @pytest.mark.parametrize("power", range(10))
-def test_pieces_of_every_size(each_isa, power):
-    """2^k - 1, 2^k, 2^k + 1 elements, from several places, are that piece of the whole."""
+def test_parts_of_every_size(each_isa, power):
+    """2^k - 1, 2^k and 2^k + 1 elements, from several positions, equal that part of the whole tensor."""
     for row in (row for row, _ in ROWS if row.count < 20_000):
         whole = row.values(count=2_000)
         for count in {2**power - 1, 2**power, 2**power + 1}:
@@ -62,7 +62,7 @@ def test_pieces_of_every_size(each_isa, power):
 
 
 def test_strided_blocks(each_isa):
-    """A block with steps in every axis, forwards and backwards, is those elements of the whole."""
+    """A slice with steps along every axis, forwards and backwards, equals those elements of the whole tensor."""
     shape = (13, 17, 130)
     for row in (row for row, _ in ROWS if row.count < 20_000):
         whole = row.values(count=13 * 17 * 130).reshape(shape)
@@ -78,7 +78,7 @@ def test_strided_blocks(each_isa):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_many_tensors_in_one_launch(each_isa, threads):
-    """Shares of the threads are cut through tensors of all laws and dtypes; no tensor notices."""
+    """Work is divided between threads in the middle of tensors of all laws and dtypes, without changing any value."""
     outputs = [np.empty(row.count, golden.ITEM[row.dtype]) for row, _ in ROWS]
     jobs = [
         (
@@ -92,8 +92,8 @@ def test_many_tensors_in_one_launch(each_isa, threads):
     assert [str(row) for out, (row, sha) in pairs if golden.digest(out) != sha] == []
 
 
-def test_words_that_a_benchmark_adds_up(each_isa):
-    """The exclusive-or of the first words, rounded up to 128 of them."""
+def test_the_words_of_the_benchmark(each_isa):
+    """words_xor is the exclusive-or of the first words, whose number is rounded up to a multiple of 128."""
     words = golden.Row("words", "float32", (), 9, 0, 0, 128 * 25).values()
     for count in (1, 64, 65, 128, 129, 128 * 24 + 1):
         rounded = -(-count // 128) * 128

@@ -1,4 +1,4 @@
-"""Orthogonal and unitary matrices: orthonormal to rounding, Haar's law, the same bits however they are made."""
+"""Orthogonal and unitary matrices: orthonormal up to rounding, Haar distributed, and always the same bits."""
 
 import hashlib
 import math
@@ -33,7 +33,7 @@ def test_orthonormal_at_four_thousand_rows(dtype):
 
 
 def normals(shape, key, dtype):
-    """Standard normals; of complex numbers both parts, from planes 0 and 2."""
+    """Standard normals; for complex numbers real and imaginary parts from planes 0 and 2."""
     real = normal(shape, key=key, dtype="float64")
     if np.dtype(dtype).kind == "f":
         return real
@@ -68,7 +68,7 @@ def test_the_definition(n, m, single, double):
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_the_first_column_is_the_first_column_of_normals(dtype):
-    # As in QR with a positive diagonal of R, whose Q is Haar distributed.
+    # As in a QR decomposition in which R has a positive diagonal, so that Q is Haar distributed.
     x = normals((50, 50), Key(1), dtype)[:, 0]
     assert np.allclose(haar(50, 50, Key(1), dtype=dtype)[:, 0], x / np.linalg.norm(x), rtol=0, atol=1e-15)
 
@@ -100,7 +100,7 @@ def test_bits_of_every_instruction_set_and_thread_count(dtypes):
 
 @pytest.mark.parametrize("dtype", LARGEST_ERROR)
 @pytest.mark.parametrize("shape", [(150, 140), (140, 150)])
-def test_columns_alone_have_the_bits_of_the_whole(shape, dtype):
+def test_some_columns_have_the_bits_of_the_whole_matrix(shape, dtype):
     whole = haar(*shape, Key(9), dtype=dtype)
     for first, count in ((0, 1), (139, 1), (0, 140), (3, 70), (64, 64), (65, 3), (40, 0)):
         part = haar(*shape, Key(9), dtype=dtype, first=first, count=count)
@@ -166,7 +166,7 @@ def test_elements_are_coordinates_of_points_of_a_sphere(dtype):
 
 
 def test_complex_tensors():
-    """All that is made of a unitary matrix: layouts, shards, the spectral norm, kernels, factors."""
+    """Everything that is made from a unitary matrix: layouts, shards, scaled matrices, convolution kernels."""
     u = Orthogonal(1.5, "oi")((40, 3, 5), "complex64", key=Key(1))
     assert (u.dtype, u.shape) == (np.complex64, (40, 3, 5))
     assert gram_error(u.reshape(40, 15) / 1.5) < 2e-6
@@ -187,7 +187,7 @@ def test_complex_tensors():
     assert Orthogonal()((0, 9), "complex64").shape == (0, 9)
 
 
-def test_sixteen_bits_are_rounded_once():
+def test_16_bit_dtypes_are_rounded_once():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     single = Orthogonal(1.5)((60, 50), key=Key(2))
     for dtype in (np.float16, ml_dtypes.bfloat16):
@@ -198,7 +198,7 @@ def test_sixteen_bits_are_rounded_once():
 
 @pytest.mark.parametrize("layout", ["io", "oi"])
 @pytest.mark.parametrize("shape", [(3, 5, 8, 60), (60, 8, 5, 3), (6, 7, 8)])
-def test_kernels_are_matrices(shape, layout):
+def test_convolution_kernels_are_reshaped_matrices(shape, layout):
     initializer = Orthogonal(2.0, layout)
     whole = initializer(shape, "float64", key=Key(1))
     flat = whole.reshape(-1, shape[-1]) if layout == "io" else whole.reshape(shape[0], -1)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Statistical quality of what people draw: matrices, neighbouring seeds and streams, interleaved tensors.
+"""Statistical quality of matrices, of neighbouring seeds and streams, and of interleaved tensors.
 
-Every test turns a sample into p-values that are uniform where the generator is perfect, and fails where the
-smallest of n, times n, is below ALARM (Bonferroni): a perfect generator fails a test once in 10,000 keys. The keys are
-fixed, so that no test ever flickers. And every test is shown to fail on a generator that is a little broken.
+Every test computes n p-values of a sample, which are uniform for a perfect generator, and fails if n times the smallest is
+below ALARM (Bonferroni): a perfect generator fails a test for one key in 10,000. The keys are fixed, so results do not
+vary. Every test is also shown to fail for a generator with a small defect.
 """
 
 import math
@@ -21,18 +21,18 @@ ROOT = Key(20260101)
 
 
 def two_sided(z):
-    """Of standard normal statistics."""
+    """The p-values of standard normal statistics."""
     return np.array([math.erfc(abs(x) / math.sqrt(2)) for x in np.ravel(z)])
 
 
 def chi_square_tails(x, degrees):
-    """Both tails of chi-square through Wilson and Hilferty's cube root: good to 1e-3 for 30 degrees and more."""
+    """Two-sided p-values of chi-square by the Wilson-Hilferty approximation; error below 1e-3 from 30 degrees of freedom on."""
     cube = (np.asarray(x) / degrees) ** (1 / 3)
     return two_sided((cube - (1 - 2 / (9 * degrees))) / math.sqrt(2 / (9 * degrees)))
 
 
 def kolmogorov(u):
-    """Of a sample that should be uniform on (0, 1), by Kolmogorov's series with Stephens' correction."""
+    """The p-value of a sample that should be uniform on (0, 1): Kolmogorov's series with Stephens' correction."""
     u = np.sort(np.ravel(u))
     n = len(u)
     i = np.arange(n)
@@ -68,7 +68,7 @@ def moments(z):
         # Hermite polynomials of a normal are uncorrelated, of mean 0 and variance k!.
         for k, h in enumerate((rows, rows**2 - 1, rows**3 - 3 * rows, rows**4 - 6 * rows**2 + 3), 1):
             statistic = h.sum(axis=1) / math.sqrt(n * math.factorial(k))
-            # Cubes and fourth powers are normal only in very long sums.
+            # Sums of cubes and fourth powers are nearly normal only if they are very long.
             if k <= 2 or n >= 200_000:
                 p.append(chi_square_tails((rows**2).sum(axis=1), n) if k == 2 else two_sided(statistic))
     return np.concatenate(p)
@@ -89,7 +89,7 @@ def bins(z, count=64):
 
 
 def serial(z, lags=(1, 2, 3, 4, 8, 15, 16, 17, 32, 48, 63, 64, 65, 128)):
-    """Correlation of each row with itself some places on: lanes, rows and tiles of 64 among them."""
+    """Autocorrelation of each row at several lags, among them the number of lanes and the tile of 64."""
     p = []
     for lag in (lag for lag in lags if lag < z.shape[1] // 2):
         products = z[:, lag:] * z[:, :-lag]
@@ -98,7 +98,7 @@ def serial(z, lags=(1, 2, 3, 4, 8, 15, 16, 17, 32, 48, 63, 64, 65, 128)):
 
 
 def cross(z):
-    """Correlation of all pairs of rows: the largest one, and the sum of all squares."""
+    """Correlations of all pairs of rows: the largest, and the sum of squares."""
     n = z.shape[1]
     unit = z / np.sqrt((z**2).sum(axis=1, keepdims=True))
     upper = (unit @ unit.T)[np.triu_indices(len(z), 1)]
@@ -109,14 +109,14 @@ def cross(z):
 
 
 def maxima(z):
-    """The largest of each row, of all pieces of several sizes: F(max)^n is uniform, and so for the smallest."""
+    """Largest and smallest values of rows and of parts of several sizes n: F(max)^n is uniform."""
     p = []
     for size in (16, 64, 1024, 16384):
         pieces = z.reshape(-1)[: z.size // size * size].reshape(-1, size)
         if len(pieces) < 10:
             continue
         for extreme in (pieces.max(axis=1), (-pieces).max(axis=1)):
-            # log1p keeps 1 - F, which is small here.
+            # log1p, because 1 - F is small here.
             tail = np.array([math.erfc(x / math.sqrt(2)) / 2 for x in extreme.tolist()])
             p.append(kolmogorov(np.exp(size * np.log1p(-tail))))
     return np.concatenate(p)
@@ -129,7 +129,7 @@ def passes(name, z):
     return not alarm(STATISTICS[name](np.asarray(z, float)))
 
 
-# ---- samples of what people draw -----------------------------------------------------------------
+# ---- samples -------------------------------------------------------------------------------------
 
 
 def matrix():
@@ -137,7 +137,7 @@ def matrix():
 
 
 def diagonals():
-    """All cyclic diagonals of a square matrix, one a row."""
+    """All cyclic diagonals of a square matrix, as rows."""
     n = 700
     square = normal((n, n), key=ROOT / "square")
     return square[np.arange(n), (np.arange(n) + np.arange(n)[:, None]) % n]
@@ -212,7 +212,7 @@ def test_uniform(dtype, bounds):
     "bounds", [(-2.0, 2.0), (0.0, math.inf), (5.25, 8.0), (-math.inf, -6.0), (2.0, 2.0001), (-1.0, 0.5)]
 )
 def test_truncated_normal(dtype, bounds):
-    """The law between the bounds: Kolmogorov's distance, bins, moments and correlations of its u."""
+    """Kolmogorov's distance, bins, moments and correlations of u, the distribution function of the values."""
     if bounds == (2.0, 2.0001) and dtype == "float32":
         pytest.skip("420 float32 numbers lie between 2 and 2.0001: too few for a continuous law")
     low, high = bounds
@@ -222,7 +222,7 @@ def test_truncated_normal(dtype, bounds):
 
 
 def truncated_p_values(x, low, high):
-    side = 1 if low >= 0 else -1  # by the tail that is small
+    side = 1 if low >= 0 else -1  # from the smaller tail
     tail = np.array([math.erfc(side * v / math.sqrt(2)) for v in [*x.ravel().tolist(), low, high]])
     u = (tail[-2] - tail[:-2]) / (tail[-2] - tail[-1])
     v = 2 * u - 1  # of mean square 1/3, whose variance is 1/5 - 1/9
@@ -242,9 +242,9 @@ def truncated_p_values(x, low, high):
 
 
 def marchenko_pastur_cdf(x, ratio):
-    """Of the eigenvalues of W^T W / rows, ratio = columns / rows < 1, by integrating the density."""
+    """The distribution function of the eigenvalues of W^T W / rows for ratio = columns / rows < 1, by integration."""
     low, high = (1 - math.sqrt(ratio)) ** 2, (1 + math.sqrt(ratio)) ** 2
-    # x = middle - half cos(t) takes the square roots at the edges away.
+    # With x = middle - half cos(t) the integrand has no square roots at the ends.
     t = (np.arange(20_000) + 0.5) * np.pi / 20_000
     grid = (low + high) / 2 - (high - low) / 2 * np.cos(t)
     density = ((high - low) / 2 * np.sin(t)) ** 2 / (2 * np.pi * ratio * grid)
@@ -254,14 +254,14 @@ def marchenko_pastur_cdf(x, ratio):
 
 
 def spectral_distance(w):
-    """Kolmogorov's distance of the eigenvalues of W^T W / rows from Marchenko and Pastur's law."""
+    """Kolmogorov's distance of the eigenvalues of W^T W / rows from the Marchenko-Pastur distribution."""
     rows, columns = w.shape
     u = marchenko_pastur_cdf(np.sort(np.linalg.svd(w, compute_uv=False) ** 2) / rows, columns / rows)
     i = np.arange(columns)
     return max((u - i / columns).max(), ((i + 1) / columns - u).max())
 
 
-# Limits that one matrix in 10,000 passes. Measured on 1,500 and 3,000 matrices of NumPy's generator, quantiles at 0.5,
+# Limits that one random matrix in 10,000 exceeds. Measured on 1,500 and 3,000 matrices of NumPy's generator, quantiles at 0.5,
 # 0.9, 0.99 and the largest: 0.0093 0.0111 0.0128 0.0147 and 0.0101 0.0121 0.0141 0.0178.
 SPECTRAL_LIMIT = {(600, 300): 0.0165, (300, 270): 0.0195}
 
@@ -278,7 +278,7 @@ def test_spectrum_of_a_random_matrix(shape, seed):
 
 
 def lagged(z, rho=0.02, lag=1):
-    """Each value correlated with the one `lag` places before it."""
+    """Each value correlated with the value `lag` positions before it."""
     out = z.copy()
     out[:, lag:] = rho * z[:, :-lag] + math.sqrt(1 - rho**2) * z[:, lag:]
     return out
@@ -291,14 +291,14 @@ def one_row(z, scale=1.0, shift=0.0):
 
 
 def repeated(z, length):
-    """The last row begins like the first."""
+    """The last row begins with the same values as the first."""
     out = z.copy()
     out[-1, :length] = out[0, :length]
     return out
 
 
 def summed(z):
-    """The sum of twelve uniforms, an old recipe for a normal: its tails are thin."""
+    """The sum of twelve uniform numbers, an old approximation of a normal, with thin tails."""
     return uniform((*z.shape, 12), -0.5, 0.5, key=ROOT / "sum").sum(axis=2)
 
 
@@ -308,11 +308,11 @@ def student(z, degrees=30):
     return z / np.sqrt(chi_square) * math.sqrt(1 - 2 / degrees)
 
 
-def common(z, share=0.02):
-    return z * math.sqrt(1 - share) + math.sqrt(share) * normal(z.shape[1], key=ROOT / "common")
+def common(z, correlation=0.02):
+    return z * math.sqrt(1 - correlation) + math.sqrt(correlation) * normal(z.shape[1], key=ROOT / "common")
 
 
-# a defect put into the 512 x 1024 matrix that passes everything, and the test that must see it
+# Defects of the 512 x 1024 matrix that passes all tests, each with the test that must detect it.
 BROKEN = {
     "std wrong by 1 %": (lambda z: 1.01 * z, "moments"),
     "mean wrong by 0.01": (lambda z: z + 0.01, "moments"),
@@ -355,7 +355,7 @@ def test_a_broken_uniform_fails():
     assert alarm(serial(lagged(u - 0.5) * math.sqrt(12)))
 
 
-def test_a_broken_spectrum_is_seen():
+def test_a_broken_spectrum_is_detected():
     shape = (600, 300)
     w = normal(shape, key=Key(0) / "spectrum", dtype="float64")
     rows = np.linspace(0.8, 1.2, 600)[:, None]
@@ -370,7 +370,7 @@ def test_a_broken_spectrum_is_seen():
 
 
 def test_p_values_of_numpy_are_uniform():
-    """The p-values themselves, on another generator: none is systematically small or large."""
+    """With another generator no p-value is systematically small or large."""
     rng = np.random.default_rng(5)
     for name, statistic in STATISTICS.items():
         p = np.concatenate([np.ravel(statistic(rng.standard_normal((32, 4096)))) for _ in range(16)])

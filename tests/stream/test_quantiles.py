@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Accuracy: every function that states its error, and every word of the float32 normal."""
+"""Accuracy: the stated errors of functions, and of every word of the float32 normal."""
 
 import mpmath
 import numpy as np
@@ -18,7 +18,7 @@ def uint64(values):
 
 
 def spread_words(per_octave=12):
-    """Words whose tails have every size, both ends of each octave too; and their complements."""
+    """Random words whose tail probabilities are of all sizes, with both ends of each octave; and their complements."""
     rng = np.random.default_rng(1)
     tails = [0]
     for k in range(63):
@@ -34,7 +34,7 @@ def worst(found, exact):
     return float(max(abs(mpmath.mpf(x) - z) / max(1, abs(z)) for x, z in pairs))
 
 
-# ---- stated errors, one row a function -----------------------------------------------------------
+# ---- stated errors of the functions ---------------------------------------------------------------
 
 
 def in_ulp(x, exact):
@@ -104,7 +104,7 @@ def test_complemented_words_negate_the_value(each_isa, law, dtype):
     for parameters in symmetric.get(law, [(0.0, 0.7, -b, b) for b in bounds]):
         x = chosen(law, dtype, parameters, words)
         assert len(np.unique(x)) > 1
-        if law == "uniform":  # half-open: its two ends are no mirror images
+        if law == "uniform":  # the half-open interval is not symmetric
             x = x[np.abs(x) < parameters[1] * (1 - 2**-20)]
             y = chosen(law, dtype, parameters, ~words)
             y = y[np.abs(y) < parameters[1] * (1 - 2**-20)]
@@ -126,7 +126,7 @@ def test_mirrored_bounds_negate_the_float64_value(each_isa):
 
 
 def test_table_of_tails_is_exact_enough():
-    """The float64 stand-in for multiprecision: ten million times finer than what it judges."""
+    """Its error in float64 is ten million times smaller than that of the float32 values that it tests."""
     for k in range(-65, -1):
         p = np.concatenate([[2.0**k], np.random.default_rng(k + 99).uniform(1, 2, 8) * 2.0**k])
         with mpmath.workdps(reference.PRECISION):
@@ -135,10 +135,10 @@ def test_table_of_tails_is_exact_enough():
 
 
 def largest_float32_error(leading):
-    """Of float32 normals of leading words in one octave of the lower half, and their complements.
+    """The largest error of float32 normals for leading words in one octave of the lower half, and their complements.
 
-    In units of max(1, |z|), over the smallest and the largest second word: the exact z lies farthest
-    from a kernel that leaves the second word out there.
+    In units of max(1, |z|), for the smallest and the largest second word: a kernel that ignores the second word has its
+    largest error there.
     """
     errors = []
     for second in (0, 2**32 - 1):
@@ -157,7 +157,7 @@ def largest_float32_error(leading):
 
 @pytest.mark.parametrize("k", range(31))
 def test_float32_normal_of_sampled_words(restored_isa, k):
-    """Leading words 2^k .. 2^(k+1) - 1: around both ends, around the middle, and 4,000 between."""
+    """Leading words 2^k .. 2^(k+1) - 1: near both ends, near the middle, and 4,000 in between."""
     first, last = 1 << k, (2 << k) - 1
     around = np.array([[first], [last], [(first + last) // 2]]) + np.arange(-40, 41)
     between = np.random.default_rng(k).integers(first, last, 4000, endpoint=True)
@@ -177,7 +177,7 @@ def test_float32_normal_of_a_leading_word_of_zero(choose_isas):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("k", range(31))
 def test_float32_normal_of_every_word(restored_isa, k):
-    """All leading words but 0 and its complement, an octave a test; prints the largest error."""
+    """All leading words except 0 and its complement, one octave per test; prints the largest error."""
     errors = []
     for start in range(1 << k, 2 << k, 1 << 17):
         leading = np.arange(start, min(start + (1 << 17), 2 << k), dtype=np.uint64)
@@ -188,7 +188,7 @@ def test_float32_normal_of_every_word(restored_isa, k):
 
 @pytest.mark.parametrize("second", [0, 1, 2**31, 2**32 - 1])
 def test_float32_tail_is_refined_by_the_second_word(each_isa, second):
-    """Below a leading word of 2^17 the second word counts: the deepest tail lies beyond 9 sigma."""
+    """For leading words below 2^17 the second word is used, too: the most extreme values are beyond 9 sigma."""
     rng = np.random.default_rng(3)
     ends = np.arange(40), 2**17 - np.arange(1, 40)
     leading = np.unique(np.concatenate([*ends, rng.integers(0, 2**17, 200)]))
@@ -211,7 +211,7 @@ def test_float32_tail_is_refined_by_the_second_word(each_isa, second):
     ],
 )  # fmt: skip
 def test_mean_and_std_are_applied_in_the_dtype(each_isa, dtype, parameters):
-    """x = mean + std z in two roundings: the very bits, and the sign of zero with them."""
+    """x = mean + std z with two roundings, bit for bit, including the sign of zero."""
     edges = uint64([0, 2**64 - 1, 2**63, 2**63 - 1, 2**63 + 2**38, 2**63 - 2**38])
     words = np.concatenate([spread_words(4), random_words(2000), edges])
     mean, std = np.array(parameters, dtype)
@@ -229,9 +229,9 @@ def test_mean_and_std_are_applied_in_the_dtype(each_isa, dtype, parameters):
     [
         (-2.0, 2.0), (0.0, INFINITY), (5.25, 8.0), (-INFINITY, -6.0), (2.0, 2.0001),
         (-INFINITY, INFINITY), (-1.0, 0.5), (-4.2, 4.2), (-3.99, 4.01), (-6.0, 0.5), (20.0, 21.0),
-        # Where float32 goes from the polynomial of a narrow window to the ordinary kernel, and to double precision.
+        # Where float32 changes from the polynomial for narrow windows to the ordinary kernel, and to double precision.
         (-0.2, 0.2999), (-0.2, 0.3001), (1.7, 2.1999), (1.7, 2.2001), (3.5, 3.9999), (-3.5, -3.0),
-        # The same of float64, to the ordinary kernel and to the logarithm.
+        # Where float64 changes to the ordinary kernel, and to the logarithm.
         (-0.01, 0.0212), (-0.01, 0.0213), (3.0, 3.09), (3.0, 3.1), (5.0, 5.1), (-30.9, -30.0), (30.0, 31.2),
     ],
 )  # fmt: skip
@@ -253,7 +253,7 @@ def test_truncated_normals_of_words_of_all_sizes(choose_isas, bounds):
     "bounds", [(-1.0, 1.0), (0.0, 1.0), (-0.1, 0.1), (1.0, 1.0625), (0.1, 0.7), (1e8, 1.0001e8)]
 )
 def test_every_float32_uniform_is_inside_its_half_open_interval(each_isa, bounds):
-    """All 2^24 of them, in their order: float32 knows no more of the words."""
+    """All 2^24 of them in order: float32 uses only 24 bits of the words."""
     low, high = np.array(bounds, np.float32)
     previous = low
     for start in range(0, 2**24, 2**20):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the sampling functions take and refuse: every message names what was expected and what came."""
+"""Arguments of the sampling functions; every error names what was expected and what it got."""
 
 import ctypes
 
@@ -27,7 +27,7 @@ RAW = {"float32": np.uint32, "float64": np.uint64, "float16": np.uint16, "bfloat
 
 
 def memory(dtype="float32", shape=(3, 4)):
-    """An output array full of a mark."""
+    """An output array filled with a marker."""
     out = np.full(shape, 77, np.uint16 if dtype == "bfloat16" else dtype)
     return out
 
@@ -121,7 +121,7 @@ def test_bad_shapes_are_refused(law, shape, error, message):
         LAWS[law](shape, key=KEY)
 
 
-def test_a_key_is_never_left_out():
+def test_the_key_is_required():
     for function in LAWS.values():
         with pytest.raises(TypeError, match="key"):
             function((3, 4))
@@ -165,7 +165,7 @@ BAD_OUT = [
 
 
 def content(out):
-    """What an output holds, or itself where it is no memory."""
+    """The contents of an output, or the object itself if it has no memory."""
     if isinstance(out, np.ndarray):
         return out.tolist()
     return bytes(out) if isinstance(out, (bytes, bytearray, memoryview)) else out
@@ -194,7 +194,7 @@ def test_bad_outputs_of_shards_are_refused(initializer, make, error, message):
 @pytest.mark.parametrize("dtype", _core.DTYPES)
 @pytest.mark.parametrize("law", LAWS)
 def test_outputs_of_every_kind(law, dtype, tmp_path):
-    """Arrays, files in memory, bytes and views: the same bits, and what was given comes back."""
+    """Arrays, memory-mapped files, bytes and views: the same bits, and the object that was passed is returned."""
     pytest.importorskip("ml_dtypes") if dtype == "bfloat16" else None
     raw = RAW[dtype]
     expected = LAWS[law]((3, 41), key=KEY, dtype=dtype).view(raw)
@@ -221,8 +221,8 @@ def test_outputs_of_every_kind(law, dtype, tmp_path):
     np.testing.assert_array_equal(np.fromfile(tmp_path / "weights", raw), expected.ravel())
 
 
-def test_bytes_of_numpy_are_an_array_of_another_dtype():
-    """An array says what it holds, so its dtype must fit; a plain buffer says bytes."""
+def test_a_numpy_array_of_bytes_has_the_wrong_dtype():
+    """The dtype of an array must be the right one; a plain buffer of bytes is accepted."""
     with pytest.raises(ValueError, match="out: expected dtype float32, got uint8"):
         normal((3, 4), key=KEY, out=np.empty((3, 16), np.uint8))
 
@@ -239,8 +239,8 @@ def test_shapes_of_every_kind(law, shape):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-def test_no_deviation_gives_the_mean(dtype):
-    """Also where 0 times an infinite bound would be no number."""
+def test_a_std_of_0_gives_the_mean(dtype):
+    """Also where 0 times an infinite bound would be NaN."""
     for mean in (0.0, 1.5):
         for bounds in [(-2, 2), (-INFINITY, INFINITY), (0, INFINITY), (-INFINITY, 5), (5.25, 8), (7, INFINITY)]:
             x = truncated_normal((5, 30), mean, 0.0, *bounds, key=KEY, dtype=dtype)
@@ -358,7 +358,7 @@ def test_bad_numbers_of_threads_are_refused(n, error, message):
     assert get_num_threads() == before
 
 
-def test_limits_of_threads_nest():
+def test_num_threads_can_be_nested():
     before = get_num_threads()
     try:
         set_num_threads(5)
@@ -409,27 +409,27 @@ def test_show_config(capsys):
 
 
 @pytest.mark.parametrize("shape", [True, (True, 2), [2, False], {2}, {}, "", b"\x02", "12", 2.0, (2.0,), None])
-def test_what_is_no_shape(shape: object) -> None:
+def test_bad_shapes(shape: object) -> None:
     with pytest.raises(TypeError, match="shape: expected an int or a sequence of ints, got"):
         fastinit.uniform(shape, key=fastinit.Key(0))
 
 
 @pytest.mark.parametrize("shape", [3, (3,), [3], np.int64(3), np.array([3]), (np.int32(3),)])
-def test_what_is_one(shape: object) -> None:
+def test_good_shapes(shape: object) -> None:
     assert fastinit.uniform(shape, key=fastinit.Key(0)).shape == (3,)
 
 
 @pytest.mark.parametrize(
     ("std", "error"), [(True, TypeError), (np.complex64(1), TypeError), (10**400, ValueError), ("1", TypeError)]
 )
-def test_what_is_no_number(std: object, error: type[Exception]) -> None:
+def test_bad_numbers(std: object, error: type[Exception]) -> None:
     with pytest.raises(error, match="std: expected a"):
         fastinit.normal(3, std=std, key=fastinit.Key(0))
     with pytest.raises(error, match="std: expected a"):
         fastinit.RandomNormal(std=std)
 
 
-def test_no_dtype_is_not_float64() -> None:
+def test_a_dtype_of_none_is_refused() -> None:
     with pytest.raises(TypeError, match=r"dtype: expected one of float32, .*got None"):
         fastinit.normal(3, key=fastinit.Key(0), dtype=None)
     with pytest.raises(ValueError, match="key / name: expected a str that UTF-8 can encode"):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Pieces of tensors: any index, and tensors that no machine could hold.
+"""Shards: parts of a tensor by any index, and of tensors that no machine could hold.
 
-The golden hashes hold whole tensors fast; here the elements of a piece are asked for one by one, by the
-binding's `fill` from the flat index that Python's own arithmetic gives.
+Golden hashes test whole tensors. Here every element of a shard is drawn separately by the binding's `fill`, from the
+flat index that Python computes.
 """
 
 import itertools
@@ -38,7 +38,7 @@ PIECES = [
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("initializer", [HeNormal(), GlorotUniform(), TruncatedNormal()], ids=repr)
 def test_every_kind_of_index(initializer, dtype):
-    """Also where rows are long enough to be drawn as a run, and in more dimensions than the piece names."""
+    """Also where rows are long enough to be drawn at once, and with fewer indices than dimensions."""
     for shape in [(9, 7), (9, 150), (9, 3, 40)]:
         whole = initializer(shape, dtype, key=KEY)
         for piece in PIECES:
@@ -58,7 +58,7 @@ def test_all_slices_of_a_small_tensor():
 
 
 def elements(initializer, shape, piece, dtype):
-    """The piece, an element at a time: each drawn at its flat index, with the fans of the whole shape."""
+    """The shard, each element drawn separately at its flat index, with the fans of the whole shape."""
     law, parameters = initializer._law(shape)
     axes = [range(n)[p] if isinstance(p, slice) else p for n, p in zip(shape, piece, strict=True)]
     ranges = [[axis] if isinstance(axis, int) else axis for axis in axes]
@@ -94,7 +94,7 @@ def test_a_few_elements_of_a_tensor_that_no_machine_holds(initializer, shape, dt
         assert np.array_equal(initializer.shard(shape, piece, key=KEY, dtype=dtype), expected), piece
 
 
-def test_fans_are_those_of_the_whole():
+def test_fans_are_those_of_the_whole_tensor():
     piece = HeNormal().shard(HUGE, np.s_[:100, :100], key=KEY)
     std = np.sqrt(2 / HUGE[0])
     # 10^4 values: the variance's standard error is 1.4 %; false alarm 6e-7. A fan of 100 would be 100 times off.
@@ -102,8 +102,8 @@ def test_fans_are_those_of_the_whole():
 
 
 @pytest.mark.parametrize("picks", [np.s_[7:1007, :256], np.s_[::-(1 << 10), ::-(1 << 12)]], ids=["runs", "steps"])
-def test_memory_grows_with_the_piece_alone(picks):
-    """NumPy's arrays are counted, whatever the whole would take; the kernels below take none (test_fill_many)."""
+def test_memory_depends_only_on_the_size_of_the_shard(picks):
+    """Counts NumPy's allocations; the kernels allocate nothing (test_fill_many)."""
     sizes = []
     tracemalloc.start()
     try:
@@ -123,8 +123,8 @@ def test_memory_grows_with_the_piece_alone(picks):
     ("counts", "strides", "law"),
     [([], [], 1), ([4], [], 1), ([2] * 65, [1] * 65, 1), ([2**62, 4, 4], [1, 1, 1], 1), ([4], [1], 4), ([4], [1], -1)],
 )
-def test_the_binding_itself_refuses_blocks_that_no_output_holds(counts, strides, law):
-    """A product of counts in 64 bits wraps around, and more axes than a block has would be written beyond it."""
+def test_the_binding_refuses_blocks_larger_than_the_output(counts, strides, law):
+    """The product of the counts may overflow 64 bits, and too many axes would be written beyond the arrays of the binding."""
     out = np.zeros(4, "float32")
     with pytest.raises(ValueError, match="expected"):
         _core.fill_block(out, law, 0, (0.0, 1.0), 0, 0, 0, counts, strides)

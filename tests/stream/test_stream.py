@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The stream against its specification: kernels held to reference.py and to values as text."""
+"""The stream against its specification: kernels against reference.py and against published values."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from fastinit import Key, _core
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 INFINITY = float("inf")
-# Places in a tensor: the beginning, inside a tile, around the carry into counter word 1, the end.
+# Positions in a tensor: the beginning, inside a tile, around the carry into counter word 1, the end.
 PLACES = [(0, 0, 0), (2**64 - 1, 2**32, 2**34 - 300), (1 << 32, 7, 37), (5, 2**64 - 1, 2**58 - 600)]
 
 
@@ -27,7 +27,7 @@ def rows(file, kind=None):
 
 
 def draw(law, dtype, parameters, seed, stream, first, count, *, plane=0):
-    """A stretch of a tensor by the kernel in use; bfloat16 as uint16."""
+    """A range of elements of a tensor by the current kernels; bfloat16 as uint16."""
     kind = "u4" if law == "words" else "u2" if dtype == "bfloat16" else dtype
     out = np.empty(count, kind)
     codes = _core.LAWS.index(law), _core.DTYPES.index(dtype)
@@ -180,7 +180,7 @@ def test_16_bits_are_roundings_of_float32(each_isa, dtype, law, parameters):
 
 
 def largest_error(found, exact):
-    """In units of max(1, |z|)."""
+    """The largest error, in units of max(1, |z|)."""
     pairs = zip(found.tolist(), exact, strict=True)
     return max(abs(mpmath.mpf(x) - z) / max(1, abs(z)) for x, z in pairs)
 

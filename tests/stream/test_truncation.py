@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Truncated normals between bounds of every width: error, law, distinct values and stated moments.
+"""Truncated normals between bounds of every width: error, distribution, distinct values and stated moments.
 
-Statistical tests have fixed keys, and a false-alarm rate of ALARM for each window and dtype: together below 1 %.
+Statistical tests have fixed keys and a false-alarm rate of ALARM for each window and dtype, together below 1 %.
 """
 
 import math
@@ -26,7 +26,7 @@ PLACES = [0.0, 1e-4, 1.0, 5.0, 30.0]
 
 
 def windows():
-    """Symmetric about 0, from 0 on, and beside numbers of every size, on both sides; those that float64 can tell apart."""
+    """Windows symmetric about 0, from 0 on, and near numbers of every size on both sides, if float64 can represent them."""
     found = [(-w, w) for w in WIDTHS] + [(p, p + w) for p in PLACES for w in WIDTHS]
     found += [(-30.0 - w, -30.0) for w in WIDTHS] + [(-w / 3, w) for w in WIDTHS]
     return [(low, high) for low, high in found if low < high]
@@ -37,7 +37,7 @@ DTYPES = ["float32", "float64", "float16", "bfloat16"]
 
 
 def numbers(x, dtype):
-    """In float64, exactly."""
+    """The values in float64, converted exactly."""
     return (reference.float32_of(x, dtype) if dtype == "bfloat16" else x).astype(np.float64)
 
 
@@ -65,7 +65,7 @@ def test_error_is_small_against_the_window(choose_isas, bounds):
 
 @pytest.mark.parametrize("bounds", WINDOWS)
 def test_precisions_are_roundings_of_each_other(bounds):
-    """The same network at any precision, in narrow windows too."""
+    """A network has the same weights up to rounding in every dtype, also in narrow windows."""
     wide = truncated_normal(20_000, 0.0, 1.0, *bounds, key=KEY, dtype="float64")
     for dtype in ("float32", "float16"):
         x = truncated_normal(20_000, 0.0, 1.0, *bounds, key=KEY, dtype=dtype).astype(float)
@@ -99,12 +99,12 @@ def test_bounds_that_are_neighbours(each_isa):
 def test_law(bounds, dtype):
     sample = truncated_law.Sample(drawn(30_000, dtype, bounds), dtype, *bounds)
     assert sample.kolmogorov() > ALARM
-    # Nothing piles up at a bound: 6 standard errors of a count, one in 10^6 at the least (a small count is nearly Poisson's).
+    # No accumulation at a bound, by 6 standard errors of the count; false alarms at most 10^-6 (a small count is Poisson).
     assert sample.at_bounds().max() < 6
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_tests_of_the_law_see_what_is_a_little_wrong(dtype):
+def test_small_errors_of_the_distribution_are_detected(dtype):
     bounds = (1.0, 1.01)
     x = drawn(30_000, dtype, bounds)
     broken = {
@@ -118,32 +118,32 @@ def test_the_tests_of_the_law_see_what_is_a_little_wrong(dtype):
     for name, y in broken.items():
         sample = truncated_law.Sample(y.astype(dtype).astype(float), dtype, *bounds)
         seen[name] = sample.kolmogorov() <= ALARM or sample.at_bounds().max() >= 6
-    assert not seen.pop("uniform")  # which this is, to half a per cent
+    assert not seen.pop("uniform")  # the correct distribution is uniform up to half a per cent here
     assert all(seen.values()), seen
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("bounds", [b for b in WINDOWS if b[0] + b[1] >= 0])
-def test_distinct_values_as_many_as_the_dtype_has(bounds, dtype):
-    """As many as the exact quantiles of the same words are rounded to, but for those that 2^24 numbers (2^53) cannot tell apart.
+def test_number_of_distinct_values(bounds, dtype):
+    """As many as exact quantiles of the same words would have after rounding, apart from equal random numbers.
 
-    Of n draws from N equally likely numbers n^2 / 2N pairs are equal, a Poisson number.
+    Among n draws from N = 2^24 (float64: 2^53) equally likely numbers the count of equal pairs is Poisson with mean n^2 / 2N.
     """
     n = 2**15
     u = (reference.fractions(KEY.seed, KEY.stream, 0, n).astype(float) + 0.5) * 2.0**-64
     most = truncated_law.distinct(u, dtype, *bounds)
     pairs = n**2 / 2 / (2**53 if dtype == "float64" else 2**24)
     found = len(np.unique(drawn(n, dtype, bounds)))
-    if most < 1000:  # all that there are, but for one that a cut short cell at each end may hold
+    if most < 1000:  # all values of the window, up to one at each end
         assert most - 2 <= found <= most + 2
         assert found > most / 2
-    else:  # numbers met by chance differ by chance: 3 sqrt(most) where draws fall on few numbers
+    else:  # which values occur is random: 3 sqrt(most) if there are fewer values than draws
         by_chance = 3 * math.sqrt(most) if most < 0.99 * n else 0
         assert found >= most - pairs - 6 * math.sqrt(pairs) - by_chance
 
 
 def test_huge_standard_deviations():
-    """Windows of an ordinary size, narrow against std: float16 too, which cannot hold such a std."""
+    """Windows of ordinary size that are narrow relative to std; also in float16, whose range does not include such a std."""
     for dtype, most in [("float32", 1e38), ("float64", 1e200), ("float16", 1e30), ("bfloat16", 1e38)]:
         for std in (1e8, 1e16, most):
             bounds = (-2 / std, 1 / std)
@@ -161,7 +161,7 @@ def test_huge_standard_deviations():
 
 @reference._in_multiprecision
 def exact_moments(lower, upper):
-    """Mean and standard deviation."""
+    """The exact mean and standard deviation."""
     with mpmath.workdps(120):
         a, b = mpmath.mpf(lower), mpmath.mpf(upper)
 
@@ -192,7 +192,7 @@ def test_moments(bounds):
 
 @pytest.mark.parametrize("bounds", [*WINDOWS, *WIDE])
 def test_stated_variance_is_what_is_drawn(bounds):
-    """Sample variances of 30,000 within 6 standard errors: one false alarm in 10^8, where few numbers lie in the window more."""
+    """Sample variances of 30,000 values, to 6 standard errors: one false alarm in 10^8, more if the window has few numbers."""
     n = 30_000
     for options in ({}, {"corrected": True}):
         one = TruncatedNormal(0.0, 0.5, *bounds, **options)
@@ -203,7 +203,7 @@ def test_stated_variance_is_what_is_drawn(bounds):
         assert abs((x**2).mean() - one.variance((n,))) <= 6 * spread + steps / 2
 
 
-def test_the_literal_of_variance_scaling_is_the_computed_deviation():
+def test_the_constant_of_variance_scaling_is_the_computed_deviation():
     assert truncated_moments(-2.0, 2.0)[1] == scaling._STD_WITHIN_2
 
 

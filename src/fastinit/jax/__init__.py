@@ -1,11 +1,11 @@
-"""The JAX dialect: ``from fastinit import jax as initializers`` stands where ``from jax.nn import initializers`` stood.
+"""The initializers of JAX with the random numbers of fastinit: ``from fastinit import jax as initializers``.
 
-The factories take the arguments of jax.nn.initializers and return functions of (key, shape, dtype, out_sharding), which Flax and
-Equinox take as they take JAX's own. The 64 bits of a JAX key are the seed, so ``jax.random.key(7)`` names the values of
-``fastinit.Key(7)``. Outside of a trace the array is made on the host and handed over without a copy on the CPU; inside of
-one (jit, vmap, scan, eval_shape) by a host callback. It lies where JAX's own would: on the device of the key, or
-replicated over the mesh that is set. With `out_sharding` each shard is made alone.
-docs/dialects.md lists where the two differ.
+The factories have the arguments of jax.nn.initializers and return functions of (key, shape, dtype, out_sharding), for
+Flax and Equinox too. The 64 bits of a JAX key are the seed, so ``jax.random.key(7)`` gives the values of
+``fastinit.Key(7)``. Outside of a trace the array is made on the host, and passed to JAX without a copy on the CPU; inside
+of one (jit, vmap, scan, eval_shape) it is made by a host callback. It is placed as JAX would place it: on the device of
+the key, or replicated over the current mesh. With `out_sharding` every shard is made separately.
+docs/dialects.md lists the differences from JAX.
 
 May import: _common, _stream, initializers, _core.
 """

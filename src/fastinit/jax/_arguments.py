@@ -1,4 +1,4 @@
-"""What an initializer is called with: keys, dtypes, shapes and shardings, taken and refused as JAX does."""
+"""The arguments of a JAX initializer: keys, dtypes, shapes and shardings, accepted and refused as by JAX."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def is_traced(*values: Any) -> bool:
 
 
 def words_of(key: Any) -> Any:
-    """The uint32 words of one JAX key, typed or raw: as many as its generator has. A tracer inside of a trace.
+    """The uint32 words of one JAX key, typed or raw; how many depends on its generator. A tracer inside of a trace.
 
-    A raw key goes through JAX's typed ones, which know how many words it has, and make a tracer of it inside of a trace.
+    A raw key is converted to a typed one, which checks its number of words, and is a tracer inside of a trace.
     """
     if not hasattr(key, "dtype"):
         raise TypeError(f"key: expected a JAX key, got {type(key).__name__}")
@@ -41,7 +41,7 @@ def words_of(key: Any) -> Any:
 
 
 def key_of(words: Any) -> Key:
-    """The first two words are the seed, the rest the stream."""
+    """The fastinit key of the words: the first two are the seed, the others the stream."""
     numbers = [int(word) for word in words]
     seed, stream = 0, 0
     for number in numbers[:2]:
@@ -52,15 +52,15 @@ def key_of(words: Any) -> Key:
 
 
 def checks_keys() -> bool:
-    """Whether JAX is set to look at the keys that are used: at reused ones, or at raw ones."""
+    """Whether JAX is configured to check for reused or raw keys."""
     config = jax.config
     return config.jax_debug_key_reuse or config.jax_enable_custom_prng or config.jax_legacy_prng_key != "allow"
 
 
 def canonical(dtype: Any) -> np.dtype[Any]:
-    """The dtype that JAX would make of it, with JAX's warning where that is narrower than what was asked for.
+    """The dtype that JAX uses for `dtype`, with JAX's warning if it is narrower than requested.
 
-    Python's own float and complex ask for no width.
+    Python's float and complex request no width, and give no warning.
     """
     if dtype is None or dtype is float or dtype is complex:
         return np.dtype(jax.dtypes.canonicalize_dtype(dtype or float))
@@ -70,6 +70,7 @@ def canonical(dtype: Any) -> np.dtype[Any]:
 
 
 def floating(dtype: Any, what: str, *, or_complex: bool = False) -> np.dtype[Any]:
+    """The dtype that JAX uses, which must be floating, or complex if that is allowed."""
     found = canonical(dtype)
     if not jnp.issubdtype(found, jnp.inexact if or_complex else jnp.floating):
         kinds = "float or complex" if or_complex else "float"
@@ -78,12 +79,12 @@ def floating(dtype: Any, what: str, *, or_complex: bool = False) -> np.dtype[Any
 
 
 def sizes_of(shape: Any) -> Shape:
-    """A shape as JAX takes it: any sequence of ints, or one int."""
+    """The shape as a tuple; JAX accepts any sequence of ints, and an int."""
     return check_shape(tuple(shape) if hasattr(shape, "__iter__") else shape)
 
 
 def sharding_of(out_sharding: Any, shape: Shape) -> Any:
-    """`out_sharding` as a sharding, or None; a PartitionSpec is of the mesh that is set, abstract inside of a trace."""
+    """`out_sharding` as a sharding, or None. A PartitionSpec refers to the current mesh, which is abstract inside of a trace."""
     if isinstance(out_sharding, jax.sharding.PartitionSpec):
         mesh = jax.sharding.get_abstract_mesh()
         if mesh.empty:

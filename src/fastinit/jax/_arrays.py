@@ -1,4 +1,4 @@
-"""Arrays of a key: made now and put where JAX would put them, or by a host callback when a trace runs."""
+"""Making the array of a key: now, placed as JAX would place it, or by a host callback when a traced program runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._arguments import Shape, checks_keys, is_traced, key_of, sharding_of, word
 
 __all__ = ["Make", "array"]
 
-# make(key, shape, dtype, index): the array of `shape`, or its piece at `index`.
+# make(key, shape, dtype, index) returns the array of `shape`, or the part of it at `index`.
 Make = Callable[[Key, Shape, str, Any], Any]
 
 
@@ -32,9 +32,10 @@ def array(
     *,
     pieces: bool = True,
 ) -> Any:
-    """The array of a key, made now or when the trace runs.
+    """The array of a key, made now or when the traced program runs.
 
-    `operands` are numbers of its law, which may be traced. `pieces` says whether a piece costs less than the whole.
+    `operands` are parameters of the distribution, which may be traced; `of_operands` makes a `Make` of their values.
+    `pieces` says whether a part of the array costs less than the whole.
     """
     words, sharding = words_of(key), sharding_of(out_sharding, shape)
     if not is_traced(*operands):
@@ -42,13 +43,13 @@ def array(
         of_operands, operands = (lambda: make), ()
     if is_traced(words, *operands):
         if not operands:
-            # Without elements, for the errors of the law: they belong here, not where the trace runs.
+            # Make an array without elements, to raise errors of the parameters now and not when the program runs.
             make(Key(0), (0,) * len(shape), dtype.name, None)
         if checks_keys():
             jax.random.bits(key, (0,), "uint32")
         traced = functools.partial(_traced, of_operands, shape, dtype, sharding, pieces)
         if sharding is not None or not jax.sharding.get_abstract_mesh().empty:
-            traced = jax.jit(traced)  # vmap alone would run the callback by itself, and there it cannot be laid out
+            traced = jax.jit(traced)  # under vmap alone the callback would run at once, where a sharding cannot be applied
         return traced(words, *operands)
     placed = _place_of(key, shape)
     if sharding is None and isinstance(placed, NamedSharding):
@@ -63,10 +64,10 @@ def array(
 
 
 def _place_of(key: Any, shape: Shape) -> Any:
-    """Where JAX's own initializers put an array of this key; None where no key or mesh says, for the default device.
+    """Where JAX places an array of this key; None for the default device, if neither key nor mesh determine it.
 
-    JAX itself is asked, by an array without elements: that also has its checks of the key, and its errors for a key and a
-    mesh that have different devices. It takes longer than a small array, so not where the answer is known.
+    JAX itself makes an array without elements, which also checks the key, and raises JAX's error if key and mesh have
+    different devices. That takes longer than making a small array, so it is left out where the answer is known.
     """
     if not (getattr(key, "committed", False) or checks_keys() or not jax.sharding.get_abstract_mesh().empty):
         return None
@@ -81,14 +82,14 @@ def _place_of(key: Any, shape: Shape) -> Any:
 
 
 def _concrete(sharding: Any) -> Any:
-    """The sharding by concrete devices: an abstract mesh is the one that jax.set_mesh has set."""
+    """The sharding with concrete devices: an abstract mesh is replaced by the one of jax.set_mesh."""
     if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh):
         return NamedSharding(jax.sharding.get_mesh(), sharding.spec)
     return sharding
 
 
 def _in_shards(make: Callable[[Any], Any], shape: Shape, sharding: Any, pieces: bool) -> Any:
-    """The array in its shards, each made alone, and once where several devices hold it."""
+    """The array in shards, each made separately, but only once if several devices hold it."""
     whole = None if pieces else make(None)
     made: dict[Any, Any] = {}
 
@@ -113,32 +114,32 @@ def _traced(
     words: Any,
     *operands: Any,
 ) -> Any:
-    """The array by a host callback: whole on one device and then laid out, or in shards, each by its own device."""
+    """The array by a host callback: whole on one device and then distributed, or in shards, by one callback of each device."""
     callback = functools.partial(_callback, of_operands, shape, dtype)
     mesh = jax.sharding.get_abstract_mesh()
     axes = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
     free = {name for name in axes if axes[name] != AxisType.Manual}
     spec = getattr(sharding, "spec", None)
     if len(free) < len(axes):
-        # In a shard_map each device runs the body by itself, and JAX refuses a callback that it would share with others.
-        # So the axes that are left are put in a shard_map of their own.
+        # Inside a shard_map over some of the axes JAX refuses a callback that devices along the other axes would share.
+        # So the other axes get a shard_map of their own.
         if free:
             made = _by_devices(callback, mesh, shape, spec or PartitionSpec(), free, words, *operands)
         else:
             made = callback(None, None, words, *operands)
-        # A choice by the key, so that for JAX the array differs from device to device as the key does.
+        # The select depends on the key, so that JAX treats the array as different on every device, like the key.
         return jax.lax.select(words[0] == words[0], made, made)
     if spec is not None and pieces and PartitionSpec.UNCONSTRAINED not in spec:
         return _by_devices(callback, sharding.mesh, shape, spec, set(), words, *operands)
     if mesh.empty:
-        mesh = jax.typeof(words).sharding.mesh  # of explicit axes, where the key has one
+        mesh = jax.typeof(words).sharding.mesh  # the mesh of the key, if it has explicit axes
     return _laid_out(callback(None, None, words, *operands), mesh, sharding)
 
 
 def _by_devices(
     callback: Callable[..., Any], mesh: Any, shape: Shape, spec: Any, axes: set[str], words: Any, *operands: Any
 ) -> Any:
-    """The array in shards: each device calls the host for its own."""
+    """The array in shards: each device calls the host for its own shard."""
     names = [(entry,) if isinstance(entry, str) else entry or () for entry in spec]
     names += [()] * (len(shape) - len(names))
     counts = [math.prod(mesh.shape[name] for name in group) for group in names]
@@ -156,11 +157,11 @@ def _by_devices(
 
 
 def _laid_out(array: Any, mesh: Any, sharding: Any) -> Any:
-    """The array of a callback in a sharding; in none, on all devices of the mesh that is set.
+    """Distribute the array of a callback by a sharding; without one, to all devices of the current mesh.
 
-    JAX gives the result of a callback to one device, which a program of a mesh cannot return. A mesh of explicit axes
-    takes only reshard, one of automatic axes only constraints. Where no mesh is known, a barrier keeps that one device
-    from being the place of the array, too.
+    JAX places the result of a callback on one device, which a program on a mesh cannot return. A mesh of explicit axes
+    accepts only reshard, one of automatic axes only sharding constraints. Without a mesh, a barrier prevents JAX from
+    taking that one device as the place of the array.
     """
     if sharding is None:
         if mesh.empty:
@@ -174,18 +175,18 @@ def _laid_out(array: Any, mesh: Any, sharding: Any) -> Any:
 def _callback(
     of_operands: Callable[..., Make], shape: Shape, dtype: np.dtype[Any], part: Any, block: Any, words: Any, *operands: Any
 ) -> Any:
-    """The call of the host: for the array, or for its block of shape `part` and number `block` along each axis."""
+    """Call the host for the array, or for the shard of shape `part` that has number `block[i]` along axis i."""
     host = functools.partial(_made, of_operands, shape, dtype, part)
     values = operands if block is None else (block, *operands)
     result = jax.ShapeDtypeStruct(shape if part is None else part, dtype)
     return jax.pure_callback(host, result, words, *values, vmap_method="broadcast_all")
 
 
-@ieee  # on a thread of JAX, whose modes are its own
+@ieee  # it runs on a thread of JAX, which may have other floating-point modes
 def _made(
     of_operands: Callable[..., Make], shape: Shape, dtype: np.dtype[Any], part: Any, words: Any, *values: Any
 ) -> Any:
-    """What the host does for a trace: one array for each key of a batch, with the numbers that belong to it."""
+    """The host's part of a callback: one array for each key of a batch, with the operands of that key."""
     words, values = np.asarray(words), tuple(map(np.asarray, values))
 
     def one(i: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The factories of the JAX dialect."""
+"""The factories of fastinit.jax."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ._laws import Axes, fans_of, matrix, of_complex_law, of_law
 def constant(*args: Any, **options: Any) -> Any:
     for value in (*args[:1], *([options["value"]] if "value" in options else [])):
         unmasked("value", value)
-    return ieee(theirs.constant(*args, **options))  # which under flush-to-zero would make 0 of a subnormal number
+    return ieee(theirs.constant(*args, **options))  # under flush-to-zero JAX would make a subnormal number 0
 
 
 # ---- independent elements ---------------------------------------------------------------------
@@ -41,7 +41,7 @@ def _scaled(
     *,
     pieces: bool = True,
 ) -> Any:
-    """The array of the law of a scale. A scale that is traced, complex, or has axes multiplies the array of scale 1."""
+    """The array for a scale. If the scale is traced, complex or an array, it multiplies the array of scale 1."""
     pieces = pieces and dtype.kind != "c"
     sizes = sizes_of(shape)
     if not is_traced(scale) and np.ndim(scale) == 0 and not (dtype.kind == "c" and np.iscomplexobj(scale)):
@@ -52,13 +52,14 @@ def _scaled(
 
 
 def uniform(scale: Any = 1e-2, dtype: Any = None) -> Any:
-    """Uniform in the half-open interval [0, scale): from zero, not symmetric.
+    """Uniform in the half-open interval [0, scale), which is not symmetric about 0.
 
     Parameters
     ----------
     scale : float or array, default 0.01
+        A negative one gives the interval [scale, 0). An array multiplies, as in JAX.
     dtype : dtype, optional
-        The default of the function: float32, float64, float16 or bfloat16; JAX's default float type if not given.
+        The default dtype of the returned function: float32, float64, float16 or bfloat16; JAX's default float type if not given.
 
     Returns
     -------
@@ -80,6 +81,7 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Any:
     Parameters
     ----------
     stddev : float or array, default 0.01
+        At least 0. An array multiplies, as in JAX.
     dtype : dtype, optional
         As for `uniform`, or complex64 or complex128, with E |z|^2 = stddev^2.
 
@@ -102,16 +104,16 @@ def normal(stddev: Any = 1e-2, dtype: Any = None) -> Any:
 
 
 def truncated_normal(stddev: Any = 1e-2, dtype: Any = None, lower: Any = -2.0, upper: Any = 2.0) -> Any:
-    """Normal of mean 0 truncated to [lower * stddev, upper * stddev]; right in far tails too.
+    """Normal of mean 0 truncated to [lower * stddev, upper * stddev]; correct far in the tails, too.
 
     Parameters
     ----------
     stddev : float or array, default 0.01
-        Before truncation: what is drawn has 0.8796 of it for the default bounds.
+        Before truncation: with the default bounds the standard deviation of the values is 0.8796 stddev.
     dtype : dtype, optional
         As for `uniform`.
     lower, upper : float or scalar array, defaults -2 and 2
-        In standard deviations. Traced ones go to the host when the trace runs, and have no derivatives.
+        In standard deviations, lower < upper. Traced ones are passed to the host when the program runs, and have no derivatives.
 
     Returns
     -------
@@ -150,12 +152,13 @@ def variance_scaling(
     Parameters
     ----------
     scale : float or array
-        At least 0. An array multiplies, as JAX's does.
+        At least 0. An array multiplies, as in JAX.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}
+        The fan: of the inputs, of the outputs, or their arithmetic or geometric mean.
     distribution : {"truncated_normal", "normal", "uniform"}
-        "normal" is not truncated. Complex numbers are uniform in a disk, and truncated by their modulus.
+        "normal" is not truncated. Complex numbers are uniform in a disk, or truncated by their modulus.
     in_axis, out_axis, batch_axis : int or sequence of int
-        Axes of inputs, of outputs, and of neither (stacked kernels); all others are the receptive field.
+        Axes of the inputs, of the outputs, and of stacked kernels; all others are the receptive field.
     dtype : dtype, optional
         As for `uniform`.
 
@@ -167,7 +170,13 @@ def variance_scaling(
     Raises
     ------
     ValueError
-        When the function is called: if mode or distribution is unknown, or the shape has too few axes.
+        By the returned function, if mode or distribution is unknown, or the shape has too few axes.
+
+    Examples
+    --------
+    >>> init = variance_scaling(2.0, "fan_in", "normal")
+    >>> init(jax.random.key(0), (64, 32)).shape
+    (64, 32)
     """
 
     @ieee
@@ -184,14 +193,14 @@ def variance_scaling(
             raise ValueError(f"scale: expected a number >= 0, got {scale}")
         denominator = FAN_MODES[mode](*fans)
 
-        def of_root(root: float) -> Make:
-            # Of the square root, as that is what multiplies an array.
+        # An array is multiplied by the square root of the variance, so that is the scale here.
+        def of_std(std: float) -> Make:
             if name.kind == "c":
-                return of_complex_law(root, distribution)
-            return of_law(*law_of_variance(root * root, distribution)) if root else of_law("normal", (0.0, 0.0))
+                return of_complex_law(std, distribution)
+            return of_law(*law_of_variance(std * std, distribution)) if std else of_law("normal", (0.0, 0.0))
 
-        root = math.sqrt(scale / denominator) if is_number else jnp.sqrt(jnp.asarray(scale) / denominator)
-        return _scaled(of_root, root, key, sizes, name, out_sharding)
+        std = math.sqrt(scale / denominator) if is_number else jnp.sqrt(jnp.asarray(scale) / denominator)
+        return _scaled(of_std, std, key, sizes, name, out_sharding)
 
     return init
 
@@ -203,7 +212,18 @@ def _named(name: str, scale: float, mode: str, distribution: str, law: str) -> A
         )
 
     factory.__name__ = factory.__qualname__ = name
-    factory.__doc__ = f"{law}; parameters and result are those of `variance_scaling`."
+    factory.__doc__ = f"""{law}.
+
+    Parameters
+    ----------
+    in_axis, out_axis, batch_axis, dtype
+        As for `variance_scaling`.
+
+    Returns
+    -------
+    callable
+        ``init(key, shape, dtype=dtype, out_sharding=None)``.
+    """
     return factory
 
 
@@ -241,8 +261,9 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> An
     Parameters
     ----------
     scale : float or array, default 1
+        Factor on the matrix. An array multiplies, as in JAX.
     column_axis : int, default -1
-        Axis of the columns; the others together are the rows.
+        Axis of the columns; all other axes together are the rows.
     dtype : dtype, optional
         As for `uniform`, or complex64 or complex128: the matrix is then unitary.
 
@@ -271,7 +292,7 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> An
 
 
 def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None) -> Any:
-    """A convolution kernel with an orthogonal matrix in its centre and zeros around it: Xiao et al. (2018).
+    """A convolution kernel with an orthogonal matrix at its centre and zeros elsewhere: Xiao et al. (2018).
 
     Parameters
     ----------
@@ -281,8 +302,8 @@ def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = None)
     Returns
     -------
     callable
-        ``init(key, shape, dtype=dtype, out_sharding=None)``; the shape is (*receptive field, in, out) of three to five axes
-        with in <= out.
+        ``init(key, shape, dtype=dtype, out_sharding=None)``; the shape is (*receptive field, in, out) with three to
+        five axes and in <= out.
     """
 
     def of_scale(scale: float) -> Make:

@@ -1,4 +1,4 @@
-"""What the host draws for JAX: the laws of independent elements, of complex numbers and of matrices, and JAX's fans."""
+"""The random numbers that the host draws for JAX: independent elements, complex numbers, matrices; and JAX's fans."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COMPLEX_STD_WITHIN_2 = 0.9619618280082135
 
 
 def of_law(law: str, parameters: tuple[float, ...]) -> Make:
-    """The elements of a law of `fastinit._stream.sampling`."""
+    """Independent elements of a law of `fastinit._stream.sampling`."""
     if law == "uniform" and parameters[0] == parameters[1]:
         law, parameters = "normal", (parameters[0], 0.0)
 
@@ -78,7 +78,7 @@ def of_complex_law(std: float, distribution: str) -> Make:
 
 
 def matrix(key: Key, shape: Shape, column_axis: int, scale: float, dtype: str) -> Any:
-    """An orthogonal matrix in a shape, its columns along one axis."""
+    """An orthogonal matrix in an array of the given shape, with its columns along one axis."""
     columns = shape[column_axis]
     moved = (*np.delete(shape, column_axis), columns)
     made = Orthogonal(gain=scale)((math.prod(moved[:-1]), columns), dtype, key=key)
@@ -90,7 +90,7 @@ def _sizes(shape: Shape, axes: Axes) -> int:
 
 
 def fans_of(shape: Shape, in_axis: Axes, out_axis: Axes, batch_axis: Axes) -> tuple[float, float]:
-    """Fans as JAX has them: axes that are neither inputs, outputs nor batch are the receptive field."""
+    """Fans as JAX defines them: axes that are neither inputs, outputs nor batch are the receptive field."""
     if isinstance(in_axis, int) and in_axis == -2 and len(shape) <= 1:
         raise ValueError(
             f"Can't compute input and output sizes of a {len(shape)}-dimensional weights tensor with "
@@ -99,7 +99,7 @@ def fans_of(shape: Shape, in_axis: Axes, out_axis: Axes, batch_axis: Axes) -> tu
     inputs, outputs = _sizes(shape, in_axis), _sizes(shape, out_axis)
     batch = _sizes(shape, batch_axis)
     if 0 in shape:
-        return 1.0, 1.0  # no elements to care
+        return 1.0, 1.0  # an empty array has no variance
     field = math.prod(shape) / inputs / outputs / batch
     return inputs * field, outputs * field
 

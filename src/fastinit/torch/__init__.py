@@ -1,9 +1,9 @@
-"""The PyTorch dialect: ``from fastinit import torch as init`` stands where ``from torch.nn import init`` stood.
+"""The functions of torch.nn.init with the random numbers of fastinit: ``from fastinit import torch as init``.
 
-Names, keywords and defaults are those of torch.nn.init; the values are fastinit's, the same on every
-machine and for every memory layout. The seed of a tensor is one 64-bit draw from a torch.Generator, so torch.manual_seed
-governs; ``key=`` names the values instead. `patch` puts these functions in the place of PyTorch's own, inside its
-modules too. docs/dialects.md lists where the two differ.
+Names, keywords and defaults are those of torch.nn.init; the values are the same on every machine and for every
+memory layout. The seed of a tensor is one 64-bit number from a torch.Generator, so torch.manual_seed determines
+the values; ``key=`` gives a key instead. `patch` makes PyTorch's own functions call these, inside its modules too.
+docs/dialects.md lists the differences from PyTorch.
 
 May import: _common, _stream, initializers, gains, _core.
 """
@@ -14,7 +14,7 @@ from .._common.frameworks import import_failure as _import_failure
 
 try:
     import torch as _torch  # noqa: F401
-except (ImportError, OSError) as error:  # OSError: a shared library of PyTorch's that does not load
+except (ImportError, OSError) as error:  # OSError: a shared library of PyTorch does not load
     raise _import_failure(__name__, "PyTorch", "torch", error) from error
 
 from ._fixed import constant_, dirac_, eye_, ones_, zeros_

@@ -1,4 +1,4 @@
-"""The functions of torch.nn.init that draw nothing: PyTorch's own fills, at the speed of memory."""
+"""The functions of torch.nn.init without random numbers; PyTorch's own fills already run at the speed of memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["constant_", "dirac_", "eye_", "ones_", "zeros_"]
 
 
 def _memory_of(tensor: torch.Tensor) -> tuple[torch.Tensor, tuple[slice, ...]]:
-    """What this process holds of a tensor, and where it lies in the whole."""
+    """The part of a tensor that this process holds, and its position in the whole tensor."""
     shard = shard_of(tensor)
     if shard is None:
         return tensor, tuple(slice(0, size) for size in tensor.shape)
@@ -22,28 +22,13 @@ def _memory_of(tensor: torch.Tensor) -> tuple[torch.Tensor, tuple[slice, ...]]:
 
 @in_place
 def constant_(tensor: torch.Tensor, val: float) -> torch.Tensor:
-    """Fill with `val`, in place. Returns `tensor`; raises ValueError on the meta device."""
-    with torch.no_grad():
-        return tensor.fill_(val)
+    """Fill with `val`, in place.
 
-
-@in_place
-def ones_(tensor: torch.Tensor) -> torch.Tensor:
-    """Fill with 1, in place. Returns `tensor`; raises ValueError on the meta device."""
-    with torch.no_grad():
-        return tensor.fill_(1.0)
-
-
-@in_place
-def zeros_(tensor: torch.Tensor) -> torch.Tensor:
-    """Fill with 0, in place. Returns `tensor`; raises ValueError on the meta device."""
-    with torch.no_grad():
-        return tensor.zero_()
-
-
-@in_place
-def eye_(tensor: torch.Tensor) -> torch.Tensor:
-    """Fill a matrix with 1 on the main diagonal and 0 elsewhere, in place.
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Of any shape, layout and dtype that PyTorch fills.
+    val : float
 
     Returns
     -------
@@ -53,7 +38,76 @@ def eye_(tensor: torch.Tensor) -> torch.Tensor:
     Raises
     ------
     ValueError
-        If the tensor has not two dimensions, or is on the meta device.
+        If the tensor is on the meta device.
+    """
+    with torch.no_grad():
+        return tensor.fill_(val)
+
+
+@in_place
+def ones_(tensor: torch.Tensor) -> torch.Tensor:
+    """Fill with 1, in place.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Of any shape, layout and dtype that PyTorch fills.
+
+    Returns
+    -------
+    torch.Tensor
+        `tensor` itself.
+
+    Raises
+    ------
+    ValueError
+        If the tensor is on the meta device.
+    """
+    with torch.no_grad():
+        return tensor.fill_(1.0)
+
+
+@in_place
+def zeros_(tensor: torch.Tensor) -> torch.Tensor:
+    """Fill with 0, in place.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Of any shape, layout and dtype that PyTorch fills.
+
+    Returns
+    -------
+    torch.Tensor
+        `tensor` itself.
+
+    Raises
+    ------
+    ValueError
+        If the tensor is on the meta device.
+    """
+    with torch.no_grad():
+        return tensor.zero_()
+
+
+@in_place
+def eye_(tensor: torch.Tensor) -> torch.Tensor:
+    """Fill a matrix with 1 on the main diagonal and 0 elsewhere, in place.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Of shape (rows, columns).
+
+    Returns
+    -------
+    torch.Tensor
+        `tensor` itself.
+
+    Raises
+    ------
+    ValueError
+        If the tensor does not have two dimensions, or is on the meta device.
     """
     if tensor.dim() != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
@@ -65,14 +119,14 @@ def eye_(tensor: torch.Tensor) -> torch.Tensor:
 
 @in_place
 def dirac_(tensor: torch.Tensor, groups: int = 1) -> torch.Tensor:
-    """Fill a kernel so that the convolution hands on as many channels as it can, in place.
+    """Fill a convolution kernel so that it copies as many input channels as it can, in place.
 
     Parameters
     ----------
     tensor : torch.Tensor
-        Of shape (out, in / groups, *receptive field), one to three axes of the field.
+        Of shape (out, in / groups, *receptive field), where the field has one to three axes.
     groups : int, default 1
-        Each group of output channels hands on its own input channels.
+        Each group of output channels copies its own input channels.
 
     Returns
     -------
@@ -82,8 +136,8 @@ def dirac_(tensor: torch.Tensor, groups: int = 1) -> torch.Tensor:
     Raises
     ------
     ValueError
-        If the tensor has another number of dimensions, `groups` does not divide the first or is negative, or it is on the
-        meta device.
+        If the tensor does not have three to five dimensions or is on the meta device, or if `groups` is negative or does
+        not divide the first dimension.
     """
     if tensor.dim() not in (3, 4, 5):
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
@@ -100,10 +154,10 @@ def dirac_(tensor: torch.Tensor, groups: int = 1) -> torch.Tensor:
                 return tensor
             centre = centre.select(-1, size // 2 - held.start)
         group = tensor.shape[0] // groups
-        # The diagonals of the groups, of which a shard holds pieces.
+        # One diagonal for each group; a shard may hold a part of it.
         for start in range(0, tensor.shape[0], max(1, group)):
             first, last = max(start, outputs.start), min(start + group, outputs.stop)
             if first < last:
-                part = centre[first - outputs.start : last - outputs.start]
-                part.diagonal(first - start - inputs.start).fill_(1)
+                rows = centre[first - outputs.start : last - outputs.start]
+                rows.diagonal(first - start - inputs.start).fill_(1)
     return tensor

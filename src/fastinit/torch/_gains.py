@@ -1,4 +1,4 @@
-"""Gains and fans as PyTorch has them."""
+"""Gains and fans as PyTorch defines them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,21 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     Parameters
     ----------
     nonlinearity, param
-        As in `fastinit.gains.calculate_gain`, where the table stands.
+        As in `fastinit.gains.calculate_gain`, which has the table of gains.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
     ValueError
-        If the nonlinearity is another, or the slope of leaky_relu no number.
+        If the nonlinearity is unknown, or the slope of leaky_relu is not a number.
+
+    Examples
+    --------
+    >>> calculate_gain("leaky_relu", 1.0)
+    1.0
     """
     try:
         return gains.calculate_gain(nonlinearity, param)

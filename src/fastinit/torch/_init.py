@@ -1,4 +1,4 @@
-"""The functions of torch.nn.init."""
+"""The random functions of torch.nn.init."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _real(value: Any, what: str) -> float:
 
 
 def _warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn whoever called, through this dialect or through PyTorch's functions that it stands for."""
+    """Warn with the line of the caller, who may have called PyTorch's function of the same name."""
     level, frame = 2, sys._getframe().f_back
     while frame is not None and str(frame.f_globals.get("__name__")).startswith(_OWN):
         frame, level = frame.f_back, level + 1
@@ -74,13 +74,13 @@ def uniform_(
     Parameters
     ----------
     tensor : torch.Tensor
-        Of any strided layout and of float32, float64, float16, bfloat16, or complex (both parts in [a, b)).
+        Of any shape and strided layout; float32, float64, float16, bfloat16, or complex, with both parts in [a, b).
     a, b : float, defaults 0 and 1
-        a <= b; where the dtype sees them as one number, that number fills the tensor.
+        a <= b. If the dtype rounds both to the same number, the tensor is filled with it.
     generator : torch.Generator, optional
-        Gives the seed, one 64-bit draw; the default generator of the CPU if not given.
+        The seed is one 64-bit number drawn from it; by default from the generator of the CPU.
     key : fastinit.Key, optional
-        Names the values instead: those of ``fastinit.uniform(tensor.shape, a, b, key=key)``.
+        Used instead of a generator: the values are those of ``fastinit.uniform(tensor.shape, a, b, key=key)``.
 
     Returns
     -------
@@ -94,7 +94,11 @@ def uniform_(
     ValueError
         If a bound is not finite in the dtype, or the tensor is on the meta device.
     NotImplementedError
-        If the dtype or layout is another.
+        If the dtype or layout is not one of these.
+
+    Examples
+    --------
+    >>> tensor = uniform_(torch.empty(3), key=Key(0))
     """
     return _uniform(tensor, a, b, generator, key, "uniform_")
 
@@ -108,7 +112,7 @@ def normal_(
     Parameters
     ----------
     tensor : torch.Tensor
-        As for `uniform_`. A complex one has E |z - mean|^2 = std^2.
+        As for `uniform_`; complex numbers z have E |z - mean|^2 = std^2.
     mean, std : float, defaults 0 and 1
         std >= 0.
     generator, key
@@ -130,7 +134,7 @@ def normal_(
 
 
 def _deviations(bound: float, mean: float, std: float, kind: type[np.floating[Any]], inward: float) -> float:
-    """A bound in standard deviations, such that mean + std * it, in the dtype, does not lie outside the bound."""
+    """A bound in standard deviations: the z nearest to it for which mean + std * z, in the dtype, is inside the bound."""
     z = kind((bound - mean) / std)
     limit, mean_, std_ = kind(bound), kind(mean), kind(std)
     for _ in range(4):
@@ -154,16 +158,16 @@ def trunc_normal_(
 ) -> torch.Tensor:
     """Fill with the normal distribution of `mean` and `std` truncated to [a, b], in place.
 
-    The distribution function is inverted inside the bounds: nothing is redrawn, in one pass, and the tails are right.
+    Each value is the quantile of a uniform number: nothing is redrawn, and values far in a tail are correct.
 
     Parameters
     ----------
     tensor : torch.Tensor
         As for `uniform_`, but not complex.
     mean, std : float, defaults 0 and 1
-        Before truncation.
+        Of the normal distribution before truncation.
     a, b : float, defaults -2 and 2
-        **Absolute** bounds, not in standard deviations: std=0.02 with the defaults truncates at 100 of them.
+        **Absolute** bounds, not in standard deviations: std=0.02 with the default bounds truncates at 100 deviations.
     generator, key
         As for `uniform_`.
 
@@ -177,8 +181,8 @@ def trunc_normal_(
     RuntimeError
         If a > b or std < 0.
     ValueError
-        As for `uniform_`; if std is 0 and the mean outside [a, b], and if both bounds are on one side of the mean by more
-        than 36 standard deviations.
+        As for `uniform_`; if std is 0 and the mean is outside [a, b]; or if both bounds are more than 36 standard
+        deviations from the mean, on the same side.
     NotImplementedError
         As for `uniform_`.
 
@@ -209,7 +213,7 @@ def trunc_normal_(
     kind = np.float64 if tensor.dtype is torch.float64 else np.float32
     bounds = _deviations(low, mean, std, kind, math.inf), _deviations(high, mean, std, kind, -math.inf)
     if not bounds[0] < bounds[1]:
-        # Closer than two neighbouring mean + std z are: the density changes by less than 1e-3 of itself between them.
+        # The bounds are closer than neighbouring values of mean + std z, so the density is constant between them up to 1e-3.
         reached = abs(low - mean) / std
         if reached >= 36:
             raise ValueError(f"a, b: expected bounds less than 36 std from the mean, got {reached:g} of them")
@@ -240,7 +244,7 @@ def xavier_uniform_(
     Raises
     ------
     ValueError
-        If the tensor has fewer than two dimensions; else as for `uniform_`.
+        If the tensor has fewer than two dimensions; otherwise as for `uniform_`.
     """
     r = math.sqrt(3.0) * _xavier_std(tensor, gain)
     return _uniform(tensor, -r, r, generator, key, "xavier_uniform_")
@@ -252,13 +256,30 @@ def xavier_normal_(
 ) -> torch.Tensor:
     """Fill with N(0, gain^2 2 / (fan_in + fan_out)), not truncated, in place: Glorot & Bengio (2010).
 
-    Parameters, result and errors are those of `xavier_uniform_`.
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Of shape (out, in, *receptive field).
+    gain : float, default 1
+        See `calculate_gain`.
+    generator, key
+        As for `uniform_`.
+
+    Returns
+    -------
+    torch.Tensor
+        `tensor` itself.
+
+    Raises
+    ------
+    ValueError
+        If the tensor has fewer than two dimensions; otherwise as for `normal_`.
     """
     return _normal(tensor, 0.0, _xavier_std(tensor, gain), generator, key, "xavier_normal_")
 
 
 def _xavier_std(tensor: torch.Tensor, gain: float) -> float:
-    # An empty tensor has no fans to divide by, and no elements to care.
+    # The fans of an empty tensor may be 0; max avoids a division by 0.
     return gain * math.sqrt(2.0 / max(1, sum(calculate_fan_in_and_fan_out(tensor))))
 
 
@@ -279,8 +300,9 @@ def kaiming_uniform_(
     tensor : torch.Tensor
         Of shape (out, in, *receptive field).
     a : float, default 0
-        Negative slope of the leaky ReLU, not a gain: nothing to the other nonlinearities.
+        Negative slope of the leaky ReLU (not a gain); ignored for other nonlinearities.
     mode : {"fan_in", "fan_out"}, default "fan_in"
+        Which variance stays constant: of the activations (fan_in) or of the gradients (fan_out).
     nonlinearity : str, default "leaky_relu"
         See `calculate_gain`; leaky_relu with a = 0 is relu.
     generator, key
@@ -294,7 +316,7 @@ def kaiming_uniform_(
     Raises
     ------
     ValueError
-        If the mode or nonlinearity is unknown, or the tensor has fewer than two dimensions; else as for `uniform_`.
+        If the mode or nonlinearity is unknown, or the tensor has fewer than two dimensions; otherwise as for `uniform_`.
 
     Warns
     -----
@@ -319,7 +341,29 @@ def kaiming_normal_(
 ) -> torch.Tensor:
     """Fill with N(0, gain^2 / fan), not truncated, in place: He, Zhang, Ren & Sun (2015).
 
-    Parameters, result, errors and warning are those of `kaiming_uniform_`.
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Of shape (out, in, *receptive field).
+    a, mode, nonlinearity
+        As for `kaiming_uniform_`.
+    generator, key
+        As for `uniform_`.
+
+    Returns
+    -------
+    torch.Tensor
+        `tensor` itself.
+
+    Raises
+    ------
+    ValueError
+        As for `kaiming_uniform_`.
+
+    Warns
+    -----
+    UserWarning
+        If the tensor has no elements.
     """
     if _warn_if_empty(tensor):
         return tensor
@@ -350,8 +394,9 @@ def orthogonal_(
     Parameters
     ----------
     tensor : torch.Tensor
-        Of at least two dimensions, taken as the matrix (first, product of the others); a complex one becomes unitary.
+        Of two or more dimensions; filled as a matrix of shape (first, product of the others). A complex one is unitary.
     gain : float, default 1
+        Factor on the matrix.
     generator, key
         As for `uniform_`.
 
@@ -363,7 +408,7 @@ def orthogonal_(
     Raises
     ------
     ValueError
-        If the tensor has fewer than two dimensions; else as for `uniform_`.
+        If the tensor has fewer than two dimensions; otherwise as for `uniform_`.
 
     References
     ----------
@@ -374,7 +419,7 @@ def orthogonal_(
     initializer = Orthogonal(gain=_real(gain, "gain"))
 
     def make(shape: tuple[int, ...], dtype: str, key: Key, index: Any, out: Any) -> None:
-        # The matrix's flat order is the tensor's; a shard of the tensor is cut from the matrix in its shape.
+        # Matrix and tensor have their elements in the same order. For a shard the whole matrix is made and cut.
         matrix = (shape[0], math.prod(shape[1:]))
         if index is None:
             initializer(matrix, dtype, key=key, out=out.reshape(matrix))
@@ -400,12 +445,13 @@ def sparse_(
     Parameters
     ----------
     tensor : torch.Tensor
-        Of two dimensions. Complex numbers have E |z|^2 = std^2.
+        Of shape (rows, columns). Complex numbers have E |z|^2 = std^2.
     sparsity : float
-        In [0, 1].
+        Fraction of zeros in each column, in [0, 1].
     std : float, default 0.01
+        Standard deviation of the other elements.
     generator, key
-        As for `uniform_`; they choose the zeros, too.
+        As for `uniform_`; they determine the positions of the zeros, too.
 
     Returns
     -------
@@ -415,7 +461,7 @@ def sparse_(
     Raises
     ------
     ValueError
-        If the tensor has not two dimensions, or sparsity is not in [0, 1]; else as for `normal_`.
+        If the tensor does not have two dimensions, or sparsity is not in [0, 1]; otherwise as for `normal_`.
     """
     if tensor.dim() != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
@@ -450,7 +496,7 @@ def _deprecated(function: Function) -> Function:
         return function(*args, **options)
 
     renamed.__name__ = renamed.__qualname__ = old
-    renamed.__doc__ = f"`{new}` by its old name, which PyTorch has deprecated."
+    renamed.__doc__ = f"The old name of `{new}`, which PyTorch has deprecated."
     return renamed
 
 

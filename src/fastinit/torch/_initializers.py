@@ -1,4 +1,4 @@
-"""Any initializer of fastinit into a tensor of PyTorch, whose axes are ``(out, in, *field)``."""
+"""Filling a PyTorch tensor with any initializer; its axes are ``(out, in, *receptive field)``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["fill_with"]
 
 
 def _target(shape: Any, dtype: Any, out: Any, names: dict[torch.dtype, str]) -> torch.Tensor:
-    """The tensor that a call means, checked against whatever else the call says of it."""
+    """The tensor to fill, which is `shape` or `out`, checked against the other arguments."""
     if isinstance(shape, torch.Tensor):
         if out is not None:
             raise TypeError("out: expected None beside a tensor in the place of the shape, got both")
-        if dtype == "float32":  # the default says nothing: the tensor has its own
+        if dtype == "float32":  # the default value of dtype means the dtype of the tensor
             return shape
     elif tuple(out.shape) != (sizes := check_shape(shape)):
         raise ValueError(f"out: expected shape {sizes}, got {tuple(out.shape)}")
@@ -33,10 +33,9 @@ def _target(shape: Any, dtype: Any, out: Any, names: dict[torch.dtype, str]) -> 
 
 
 def fill_with(initializer: Initializer, shape: Any, dtype: Any, key: Key | None, out: Any) -> torch.Tensor:
-    """Fill the tensor `shape` or `out`, and return it.
+    """Fill the tensor `shape` or `out`, and return it. A DTensor gets its part of the whole tensor.
 
-    A DTensor gets its piece of the whole tensor. The errors are those of the functions of `fastinit.torch` and of the
-    initializer; nothing has been written then.
+    Errors are those of the functions of `fastinit.torch` and of the initializer, and are raised before anything is written.
     """
     names = names_of(complex_too=initializer._complex, float8_too=True)
     what = type(initializer).__name__

@@ -1,7 +1,7 @@
-"""From a law to the memory of a tensor: keys, dtypes, layouts, devices, shards.
+"""Writing random numbers to the memory of a tensor: keys, dtypes, layouts, devices, shards.
 
-Element e of a tensor is its row-major *logical* index, so a transposed or channels-last tensor gets the
-values of a contiguous one.
+Elements are numbered by their row-major *logical* index, so a transposed or channels-last tensor gets the same
+values as a contiguous one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NAMES = {
 }
 _COMPLEX = {torch.complex64: "complex64", torch.complex128: "complex128"}
 _PARTS = {torch.complex64: "float32", torch.complex128: "float64", torch.complex32: "float16"}
-# Of PyTorch's float8 dtypes and bfloat16, which NumPy does not have, the integers that hold their bits.
+# NumPy has no bfloat16 and float8: their memory is seen as integers (_BITS).
 _FLOAT8 = {
     dtype: name
     for name in ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
@@ -42,7 +42,7 @@ _FLOAT8 = {
 _BITS = {torch.bfloat16: torch.uint16, **dict.fromkeys(_FLOAT8, torch.uint8)}
 _IMAGINARY_PLANE = 2
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
-_FILLS = frozenset(("constant_", "ones_", "zeros_"))  # PyTorch's own, for whatever layout it has them
+_FILLS = frozenset(("constant_", "ones_", "zeros_"))  # PyTorch's own fills, which also know sparse layouts
 
 
 def names_of(*, complex_too: bool, float8_too: bool = False) -> dict[torch.dtype, str]:
@@ -51,42 +51,42 @@ def names_of(*, complex_too: bool, float8_too: bool = False) -> dict[torch.dtype
 
 
 class _Scratch(threading.local):
-    """A number for each thread: making a tensor takes longer than drawing into one."""
+    """A tensor of one number for each thread, because making a tensor takes longer than drawing a number into it."""
 
     def __init__(self) -> None:
-        # Made wherever a thread first draws: under inference mode it could not be drawn into outside of it.
+        # A thread may first draw in inference mode; a tensor made there could not be written to outside of it.
         with torch.inference_mode(False):
             self.word = torch.empty((), dtype=torch.int64, device="cpu")
 
 
 _scratch = _Scratch()
-# Now, outside of any mode of PyTorch that would make another kind of tensor.
+# Make it now, outside of any PyTorch mode that would make another kind of tensor.
 assert _scratch.word.device.type == "cpu"
 
-_watchers: list[Callable[[torch.Tensor], None]] = []
+_observers: list[Callable[[torch.Tensor], None]] = []
 
 
 @contextlib.contextmanager
-def on_fill(watcher: Callable[[torch.Tensor], None]) -> Iterator[None]:
-    """Tell `watcher` of every tensor that random numbers are written to: no operation of PyTorch shows it."""
-    _watchers.append(watcher)
+def on_fill(observer: Callable[[torch.Tensor], None]) -> Iterator[None]:
+    """Call `observer` with every tensor that is filled with random numbers, since that is no operation of PyTorch."""
+    _observers.append(observer)
     try:
         yield
     finally:
-        _watchers.remove(watcher)
+        _observers.remove(observer)
 
 
 def _tell(tensor: torch.Tensor) -> None:
-    for watcher in tuple(_watchers):
-        watcher(tensor)
+    for observer in tuple(_observers):
+        observer(tensor)
 
 
-# make(shape, dtype, key, index, out): the tensor of `shape`, or its piece at `index`, into the array `out`.
+# make(shape, dtype, key, index, out) writes the tensor of `shape`, or the part of it at `index`, to the array `out`.
 Make = Callable[[tuple[int, ...], str, Key, Any, Any], Any]
 
 
 def refuse_unwritable(tensor: Any, what: str) -> None:
-    """Refuse what has no memory to write to, where PyTorch would return as if it had written."""
+    """Refuse a tensor without memory, for which PyTorch returns as if it had written."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{what}: expected a torch.Tensor, got {type(tensor).__name__}")
     if tensor.is_meta:
@@ -112,9 +112,9 @@ def in_place(
     is_traced: Callable[[Any], bool] = _never,
     traced: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None = None,
 ) -> Callable[..., Any]:
-    """Tensor subclasses get their say first, as in PyTorch; then a tensor without memory is refused.
+    """Wrap a function that fills a tensor: it calls ``__torch_function__`` of subclasses and refuses tensors without memory.
 
-    Where a tensor is traced, by torch.compile or as `is_traced` says, `traced` is called in the place of `function`.
+    Under torch.compile, or where `is_traced` holds, `traced` is called instead of `function`.
     """
 
     @functools.wraps(function)
@@ -125,7 +125,7 @@ def in_place(
             if traced is not None and (is_dynamo_compiling() or is_traced(tensor)):
                 return traced(tensor, args, options)
         refuse_unwritable(tensor, function.__name__)
-        if is_dynamo_compiling():  # which follows PyTorch's own operations alone
+        if is_dynamo_compiling():  # torch.compile follows only operations of PyTorch
             return function(tensor, *args, **options)
         saved = _core.fpenv_enter()  # as `fastinit._common.arithmetic.ieee` does it
         try:
@@ -166,12 +166,12 @@ def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
 
 
 def is_plain(tensor: Any) -> bool:
-    """Whether it is a tensor of PyTorch's own two classes."""
+    """Whether it is a torch.Tensor or torch.nn.Parameter and not a subclass."""
     return type(tensor) in _PLAIN
 
 
 def shard_of(tensor: Any) -> tuple[torch.Tensor, tuple[slice, ...]] | None:
-    """The local part of a DTensor and its place in the whole; None for any other tensor."""
+    """The local part of a DTensor and its position in the whole tensor; None for any other tensor."""
     if type(tensor) in _PLAIN:
         return None
     if not torch.distributed.is_available():
@@ -215,15 +215,15 @@ def write(
     key = drawn_key(generator, key)
     if memory.is_cpu and memory.is_contiguous() and not memory.is_neg() and not memory.is_conj():
         make(shape, name, key, index, _array(memory))
-        # What autograd goes by to see that a tensor it saved has been written over.
+        # By this version autograd notices that a saved tensor has been overwritten.
         torch.autograd.graph.increment_version(tensor)
     else:
-        # Elsewhere, or in another order: made in row-major order, then moved.
+        # On another device or in another layout: made in row-major order, then copied.
         staged = torch.empty(memory.shape, dtype=memory.dtype, device="cpu")
         make(shape, name, key, index, _array(staged))
         with torch.no_grad():
             memory.copy_(staged)
-    if _watchers:
+    if _observers:
         _tell(tensor)
     return tensor
 
@@ -260,8 +260,8 @@ def _write_parts(
 
 
 def _is_one_number(low: float, high: float, dtype: torch.dtype) -> bool:
-    """Whether the dtype sees the interval [low, high) as one number."""
-    if high - low > 0.01 * abs(low) + 1e-6:  # wider than the coarsest spacing, and cheaper to tell
+    """Whether the dtype rounds both ends of the interval [low, high) to the same number."""
+    if high - low > 0.01 * abs(low) + 1e-6:  # wider than the spacing of every dtype; cheaper to compute
         return low == high
     first, last = torch.tensor((low, high), dtype=dtype, device="cpu").tolist()
     return bool(first == last)

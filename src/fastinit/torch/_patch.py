@@ -1,9 +1,9 @@
-"""Our functions in the place of PyTorch's own, wherever somebody holds one of those.
+"""Makes PyTorch's functions of torch.nn.init call fastinit's, wherever they are referenced.
 
-A function of torch.nn.init is imported by name into modules, kept in dicts, in partials, in default arguments. So the function
-objects stay, and it is their code that is exchanged: whoever holds one calls ours, and has PyTorch's own again when the code is
-put back, however many names were made meanwhile. Methods of tensors are of C and have no such code; they are covered by
-attributes of the class, which ask at every call whether they are wanted.
+Functions of torch.nn.init are imported by name into modules and kept in dicts, partials and default arguments. So the
+function objects stay, and their code object is replaced: every reference then calls fastinit, and calls PyTorch again
+once the code is restored. Methods of tensors are written in C and have no code object; attributes of the class
+torch.Tensor hide them, and check at every call whether `patch` is active.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _OURS: dict[str, Callable[..., Any]] = {
     "_no_grad_normal_": _init.normal_,
     "_no_grad_trunc_normal_": _init.trunc_normal_,
 }  # fmt: skip
-# PyTorch's functions of those names; what somebody else has put there is left alone.
+# PyTorch's functions of those names; a function that another library has put there is left alone.
 _PATCHED: dict[str, types.FunctionType] = {
     name: function
     for name in _OURS
@@ -48,15 +48,15 @@ _PATCHED: dict[str, types.FunctionType] = {
 }
 
 
-def _twin(function: types.FunctionType) -> types.FunctionType:
-    """Another function of the same code, which stays as it is."""
-    twin = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
-    twin.__kwdefaults__ = function.__kwdefaults__
-    return twin
+def _copy_of(function: types.FunctionType) -> types.FunctionType:
+    """A copy of a function, whose code stays PyTorch's."""
+    copied = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    copied.__kwdefaults__ = function.__kwdefaults__
+    return copied
 
 
 def _code_that_routes(name: str, function: types.FunctionType) -> types.CodeType:
-    """Code of the signature of `function`, so that its defaults and keywords stay, that calls `route`."""
+    """Code that calls `route`, with the signature of `function`, so that its defaults and keywords stay valid."""
     parameters = inspect.signature(function).parameters.values()
     bare = inspect.Signature([p.replace(default=p.empty, annotation=p.empty) for p in parameters])
     passed = ", ".join(f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else p.name for p in parameters)
@@ -67,14 +67,14 @@ def _code_that_routes(name: str, function: types.FunctionType) -> types.CodeType
     return code
 
 
-_THEIRS = {name: _twin(function) for name, function in _PATCHED.items()}  # for tensors that are not ours to fill
+_THEIRS = {name: _copy_of(function) for name, function in _PATCHED.items()}  # for tensors that fastinit does not fill
 _ROUTING = {name: _code_that_routes(name, function) for name, function in _PATCHED.items()}
 
 
 def route(name: str, tensor: Any, *args: Any, **options: Any) -> Any:
-    """A call of a function of torch.nn.init while patched: plain tensors go to ours.
+    """Handle a call of a function of torch.nn.init while patched: fastinit fills plain tensors and DTensors.
 
-    A module may be built on the meta device, or of fake tensors, to be filled later: that stays PyTorch's no-op.
+    Tensors on the meta device and fake tensors have no memory: for them PyTorch's function is called, which does nothing.
     """
     if (is_plain(tensor) or hasattr(tensor, "placements")) and not tensor.is_meta:
         return _OURS[name](tensor, *args, **options)
@@ -85,7 +85,7 @@ def route(name: str, tensor: Any, *args: Any, **options: Any) -> Any:
 
 
 def _method(name: str, ours: Callable[..., Any], first: str, second: str, defaults: tuple[float, float]) -> Any:
-    """The method of that name: ours on the memory of plain tensors of the CPU that autograd does not record."""
+    """A method of torch.Tensor that calls `ours` for plain real CPU tensors that autograd does not record."""
     theirs = getattr(torch._C.TensorBase, name)
 
     @functools.wraps(theirs)
@@ -106,7 +106,7 @@ def _method(name: str, ours: Callable[..., Any], first: str, second: str, defaul
                 self, given.get(first, defaults[0]), given.get(second, defaults[1]), given.get("generator")
             )
         except (NotImplementedError, RuntimeError, TypeError, ValueError):
-            # Refused before it was written to: PyTorch says itself what it thinks of these arguments.
+            # Nothing has been written yet: PyTorch accepts the arguments, or raises its own error.
             return theirs(self, *args, **options)
 
     return method
@@ -116,46 +116,45 @@ _METHODS = {
     "normal_": _method("normal_", _init.normal_, "mean", "std", (0.0, 1.0)),
     "uniform_": _method("uniform_", _init.uniform_, "from", "to", (0.0, 1.0)),
 }
-_covered: dict[str, Any] = {}  # what the class itself had under these names
+_hidden: dict[str, Any] = {}  # attributes of torch.Tensor itself that the methods hide; None where there was none
 
 
 # ---- on and off -------------------------------------------------------------------------------
 
 _lock = threading.RLock()
-_wanted = False  # by `patch`
-_blocks = 0  # of `patched` that are open, in whatever thread
-_active = False
+_patched = False  # by `patch`
+_open_blocks = 0  # with blocks of `patched` in all threads
+_active = False  # whether the code is replaced now
 
 
-def _settle() -> None:
-    """Exchange the code, or put it back, if that is not as it should be."""
+def _update() -> None:
+    """Replace or restore the code, as the state demands."""
     global _active
-    wanted = _wanted or _blocks > 0
+    wanted = _patched or _open_blocks > 0
     if wanted == _active:
         return
     for name, function in _PATCHED.items():
         function.__code__ = _ROUTING[name] if wanted else _THEIRS[name].__code__
     for name, method in _METHODS.items():
         if wanted:
-            _covered[name] = torch.Tensor.__dict__.get(name)
+            _hidden[name] = torch.Tensor.__dict__.get(name)
             setattr(torch.Tensor, name, method)
-        elif torch.Tensor.__dict__.get(name) is method:  # nobody has covered it since
-            if _covered[name] is None:
+        elif torch.Tensor.__dict__.get(name) is method:  # no other library has replaced it since
+            if _hidden[name] is None:
                 delattr(torch.Tensor, name)
             else:
-                setattr(torch.Tensor, name, _covered[name])
+                setattr(torch.Tensor, name, _hidden[name])
     _active = wanted
 
 
-
 def patch() -> None:
-    """Let PyTorch's own modules, and whoever else calls the functions of torch.nn.init, call ours.
+    """Make PyTorch's modules, and all other callers of torch.nn.init, use fastinit.
 
-    Every random function of torch.nn.init and `dirac_` is replaced in the whole process until `unpatch`, with those of its
-    helpers that draw (``_no_grad_normal_`` and its like): under all names that they have or get anywhere. So are the methods
-    ``tensor.normal_`` and ``tensor.uniform_`` of plain real tensors on the CPU where autograd does not record them. A second
-    call does nothing more. Tensors on the meta device stay uninitialised, as PyTorch leaves them. ``torch.randn`` and its
-    like are not replaced: ``patched(report=True)`` names the parameters that are made so.
+    In the whole process and until `unpatch`, this replaces every random function of torch.nn.init, `dirac_`, and the random
+    helpers (``_no_grad_normal_`` and similar), under all names by which they are referenced. It also replaces the methods
+    ``tensor.normal_`` and ``tensor.uniform_`` of plain real tensors on the CPU that autograd does not record. A second
+    call has no effect. Tensors on the meta device stay uninitialised, as with PyTorch. ``torch.randn`` and similar
+    functions are not replaced: ``patched(report=True)`` lists the parameters that were made by them.
 
     Examples
     --------
@@ -163,32 +162,37 @@ def patch() -> None:
     >>> layer = torch.nn.Linear(64, 64)
     >>> unpatch()
     """
-    global _wanted
+    global _patched
     with _lock:
-        _wanted = True
-        _settle()
+        _patched = True
+        _update()
 
 
 def unpatch() -> None:
-    """Take back `patch`: PyTorch's own functions are what they were, under every name. Without it, do nothing.
+    """Undo `patch`: PyTorch's functions are restored under every name. Without `patch` it has no effect.
 
-    A block of `patched` that is open, in this or another thread, keeps them replaced until it ends.
+    While a block of `patched` is open in any thread, the functions stay replaced until it ends.
     """
-    global _wanted
+    global _patched
     with _lock:
-        _wanted = False
-        _settle()
+        _patched = False
+        _update()
 
 
 @contextlib.contextmanager
 def patched(*, report: bool = False) -> Iterator[Report | None]:
-    """`patch` inside a ``with`` block, for the whole process; afterwards what was before.
+    """`patch` inside a ``with`` block, for the whole process; at its end the state from before is restored.
 
     Parameters
     ----------
     report : bool, default False
-        Watch this thread, and give a `Report` of the parameters of the modules that it makes: which of them were drawn past
-        fastinit, and by what. Every operation of PyTorch takes some 20 microseconds longer meanwhile.
+        Observe this thread, and return a `Report` of the parameters of new modules: which of them were not drawn by fastinit,
+        and by which operation. Meanwhile every operation of PyTorch takes about 20 microseconds longer.
+
+    Yields
+    ------
+    Report or None
+        None without `report`.
 
     Examples
     --------
@@ -200,14 +204,14 @@ def patched(*, report: bool = False) -> Iterator[Report | None]:
     fastinit drew 0 of 3 parameters; past it 1:
       Linear.scale (64,): torch.randn
     """
-    global _blocks
+    global _open_blocks
     with _lock:
-        _blocks += 1
-        _settle()
+        _open_blocks += 1
+        _update()
     try:
         with recording() if report else contextlib.nullcontext() as found:
             yield found
     finally:
         with _lock:
-            _blocks -= 1
-            _settle()
+            _open_blocks -= 1
+            _update()

@@ -1,8 +1,8 @@
-"""Which parameters of new modules PyTorch drew itself, and by what.
+"""Which parameters of new modules were drawn by PyTorch and not by fastinit, and by which operation.
 
-While a thread is watched, every storage that it writes to is marked with the origin of its random numbers: fastinit, or a random
-operation of PyTorch. Marks follow the values through arithmetic, copies and views. At the end the modules that were made are
-looked through.
+While a thread is observed, every storage that it writes to is marked with the origin of its random numbers: fastinit, or
+a random operation of PyTorch. The result of an operation has the mark of its arguments, views share the mark of their
+storage. The report then looks up the marks of the parameters of all new modules.
 """
 
 from __future__ import annotations
@@ -27,45 +27,56 @@ from ._memory import on_fill
 __all__ = ["Past", "Report", "recording"]
 
 _OURS = "fastinit"
-# Operations that do not read what they write to.
+# Operations that do not read the tensor that they write to.
 _OVERWRITING = frozenset(("aten::fill_", "aten::zero_", "aten::copy_"))
 
 
 class Past(NamedTuple):
-    """A parameter that was drawn past fastinit."""
+    """A parameter that was not drawn by fastinit.
 
-    owner: str  # the class of the module that has it
-    name: str  # from the outermost module on: "encoder.layers.0.scale"
+    Attributes
+    ----------
+    owner : str
+        The class of the module that has it.
+    name : str
+        From the outermost module on, such as "encoder.layers.0.scale".
+    shape : tuple of int
+    how : str
+        The random operation of PyTorch, such as "torch.randn".
+    """
+
+    owner: str
+    name: str
     shape: tuple[int, ...]
-    how: str  # the random operation of PyTorch
+    how: str
 
 
 class Report:
-    """The parameters of the modules that a block of ``patched(report=True)`` made, as far as they still live.
+    """The parameters of the modules made in a block of ``patched(report=True)`` that still exist.
 
     Attributes
     ----------
     past : tuple of Past
-        Those that have random numbers of PyTorch: ``owner`` (class of the module), ``name``, ``shape`` and ``how``.
+        Those with random numbers of PyTorch.
     drawn, total : int
-        How many fastinit drew, and how many there are. The rest has nothing random: zeros, ones, what was loaded.
+        The number of parameters drawn by fastinit, and of all. The others are not random: zeros, ones, loaded values.
 
-    The attributes can be read while the block is open, and stay as they are when it ends. Parameters that other threads make,
-    or that are made inside compiled code, are not seen. ``str(report)`` is for reading.
+    The attributes can be read while the block is open, and are fixed when it ends. Parameters made by other threads or
+    inside compiled code are not included. ``str(report)`` is a text for people.
     """
 
-    def __init__(self, watch: _Watch) -> None:
-        self._watch: _Watch | None = watch
+    def __init__(self, observer: _Observer) -> None:
+        self._observer: _Observer | None = observer
         self._found: tuple[tuple[Past, ...], int, int] = ((), 0, 0)
 
     def _current(self) -> tuple[tuple[Past, ...], int, int]:
-        if self._watch is not None:
-            self._found = self._watch.found()
+        if self._observer is not None:
+            self._found = self._observer.found()
         return self._found
 
     def _close(self) -> None:
         self._current()
-        self._watch = None
+        self._observer = None
 
     @property
     def past(self) -> tuple[Past, ...]:
@@ -82,7 +93,7 @@ class Report:
     def __str__(self) -> str:
         past, drawn, total = self._current()
         lines = [f"fastinit drew {drawn} of {total} parameters; past it {len(past) or 'none'}{':' if past else '.'}"]
-        # Blocks that repeat have one line.
+        # Equal parameters of repeated modules share one line.
         alike: dict[tuple[Any, ...], int] = {}
         for one in past:
             brief = (one.owner, one.name.rpartition(".")[2], one.shape, one.how)
@@ -97,7 +108,7 @@ class Report:
 
 
 def _storage(tensor: torch.Tensor) -> StorageWeakRef | None:
-    """What identifies a tensor's memory, and keeps its address from being used again; None if it has no such memory."""
+    """A reference that identifies the memory of a tensor; while it exists, the address is not reused. None without memory."""
     tensor = getattr(tensor, "_local_tensor", tensor)  # of a DTensor
     if tensor.layout is not torch.strided or tensor.is_nested:
         return None
@@ -109,8 +120,8 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-class _Watch(TorchDispatchMode):
-    """Sees every operation of this thread, every fill of ours, and every parameter that a module gets."""
+class _Observer(TorchDispatchMode):
+    """Observes every operation of this thread, every fill by fastinit, and every parameter that a module gets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,7 +159,7 @@ class _Watch(TorchDispatchMode):
         if place is None:
             return
         tensor = getattr(tensor, "_local_tensor", tensor)
-        # A write to a part of a storage leaves the origin of the rest.
+        # After a write to a part of a storage, a mark of PyTorch remains for the rest.
         whole = overwritten and tensor.numel() * tensor.element_size() >= tensor.untyped_storage().nbytes()
         if origin is not None and (whole or self.marks.get(place, _OURS) == _OURS):
             self.marks[place] = origin
@@ -158,12 +169,12 @@ class _Watch(TorchDispatchMode):
     def filled(self, tensor: torch.Tensor) -> None:
         self._mark(tensor, _OURS, overwritten=True)
 
-    def saw(self, module: torch.nn.Module, name: str, value: Any) -> None:
+    def registered(self, module: torch.nn.Module, name: str, value: Any) -> None:
         if threading.get_ident() == self.thread:
             self.modules[id(module)] = weakref.ref(module)
 
     def found(self) -> tuple[tuple[Past, ...], int, int]:
-        """Parameters drawn past fastinit, the number of those that it drew, and the number of all."""
+        """Parameters not drawn by fastinit, the number of those that it drew, and the number of all."""
         alive = [module for reference in self.modules.values() if (module := reference()) is not None]
         parents = {
             id(child): (module, name) for module in alive for name, child in module._modules.items() if child is not None
@@ -180,7 +191,7 @@ class _Watch(TorchDispatchMode):
         drawn, seen = 0, set()
         for module in alive:
             for name, parameter in module._parameters.items():
-                if parameter is None or id(parameter) in seen:  # tied ones count once
+                if parameter is None or id(parameter) in seen:  # shared parameters count once
                     continue
                 seen.add(id(parameter))
                 place = None if torch.nn.parameter.is_lazy(parameter) else _storage(parameter)
@@ -193,13 +204,13 @@ class _Watch(TorchDispatchMode):
 
 @contextlib.contextmanager
 def recording() -> Iterator[Report]:
-    """Watch this thread, and give the report of what it makes."""
-    watch = _Watch()
-    report = Report(watch)
+    """Observe this thread, and return the report of the modules that it makes."""
+    observer = _Observer()
+    report = Report(observer)
     with contextlib.ExitStack() as stack:
         for register in (register_module_parameter_registration_hook, register_module_module_registration_hook):
-            stack.callback(register(watch.saw).remove)
-        stack.enter_context(on_fill(watch.filled))
+            stack.callback(register(observer.registered).remove)
+        stack.enter_context(on_fill(observer.filled))
         stack.callback(report._close)
-        stack.enter_context(watch)
+        stack.enter_context(observer)
         yield report

@@ -1,7 +1,7 @@
-"""Our functions where PyTorch does not run operations but looks at them: torch.compile, torch.vmap, fake tensors, dispatch modes.
+"""fastinit.torch under torch.compile, torch.vmap, with fake tensors and in dispatch modes, where PyTorch records operations.
 
-A fill writes to memory behind PyTorch's back. Where somebody looks on it is one operation of PyTorch instead,
-``fastinit::init_``, which does the same when it is run; elsewhere the operation would only cost time.
+A fill writes to memory without an operation of PyTorch. Where operations are recorded it is called through one,
+``fastinit::init_``; elsewhere that would only cost time.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from .._stream.keys import Key
 from .._stream.sampling import check_key
 from ._memory import in_place, is_plain, refuse_unwritable, shard_of
 
-# Before 2.14 the compiler merges two draws of like tensors into one, and takes no key that changes.
+# Before 2.14 the compiler merges two draws of similar tensors into one, and does not support a key that changes.
 _COMPILES = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 14)
 
 __all__ = ["draws", "is_traced", "is_wrapped"]
 
 Function = Callable[..., Any]
-_functions: dict[str, tuple[Function, dict[str, Any]]] = {}  # and the defaults of their options
+_functions: dict[str, tuple[Function, dict[str, Any]]] = {}  # each with the defaults of its options
 
 _modes = torch._C._len_torch_dispatch_stack
 _transforms = functorch.peek_interpreter_stack
 
 
 def is_traced(tensor: torch.Tensor) -> bool:
-    """Whether a write to the tensor's memory would be unseen by who looks on, or has no memory to go to."""
+    """Whether a direct write to the tensor's memory would be missing from what PyTorch records, or is impossible."""
     return _modes() > 0 if is_plain(tensor) and _transforms() is None else is_wrapped(tensor)
 
 
@@ -40,8 +40,8 @@ def is_wrapped(tensor: torch.Tensor) -> bool:
     """Whether the tensor may stand for others, under a transform such as torch.vmap or by its class."""
     if _transforms() is not None:
         return True
-    own = not is_plain(tensor) and type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
-    return own and shard_of(tensor) is None
+    dispatches = not is_plain(tensor) and type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    return dispatches and shard_of(tensor) is None
 
 
 # ---- the operation ----------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def _pretend(tensor: torch.Tensor, *rest: Any) -> None:
 
 
 def _check_shared(tensor: torch.Tensor) -> None:
-    """Refuse, as PyTorch does, a draw under torch.vmap that its randomness does not allow."""
+    """Raise the error of PyTorch for a draw that the `randomness` of torch.vmap does not allow."""
     interpreter = _transforms()
     if interpreter is None or interpreter.key() != functorch.TransformType.Vmap:
         return
@@ -93,7 +93,7 @@ def _check_shared(tensor: torch.Tensor) -> None:
 
 
 def _over_batch(info: Any, in_dims: Any, tensor: torch.Tensor, *rest: Any) -> tuple[None, None]:
-    """Under torch.vmap every example is a tensor of its own, or all are the same, as its randomness and the key say."""
+    """Under torch.vmap draw every example separately, or copy the first, as the `randomness` and the key demand."""
     axis, key = in_dims[0], rest[3]
     first = None
     for example in (tensor.select(axis, i) for i in range(tensor.shape[axis])):
@@ -112,7 +112,7 @@ if hasattr(torch.library, "register_vmap"):  # since PyTorch 2.5
 
 
 def draws(function: Function) -> Function:
-    """`in_place` for a function that draws: where it is traced, it is called through the operation."""
+    """`in_place` for a random function: where operations are recorded, it is called through ``fastinit::init_``."""
     name = function.__name__
     options = {p.name: p.default for p in list(inspect.signature(function).parameters.values())[1:]}
     defaults = {name: value for name, value in options.items() if name not in ("generator", "key")}
