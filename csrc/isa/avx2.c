@@ -38,16 +38,6 @@ FI_INLINE vd vd_of(vq bits) { return _mm256_castsi256_pd(bits); }
 #define FI_SI si256
 #include "isa/x86_template.h"
 
-#if FI_MSVC
-#define vf_settle(a)
-#define vd_settle(a)
-#define vq_settle(a)
-#else
-#define vf_settle(a) __asm__("" : "+x"(a))
-#define vd_settle(a) __asm__("" : "+x"(a))
-#define vq_settle(a) __asm__("" : "+x"(a))
-#endif
-
 FI_INLINE vq vq_set1(uint64_t a) { return _mm256_set1_epi64x((long long)a); }
 FI_INLINE vq vq_xor3(vq a, vq b, vq c) { return vq_xor(vq_xor(a, b), c); }
 FI_INLINE vq vq_counter(uint32_t block, int half) {

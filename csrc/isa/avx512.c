@@ -38,14 +38,6 @@ FI_INLINE vd vd_of(vq bits) { return _mm512_castsi512_pd(bits); }
 #define FI_SI si512
 #include "isa/x86_template.h"
 
-#if FI_MSVC
-#define vf_settle(a)
-#define vd_settle(a)
-#else
-#define vf_settle(a) __asm__("" : "+v"(a))
-#define vd_settle(a) __asm__("" : "+v"(a))
-#endif
-
 FI_INLINE vq vq_set1(uint64_t a) { return _mm512_set1_epi64((long long)a); }
 FI_INLINE vq vq_xor3(vq a, vq b, vq c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
 FI_INLINE vq vq_counter(uint32_t block, int half) {

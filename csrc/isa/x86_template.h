@@ -8,6 +8,16 @@
 #define FI_MM(name) FI_CONCAT(FI_PREFIX, name)
 #define FI_MM_SI(name) FI_CONCAT(FI_PREFIX, FI_CONCAT(name, FI_SI))
 
+#if FI_MSVC
+#define vq_settle(a)
+#define vf_settle(a)
+#define vd_settle(a)
+#else /* in any vector register: those of AVX-512 too, where it is switched on */
+#define vq_settle(a) __asm__("" : "+v"(a))
+#define vf_settle(a) __asm__("" : "+v"(a))
+#define vd_settle(a) __asm__("" : "+v"(a))
+#endif
+
 FI_INLINE vq vq_mul(vq a, vq b) { return FI_MM(mul_epu32)(a, b); }
 FI_INLINE vq vq_high(vq a) { return FI_MM(srli_epi64)(a, 32); }
 FI_INLINE vq vq_xor(vq a, vq b) { return FI_MM_SI(xor)(a, b); }
