@@ -45,8 +45,8 @@ from keras.initializers import (
 
 from ._common.arithmetic import ieee
 from ._common.dtypes import check_shape
+from ._stream.draw import draw
 from ._stream.keys import Key
-from ._stream.sampling import draw
 from .initializers import Orthogonal as _Haar
 from .initializers.variance_scaling import law_of_variance
 

@@ -8,7 +8,7 @@ import fastinit
 from fastinit import Key
 from fastinit._common import checks, dtypes, pieces
 from fastinit._common.pieces import in_pieces
-from fastinit._stream import sampling
+from fastinit._stream import draw
 from fastinit.initializers import structured
 
 KEY = Key(11)
@@ -27,7 +27,7 @@ ARRAYS = {
 
 @pytest.fixture
 def small(monkeypatch):
-    for module in (pieces, sampling, structured):
+    for module in (pieces, draw, structured):
         monkeypatch.setattr(module, "AT_ONCE", 7)
 
 

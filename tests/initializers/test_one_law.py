@@ -23,7 +23,7 @@ from fastinit import (
     fill_many,
 )
 from fastinit._common.dtypes import part_of
-from fastinit._stream.sampling import Law
+from fastinit._stream.laws import Law
 
 
 def tensor(initializer, shape, dtype, key):

@@ -15,7 +15,7 @@ from .checks import shown, unmasked
 from .pieces import in_pieces, once
 
 __all__ = [
-    "LARGEST", "LARGEST_FLOAT8", "check_out", "check_range", "check_shape", "new_array", "numpy_dtype", "part_of",
+    "LARGEST", "LARGEST_FLOAT8", "PART", "check_out", "check_range", "check_shape", "new_array", "numpy_dtype", "part_of",
     "raw_view", "resolve", "rounded", "store", "working",
 ]  # fmt: skip
 
@@ -33,7 +33,7 @@ LARGEST_FLOAT8 = {
 }  # fmt: skip
 # The unsigned integers that hold the bits of the dtypes that NumPy does not have.
 _BITS: dict[str, np.dtype[Any]] = {"bfloat16": np.dtype(np.uint16), **dict.fromkeys(LARGEST_FLOAT8, np.dtype(np.uint8))}
-_PART = {"complex64": "float32", "complex128": "float64"}
+PART = {"complex64": "float32", "complex128": "float64"}
 # The largest number of every dtype; of a complex one, the largest real or imaginary part.
 LARGEST = {
     **{name: float(np.finfo(kind).max) for name, kind in _NUMPY.items()},
@@ -71,7 +71,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 def part_of(dtype: str) -> str | None:
     """The dtype of the real and imaginary parts of a complex dtype; None for a real dtype."""
-    return _PART.get(dtype)
+    return PART.get(dtype)
 
 
 def resolve(dtype: Any) -> str:
@@ -109,7 +109,7 @@ def resolve(dtype: Any) -> str:
 
 def working(dtype: str) -> str:
     """The dtype in which values are computed before they are rounded once to `dtype`."""
-    return dtype if dtype in ("float64", *_PART) else "float32"
+    return dtype if dtype in ("float64", *PART) else "float32"
 
 
 def check_shape(shape: Any) -> tuple[int, ...]:

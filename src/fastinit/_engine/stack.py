@@ -13,8 +13,8 @@ from .._common.activations import parse
 from .._common.arithmetic import ieee
 from .._common.checks import boolean, real_number, shown
 from .._common.dtypes import new_array, resolve
-from .._stream.keys import Key
-from .._stream.sampling import check_key, normal
+from .._stream.keys import Key, check_key
+from .._stream.sampling import normal
 from ..initializers import Initializer, Zeros, get
 from .arguments import (
     check_batch,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._stream.keys import Key
-from .._stream.sampling import check_law
+from .._stream.laws import check_law
 
 __all__ = ["DrawnWeights", "check_stored"]
 

@@ -10,10 +10,11 @@ import hashlib
 import operator
 import secrets
 from dataclasses import dataclass
+from typing import Any
 
 from .._common.checks import shown
 
-__all__ = ["Key", "check_word"]
+__all__ = ["Key", "check_key", "check_word"]
 
 _LIMIT = 1 << 64
 
@@ -90,3 +91,11 @@ def _utf8(name: str) -> bytes:
         return name.encode()
     except UnicodeEncodeError:
         raise ValueError(f"key / name: expected a str that UTF-8 can encode, got {shown(name)}") from None
+
+
+def check_key(key: Any) -> Key:
+    """`key` itself, if it is one."""
+    if not isinstance(key, Key):
+        hint = f"; Key({shown(key)}) makes one of a seed" if isinstance(key, int) else ""
+        raise TypeError(f"key: expected a fastinit.Key, got {type(key).__name__}{hint}")
+    return key

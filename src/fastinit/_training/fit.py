@@ -15,8 +15,8 @@ from .._common.checks import shown, whole_number
 from .._engine.arguments import check_parameters
 from .._engine.stack import Stack
 from .._engine.virtual_weights import DrawnWeights
-from .._stream.keys import Key
-from .._stream.sampling import check_key, uniform
+from .._stream.keys import Key, check_key
+from .._stream.sampling import uniform
 from .data import Data, check_data, number_correct
 from .epoch import Epoch, Update
 from .losses import Loss, evaluated, softmax_cross_entropy

@@ -15,8 +15,10 @@ from .._common.arithmetic import ieee
 from .._common.checks import boolean, is_tensor, one_of, real_number, shown, whole_number
 from .._common.dtypes import check_range, check_shape, part_of, resolve, store, working
 from .._core import fpenv_enter, fpenv_leave
-from .._stream.keys import Key, check_word
-from .._stream.sampling import Law, check_key, draw, fill_piece, resolve_index
+from .._stream.draw import draw
+from .._stream.indexing import resolve_index
+from .._stream.keys import Key, check_key, check_word
+from .._stream.laws import Law
 from .fans import FanRule
 
 __all__ = ["Initializer", "choice", "finite", "flag", "positive", "squarable", "whole"]
@@ -283,7 +285,7 @@ class Initializer:
         name, sizes = self._dtype(dtype), check_shape(shape)
         law = self._law(sizes)
         if law is not None:
-            return fill_piece(*law, sizes, index, self._key(key), name, out)
+            return draw(*law, sizes, self._key(key), name, out, index)
         picks = tuple(
             (slice(start, None if start + step * count < 0 else start + step * count, step) if count else slice(0, 0))
             if stays

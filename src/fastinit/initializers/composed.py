@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._common.checks import shown
 from .._common.dtypes import check_shape
 from .._stream.keys import Key
-from .._stream.sampling import Law
+from .._stream.laws import Law
 from .base import Initializer, finite
 from .catalogue import registered
 from .lookup import get

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .._stream.sampling import Law
+from .._stream.laws import Law
 from .base import positive, whole
 from .catalogue import registered
 from .independent import Independent

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from .._common.checks import shown
-from .._stream.sampling import Law, check_law
+from .._stream.laws import Law, check_law
 from .base import finite, flag
 from .catalogue import registered
 from .independent import Independent, truncated_moments

@@ -11,12 +11,10 @@ from .. import _core
 from .._common.arithmetic import ieee
 from .._common.checks import check_apart
 from .._common.dtypes import check_out, store
-from .._stream.sampling import Job, fill_all, job
+from .._stream.draw import Job, fill_all, job
 from .lookup import get
 
 __all__ = ["fill_many"]
-
-_EMPTY = np.empty(0)  # filling it raises the errors that filling an array with the same law would raise
 
 
 @ieee
@@ -68,10 +66,7 @@ def fill_many(jobs: Iterable[tuple[Any, Any, Any]]) -> None:
             if law is None:
                 computed.append((initializer._checked_values(out.shape, dtype, key), dtype, out))
             elif dtype in _core.DTYPES:
-                fill = job(memory, *law, initializer._key(key), dtype)
-                if law.name != "normal":  # the bounds of the others may have no number of the dtype between them
-                    _core.fill(_EMPTY, *fill[1:6])
-                fills.append(fill)
+                fills.append(job(memory, *law, initializer._key(key), dtype))
             else:  # complex and float8 tensors are converted from dtypes that the kernels draw
                 computed.append((initializer(out.shape, dtype, key=key), dtype, out))
         except (TypeError, ValueError, ImportError) as error:

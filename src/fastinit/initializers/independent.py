@@ -9,7 +9,7 @@ import numpy as np
 
 from .._common.dtypes import check_shape
 from .._common.portable_math import exp
-from .._stream.sampling import Law
+from .._stream.laws import Law
 from .base import Initializer
 
 __all__ = ["Independent", "truncated_moments"]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from .._common.dtypes import check_shape, store, working
 from .._stream.haar import haar
+from .._stream.indexing import resolve_index
 from .._stream.keys import Key
-from .._stream.sampling import resolve_index
 from .base import Initializer, choice, finite, flag
 from .catalogue import registered
 

@@ -13,7 +13,7 @@ from .. import _core
 from .._common.checks import shown
 from .._common.dtypes import check_shape
 from .._common.pieces import AT_ONCE, in_pieces
-from .._common.threads import get_num_threads
+from .._stream.draw import words
 from .._stream.keys import Key
 from .._stream.sampling import normal
 from .base import Initializer, choice, finite, positive, whole
@@ -22,24 +22,18 @@ from .deterministic import Fixed, few_among_zeros
 
 __all__ = ["Hadamard", "Sparse"]
 
-_PLANE_OF_CHOICES = 4
-
 
 def chosen(shape: tuple[int, int], count: int, key: Key) -> NDArray[np.bool_]:
-    """A mask of `count` elements in each column: those with the smallest words of plane 4 of the stream, ties by row."""
+    """A mask of `count` elements in each column: those with the smallest words of the plane of choices, ties by row."""
     if count in (0, shape[0]):
         return np.full(shape, count > 0)
-    words = np.empty(shape, dtype=np.uint32)
-    _core.fill(
-        words, _core.LAWS.index("words"), _core.DTYPES.index("float32"), (), key.seed, key.stream, 0,
-        get_num_threads(), _PLANE_OF_CHOICES,
-    )  # fmt: skip
+    choices = words(shape, key, _core.PLANE_CHOICES)
     mask = np.empty(shape, dtype=np.bool_)
     rows = np.arange(shape[0], dtype=np.uint64)[:, None]
     width = max(1, AT_ONCE // shape[0])
     for start in range(0, shape[1], width):
         columns = np.s_[:, start : start + width]
-        ranks = words[columns].astype(np.uint64) << np.uint64(32) | rows  # no two alike
+        ranks = choices[columns].astype(np.uint64) << np.uint64(32) | rows  # no two alike
         mask[columns] = ranks <= np.partition(ranks, count - 1, axis=0)[count - 1]
     return mask
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from .._common.dtypes import check_shape, store
 from .._common.pieces import in_pieces
 from .._common.portable_math import exp, log, log_1_minus_exp
+from .._stream.draw import draw
 from .._stream.keys import Key
-from .._stream.sampling import fill_piece, uniform
+from .._stream.sampling import uniform
 from .base import Initializer, finite, positive, whole
 from .catalogue import registered
 
@@ -52,7 +53,7 @@ class TransformedUniform(Initializer):
         out: Any = None,
     ) -> Any:
         name, sizes = self._dtype(dtype), check_shape(shape)
-        u = fill_piece("uniform", (0.0, 1.0), sizes, index, self._key(key), "float64", None)
+        u = draw("uniform", (0.0, 1.0), sizes, self._key(key), "float64", index=index)
         values = self._transform_in_place(u)
         self._check(values, name)
         return store(values, name, out)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .._stream.sampling import Law
+from .._stream.laws import Law
 from .base import choice, finite, positive, squarable
 from .catalogue import registered
 from .fans import FanRule, Fans, as_fans, compute_fans

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .._common.dtypes import PART, new_array
 from .._common.portable_math import cosine_of_turns, log, sine_of_turns
-from .._common.threads import get_num_threads
+from .._stream.draw import draw, fill_complex, words
+from .._stream.indexing import region_of
 from .._stream.keys import Key
-from .._stream.sampling import draw, fill_piece
 from ..initializers import Orthogonal
 from ._arguments import Shape
 from ._arrays import Make
@@ -24,39 +25,32 @@ _COMPLEX_STD_WITHIN_2 = 0.9619618280082135
 
 
 def of_law(law: str, parameters: tuple[float, ...]) -> Make:
-    """Independent elements of a law of `fastinit._stream.sampling`."""
+    """Independent elements of a law of `fastinit._stream.laws`."""
     if law == "uniform" and parameters[0] == parameters[1]:
         law, parameters = "normal", (parameters[0], 0.0)
 
     def make(key: Key, shape: Shape, dtype: str, index: Any) -> Any:
-        if index is None:
-            return draw(law, parameters, shape, key, dtype, None)
-        return fill_piece(law, parameters, shape, index, key, dtype, None)
+        return draw(law, parameters, shape, key, dtype, None, ... if index is None else index)
 
     return make
 
 
-def _parts(std: float, key: Key, shape: Shape, dtype: str) -> Any:
-    """Complex normal numbers with E |z|^2 = std^2: independent parts, of planes 0 and 2 of the stream."""
-    out = np.empty(shape, dtype)
-    part = np.empty(shape, out.real.dtype)
-    law, code = _core.LAWS.index("normal"), _core.DTYPES.index(part.dtype.name)
-    for plane, target in ((0, out.real), (2, out.imag)):
-        _core.fill(part, law, code, (0.0, std / math.sqrt(2)), key.seed, key.stream, 0, get_num_threads(), plane)
-        target[...] = part
+def _normal(std: float, key: Key, shape: Shape, dtype: str, index: Any) -> Any:
+    """Complex normal numbers with E |z|^2 = std^2."""
+    region = None if index is None else region_of(shape, index)
+    out = new_array(shape if region is None else region.shape, dtype)
+    part = (0.0, std / math.sqrt(2))
+    fill_complex(out, "normal", (part, part), key, PART[dtype], region=region)
     return out
 
 
-def _polar(squared_radius: Any, key: Key, shape: Shape, dtype: str) -> Any:
-    """Complex numbers of an even angle, of plane 2; their squared radius is a function of a uniform number."""
-    radius = np.sqrt(squared_radius(draw("uniform", (0.0, 1.0), shape, key, "float64", None)))
-    turns = np.empty(shape, np.uint32)
-    _core.fill(
-        turns, _core.LAWS.index("words"), _core.DTYPES.index("float32"), (), key.seed, key.stream, plane=2
-    )
+def _polar(squared_radius: Any, key: Key, shape: Shape, dtype: str, index: Any) -> Any:
+    """Complex numbers of a uniform angle; their squared radius is a function of a uniform number."""
+    radius = np.sqrt(squared_radius(draw("uniform", (0.0, 1.0), shape, key, "float64")))
+    turns = words(shape, key, _core.PLANE_IMAGINARY)
     out = np.empty(shape, dtype)
     out.real, out.imag = radius * cosine_of_turns(turns, 2**32), radius * sine_of_turns(turns, 2**32)
-    return out
+    return out if index is None else np.ascontiguousarray(out[index])
 
 
 def of_complex_law(std: float, distribution: str) -> Make:
@@ -66,13 +60,11 @@ def of_complex_law(std: float, distribution: str) -> Make:
 
     def make(key: Key, shape: Shape, dtype: str, index: Any) -> Any:
         if distribution == "normal":
-            whole = _parts(std, key, shape, dtype)
-        elif distribution == "uniform":
-            whole = _polar(lambda u: 2 * std**2 * u, key, shape, dtype)
-        else:
-            variance = (std / _COMPLEX_STD_WITHIN_2) ** 2
-            whole = _polar(lambda u: -variance * log(1 - _MASS_WITHIN_2 * u), key, shape, dtype)
-        return whole if index is None else np.ascontiguousarray(whole[index])
+            return _normal(std, key, shape, dtype, index)
+        if distribution == "uniform":
+            return _polar(lambda u: 2 * std**2 * u, key, shape, dtype, index)
+        variance = (std / _COMPLEX_STD_WITHIN_2) ** 2
+        return _polar(lambda u: -variance * log(1 - _MASS_WITHIN_2 * u), key, shape, dtype, index)
 
     return make
 
@@ -102,5 +94,3 @@ def fans_of(shape: Shape, in_axis: Axes, out_axis: Axes, batch_axis: Axes) -> tu
         return 1.0, 1.0  # an empty array has no variance
     field = math.prod(shape) / inputs / outputs / batch
     return inputs * field, outputs * field
-
-

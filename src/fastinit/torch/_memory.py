@@ -18,10 +18,10 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from .. import _core
-from .._common.threads import get_num_threads
-from .._stream import sampling
-from .._stream.keys import Key
-from .._stream.sampling import check_key, check_law, fill_piece
+from .._stream import draw
+from .._stream.indexing import region_of
+from .._stream.keys import Key, check_key
+from .._stream.laws import check_law
 
 __all__ = ["drawn_key", "fill", "in_place", "is_plain", "names_of", "on_fill", "refuse_unwritable", "shard_of", "write"]
 
@@ -33,14 +33,13 @@ _NAMES = {
 }
 _COMPLEX = {torch.complex64: "complex64", torch.complex128: "complex128"}
 _PARTS = {torch.complex64: "float32", torch.complex128: "float64", torch.complex32: "float16"}
-# NumPy has no bfloat16 and float8: their memory is seen as integers (_BITS).
+# NumPy has no bfloat16, float8 and complex32: their memory is seen as integers (_BITS).
 _FLOAT8 = {
     dtype: name
     for name in ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
     if (dtype := getattr(torch, name, None)) is not None
 }
-_BITS = {torch.bfloat16: torch.uint16, **dict.fromkeys(_FLOAT8, torch.uint8)}
-_IMAGINARY_PLANE = 2
+_BITS = {torch.bfloat16: torch.uint16, torch.complex32: torch.int32, **dict.fromkeys(_FLOAT8, torch.uint8)}
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _FILLS = frozenset(("constant_", "ones_", "zeros_"))  # PyTorch's own fills, which also know sparse layouts
 
@@ -155,7 +154,7 @@ def drawn_key(generator: torch.Generator | None, key: Key | None) -> Key:
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """The memory of a contiguous CPU tensor as an array, without a copy; bfloat16 and float8 as their bits."""
+    """The memory of a contiguous CPU tensor as an array, without a copy; a dtype that NumPy has not as integers."""
     if tensor.requires_grad:
         tensor = tensor.detach()
     bits = _BITS.get(tensor.dtype)
@@ -228,37 +227,6 @@ def write(
     return tensor
 
 
-def _write_parts(
-    tensor: torch.Tensor,
-    law: str,
-    parameters: tuple[tuple[float, float], tuple[float, float]],
-    generator: torch.Generator | None,
-    key: Key | None,
-) -> torch.Tensor:
-    """Real and imaginary parts of a complex tensor, each of its law."""
-    part = _PARTS[tensor.dtype]
-    both = [check_law(law, pair, part) for pair in parameters]
-    if tensor.numel() == 0:
-        return tensor
-    memory, index = shard_of(tensor) or (tensor, ...)
-    key = drawn_key(generator, key)
-    staged = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-    values = torch.view_as_real(staged).numpy()
-    column = np.empty(tensor.shape, dtype=part)
-    for i, checked in enumerate(both):
-        _core.fill(
-            column, _core.LAWS.index(law), _core.DTYPES.index(part), checked, key.seed, key.stream,
-            0, get_num_threads(), i * _IMAGINARY_PLANE,
-        )  # fmt: skip
-        values[..., i] = column
-    with torch.no_grad():
-        memory.copy_(staged[index])
-    if memory is not tensor:
-        torch.autograd.graph.increment_version(tensor)
-    _tell(tensor)
-    return tensor
-
-
 def _is_one_number(low: float, high: float, dtype: torch.dtype) -> bool:
     """Whether the dtype rounds both ends of the interval [low, high) to the same number."""
     if high - low > 0.01 * abs(low) + 1e-6:  # wider than the spacing of every dtype; cheaper to compute
@@ -275,7 +243,7 @@ def fill(
     key: Key | None,
     what: str,
 ) -> Any:
-    """Fill a tensor with a law of `fastinit._stream.sampling`, and return it.
+    """Fill a tensor with a law of `fastinit._stream.laws`, and return it.
 
     The parts of a complex tensor are uniform in [low, high) each, or normal with E |z - mean|^2 = std^2. A uniform
     interval that is a single number of the dtype is filled with it, as PyTorch does.
@@ -286,18 +254,25 @@ def fill(
             with torch.no_grad():
                 return tensor.fill_(complex(low, low) if tensor.is_complex() else low)
     if tensor.dtype in _PARTS and law != "truncated_normal":
-        first, second = parameters
-        if law == "uniform":
-            return _write_parts(tensor, law, ((first, second), (first, second)), generator, key)
-        second /= 2**0.5
-        return _write_parts(tensor, law, ((first, second), (0.0, second)), generator, key)
-
+        return _fill_complex(tensor, law, parameters, generator, key, what)
     if tensor.dtype in _NAMES:
         parameters = check_law(law, parameters, _NAMES[tensor.dtype])
 
     def make(shape: tuple[int, ...], dtype: str, key: Key, index: Any, out: Any) -> Any:
-        if index is None:
-            return sampling.fill(out, law, parameters, key, dtype)
-        return fill_piece(law, parameters, shape, index, key, dtype, out)
+        draw.fill(out, law, parameters, key, dtype, region=None if index is None else region_of(shape, index))
 
     return write(tensor, make, generator, key, what)
+
+
+def _fill_complex(
+    tensor: Any, law: str, parameters: tuple[float, ...], generator: torch.Generator | None, key: Key | None, what: str
+) -> Any:
+    """`fill` of a complex tensor."""
+    part, (first, second) = _PARTS[tensor.dtype], parameters
+    of_parts = [(first, second)] * 2 if law == "uniform" else [(first, second / 2**0.5), (0.0, second / 2**0.5)]
+    checked = [check_law(law, pair, part) for pair in of_parts]
+
+    def make(shape: tuple[int, ...], dtype: str, key: Key, index: Any, out: Any) -> Any:
+        draw.fill_complex(out, law, checked, key, part, region=None if index is None else region_of(shape, index))
+
+    return write(tensor, make, generator, key, what, names=_PARTS)

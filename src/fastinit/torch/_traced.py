@@ -15,8 +15,7 @@ from torch._C import _functorch as functorch
 from torch.compiler import is_dynamo_compiling
 
 from .._common.arithmetic import ieee
-from .._stream.keys import Key
-from .._stream.sampling import check_key
+from .._stream.keys import Key, check_key
 from ._memory import in_place, is_plain, refuse_unwritable, shard_of
 
 # Before 2.14 the compiler merges two draws of similar tensors into one, and does not support a key that changes.
