@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The same bits in every rounding mode and under flush-to-zero: what Python and NumPy compute around the kernels, too.
+"""What Python and NumPy compute around the kernels has the same bits in every rounding mode and under flush-to-zero.
 
-test_environment.py has the kernels themselves.
+The kernels themselves are tested in test_environment.py.
 """
 
 import functools
@@ -20,7 +20,7 @@ from fastinit._common.arithmetic import ieee
 from fastinit.initializers import activation as of_activation
 
 KEY = Key(5) / "w"
-# Made here, in the ordinary mode: under flush-to-zero they could not be.
+# Made at import, in the ordinary mode: flush-to-zero would make zeros of them.
 TINY_F4 = np.float32(1e-40)
 BATCH = np.array([[1e-40, 1.0, 3e-39], [2.0, 1e-310, -1e-40], [1.0, 1.0, 1.0]])
 BATCHES = (BATCH, BATCH.astype("f4"))
@@ -64,8 +64,8 @@ TINY = [
 ]  # fmt: skip
 
 
-def forgotten():
-    """What was computed once and kept is computed again, as it would be where this mode was the first."""
+def clear_caches():
+    """So that cached values are computed again in the mode under test."""
     caches = [of_activation._gain, of_activation._critical_weight_variance]
     caches += [f for f in vars(theory).values() if hasattr(f, "cache_clear")]
     for cache in caches:
@@ -81,8 +81,8 @@ def outcome(function, *arguments, **options):
     return bits(found) if isinstance(found, np.ndarray) else np.array(found, dtype=np.float64).tobytes()
 
 
-def said_and_made(make, shape, dtype):
-    """All that an initializer that is made now says and does of a shape."""
+def results_of(make, shape, dtype):
+    """Bytes of everything that an initializer, constructed here, returns for a shape."""
     one = make()
     found = [outcome(one, shape, dtype, key=KEY), outcome(one.shard, shape, np.s_[1:3], key=KEY, dtype=dtype)]
     out = np.zeros(shape, named(dtype))
@@ -98,28 +98,28 @@ def said_and_made(make, shape, dtype):
     return found
 
 
-def again(initializer):
-    """How the initializer is made, from the options that make it."""
+def constructor_of(initializer):
+    """A function that constructs the initializer again from its options."""
     return functools.partial(type(initializer).from_config, initializer.get_config())
 
 
-WALK = [(again(one), small(shape)) for one, shape in ALL] + TINY
+WALK = [(constructor_of(one), small(shape)) for one, shape in ALL] + TINY
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_initializer_has_the_same_bits_in_every_mode(mode, dtype):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a number without a variance
-        expected = [said_and_made(make, shape, dtype) for make, shape in WALK]
-        forgotten()
+        expected = [results_of(make, shape, dtype) for make, shape in WALK]
+        clear_caches()
         with mode():
-            found = [said_and_made(make, shape, dtype) for make, shape in WALK]
+            found = [results_of(make, shape, dtype) for make, shape in WALK]
     wrong = [make() for (make, _), a, b in zip(WALK, found, expected, strict=True) if a != b]
     assert not wrong
 
 
-def test_tiny_numbers_are_tiny():
-    """Each of them is subnormal in some dtype, and not 0, or the test above would be as good without it."""
+def test_the_tiny_numbers_are_subnormal():
+    """In at least one dtype each, and not 0: if not, they would add nothing to the test above."""
     for make, shape in TINY:
         subnormal = False
         for dtype in ("float64", "float32"):
@@ -132,7 +132,7 @@ def test_tiny_numbers_are_tiny():
 
 
 def test_standard_deviations_have_the_same_bits_in_every_mode(mode):
-    """A root of a quotient rounds otherwise in most of these shapes."""
+    """For most of these shapes, the square root of the quotient is rounded differently in another mode."""
     kinds = [
         fastinit.HeNormal(), fastinit.GlorotUniform(gain=0.7), fastinit.LeCunNormal(),
         fastinit.VarianceScaling(0.3, "fan_geo_avg"),
@@ -147,12 +147,12 @@ def test_standard_deviations_have_the_same_bits_in_every_mode(mode):
         found = laws()
         plain = [math.sqrt(2 / n) for n in range(3, 400)]
     assert found == expected
-    # the test can fail: but under flush-to-zero, which does not touch these
+    # This test can fail: unguarded computation differs, except under flush-to-zero, which leaves these numbers alone.
     assert (plain != [math.sqrt(2 / n) for n in range(3, 400)]) == ("flush" not in mode.name)
 
 
 def numbers():
-    """What functions beside the initializers compute."""
+    """Results of theory, gains, residual policies and other functions."""
     found = []
     names = [name for name in _core.ACTIVATIONS if name not in ("linear", "sin")]
     for activation in names:
@@ -180,7 +180,7 @@ def numbers():
 
 def test_theory_gains_and_policies_have_the_same_bits_in_every_mode(mode):
     expected = numbers()
-    forgotten()
+    clear_caches()
     with mode():
         found = numbers()
     assert repr(found) == repr(expected)
@@ -203,7 +203,7 @@ def test_samplers_have_the_same_bits_in_every_mode(mode):
 
 
 def stacks():
-    """Weights of stacks, what a batch of another dtype becomes, losses, and a training."""
+    """Weights of stacks, converted batches, losses, and a trained stack."""
     found = []
     for dtype in ("float32", "float64"):
         for options in ({}, {"virtual": True}, {"weights": LISTED}):
@@ -238,7 +238,7 @@ def test_stacks_and_losses_have_the_same_bits_in_every_mode(mode):
 
 
 def test_an_error_restores_the_mode_too(mode):
-    with mode():  # which sees that it is as it was
+    with mode():  # which checks that the mode is unchanged at its end
         for wrong in (
             lambda: fastinit.normal(3, 0, -1, key=KEY),
             lambda: fastinit.HeNormal()((3,), key=KEY),
@@ -250,8 +250,8 @@ def test_an_error_restores_the_mode_too(mode):
                 wrong()
 
 
-def test_a_callers_mode_is_back_inside_of_nothing(control):
-    """One call in another restores what was before each of them."""
+def test_nested_calls_restore_the_callers_mode(control):
+    """Each of two nested calls restores the mode that it found."""
     _, read = control
 
     @ieee
@@ -269,14 +269,14 @@ def test_a_callers_mode_is_back_inside_of_nothing(control):
     assert read() == before
 
 
-def test_guarded_functions_are_what_they_were():
+def test_decorated_functions_keep_their_metadata():
     """Names, signatures, docstrings and pickles."""
     assert pickle.loads(pickle.dumps(theory.chi_1)) is theory.chi_1
     assert list(inspect.signature(residual.t_fixup).parameters) == ["layers", "decoder"]
     assert fastinit.fit.__doc__.startswith("Train a stack")
 
 
-def test_an_initializer_of_a_users_own_is_guarded(mode):
+def test_an_initializer_that_a_user_defines_is_decorated(mode):
     class Third(fastinit.Initializer):
         def _law(self, shape):
             return fastinit.HeNormal()._law(shape)

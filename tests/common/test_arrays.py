@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What an array is, wherever one is taken: all that equals float32 is float32, other orders of bytes are copied or refused,
-nothing is hidden behind a mask, and what is written to overlaps nothing else that is."""
+"""Array arguments everywhere: native dtypes in any spelling are taken, other byte orders are converted or refused, masked
+arrays are refused, and arrays that are written to must not overlap."""
 
 import ctypes
 import re
@@ -30,7 +30,7 @@ OTHER = ">" if sys.byteorder == "little" else "<"
 
 
 def explicit(array):
-    """A copy whose dtype names this machine's order of bytes, as that of shared memory does: NumPy exports it as '<f'."""
+    """A copy whose dtype names this machine's byte order explicitly, as that of shared memory does: NumPy exports it as '<f'."""
     kind = {"float32": ctypes.c_float, "float64": ctypes.c_double}[array.dtype.name]
     found = np.ctypeslib.as_array((kind * array.size)()).reshape(array.shape)
     found[...] = array
@@ -59,7 +59,7 @@ def data(dtype):
 
 
 def everything(stack, x, dy):
-    """The bytes of all that a stack makes of a batch, through every entry point."""
+    """The bytes of all results of a stack for a batch, through every entry point."""
     recorder = Recorder(stack, len(x), input_gradient=True)
     found = [recorder.forward(x).tobytes()]
     recorder.backward(dy)
@@ -73,7 +73,7 @@ def everything(stack, x, dy):
 
 
 @pytest.mark.parametrize("dtype", REAL)
-def test_an_explicit_order_of_bytes_is_no_other_dtype(dtype):
+def test_an_explicit_native_byte_order_is_the_same_dtype(dtype):
     x, dy = data(dtype)
     stack = network(dtype, explicit)
     mine = [*stack.weights, *stack.biases]
@@ -87,7 +87,7 @@ def test_an_explicit_order_of_bytes_is_no_other_dtype(dtype):
 
 @pytest.mark.parametrize("optimizer", [SGD(0.1), Momentum(0.1), Adam(0.1)], ids=str)
 @pytest.mark.parametrize("dtype", REAL)
-def test_optimizers_take_an_explicit_order_of_bytes(optimizer, dtype):
+def test_optimizers_take_an_explicit_native_byte_order(optimizer, dtype):
     w, g = data(dtype)
     g = np.tile(g, 2)
     plain, shared = w.copy(), explicit(w)
@@ -97,7 +97,7 @@ def test_optimizers_take_an_explicit_order_of_bytes(optimizer, dtype):
 
 
 @pytest.mark.parametrize("dtype", REAL)
-def test_buffers_whose_formats_say_an_order_of_bytes(dtype):
+def test_buffers_with_a_byte_order_in_their_format(dtype):
     wanted = normal((3, 5), key=Key(1), dtype=dtype)
     native = memoryview(bytearray(wanted.nbytes)).cast("@" + wanted.dtype.char)
     assert native.format[0] == "@"
@@ -108,7 +108,7 @@ def test_buffers_whose_formats_say_an_order_of_bytes(dtype):
         normal((3, 5), key=Key(1), dtype=dtype, out=memoryview(swapped(np.zeros((3, 5), dtype))))
 
 
-def test_the_other_order_of_bytes_is_copied_where_it_is_read_and_refused_where_it_is_written():
+def test_the_other_byte_order_is_converted_on_input_and_refused_for_output():
     for dtype in REAL:
         x, dy = data(dtype)
         stack, plain = network(dtype), network(dtype)
@@ -132,11 +132,11 @@ def test_the_other_order_of_bytes_is_copied_where_it_is_read_and_refused_where_i
         assert w.tobytes() == swapped(data(dtype)[1]).tobytes()
 
 
-# ---- nothing hidden ------------------------------------------------------------------------------
+# ---- masked arrays ------------------------------------------------------------------------------
 
 
 def calls_with(array):
-    """Everything that takes an array, by what its error calls it."""
+    """Every function that takes an array, by the name that its error gives the argument."""
     stack, x, dy = network("float32"), *data("float32")
     update, recorder, hidden = SGD(0.1).start([dy.copy()]), Recorder(stack, 30), array(x)
     labels = array(np.arange(30) % 3)
@@ -169,30 +169,30 @@ def calls_with(array):
     yield "gradients[0]", lambda: update([array(dy)])
 
 
-def test_masks_are_refused():
+def test_masked_arrays_are_refused():
     for what, call in calls_with(masked):
         with pytest.raises(TypeError, match=f"{re.escape(what)}: expected an array without a mask, got a MaskedArray"):
             call()
 
 
 class Broken:
-    """Says that it is an array, and is none."""
+    """Has `__array__`, which fails."""
 
     def __array__(self, dtype=None, copy=None):
         raise RuntimeError("no memory of its own")
 
 
-def test_what_only_says_that_it_is_an_array_is_refused():
+def test_objects_whose_conversion_fails_are_refused():
     for what, call in calls_with(lambda array: Broken()):
         with pytest.raises(TypeError, match=f"{re.escape(what)}: expected|(initializer|jobs\\[0\\]): expected"):
             call()
 
 
-# ---- memory of its own -----------------------------------------------------------------------------
+# ---- overlapping memory -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimizer", [SGD(0.1), Momentum(0.1), Adam(0.1)], ids=str)
-def test_an_optimizer_updates_no_number_twice(optimizer):
+def test_optimizers_refuse_overlapping_parameters(optimizer):
     memory = np.ones(40, np.float32)
     for parameters in (
         [memory, memory], [memory, np.ones(3), memory[:]], [memory[:21], memory[20:]], [memory[3:4], memory.reshape(5, 8)],
@@ -205,7 +205,7 @@ def test_an_optimizer_updates_no_number_twice(optimizer):
         with pytest.raises(ValueError, match=r"gradients\[\d\]: expected memory of its own, got some of parameters\[\d\]"):
             update(gradients)
     assert (memory == 1).all()
-    update([memory[:20], memory[:0], memory[20:]])  # where each number is its own gradient, it is read before it is written
+    update([memory[:20], memory[:0], memory[20:]])  # a parameter may be its own gradient: it is read first
     assert (memory == memory[0]).all()
     assert memory[0] < 1
 
@@ -222,11 +222,11 @@ def test_fit_refuses_one_array_in_two_layers_before_anything_changes():
     assert all(a is b for a, b in zip(kept, [*stack.weights, *stack.biases], strict=True))
 
 
-# ---- numbers that NumPy does not have --------------------------------------------------------------
+# ---- dtypes that NumPy does not have --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
-def test_numbers_of_ml_dtypes_are_numbers(name):
+def test_dtypes_of_ml_dtypes_are_accepted(name):
     narrow = getattr(pytest.importorskip("ml_dtypes"), name)
     x, dy = (a.astype(narrow) for a in data("float32"))
     wide = [a.astype(np.float32) for a in (x, dy)]

@@ -22,7 +22,7 @@ KEY = Key(31)
 
 @pytest.fixture
 def changing():
-    """Another thread that chooses instruction sets and limits as fast as it can, until the test ends."""
+    """A background thread that changes the instruction set and the thread limit in a loop until the test ends."""
     isa, limit, done = _core.isa(), fastinit.get_num_threads(), threading.Event()
 
     def change():
@@ -64,7 +64,7 @@ def at_once(function):
 
 
 def bits(found):
-    """What a call returned, as something that compares by bits."""
+    """The result of a call, in a form that is compared bit by bit."""
     if isinstance(found, np.ndarray):
         return found.dtype.str, found.shape, found.tobytes()
     if isinstance(found, fastinit.Propagation):
@@ -104,7 +104,7 @@ GATHERED = np.empty((200, 64), np.float32)
 BATCHES = _core.Batches([GATHERED], [X], np.arange(400)[::-1].copy())
 LAWS = ((1, (0.0, 1.0)), (2, (0.0, 1.0)), (3, (0.0, 1.0, -2.0, 2.0)))
 
-# Calls that give the same in every thread, by what they are of. `self` of a method is shared.
+# Calls that return the same in every thread, by the name of the callable. Methods are called on one shared object.
 CALLS = {
     "_core.fill": lambda: [filled(MANY, lambda out, a=law: _core.fill(out, a[0], 0, a[1], 5, 6, 7, 3)) for law in LAWS],
     "_core.fill_block": lambda: filled(
@@ -163,7 +163,7 @@ CALLS = {
     "theory": lambda: [theory.fixed_point("tanh", 1.5, 0.1), theory.chi_1("tanh", 0.5, 1.5)],
 }  # fmt: skip
 
-# By tests of their own below, or nothing that is called: containers of results, and what prints.
+# Callables with tests of their own below, and those that need none: containers of results, and functions that print.
 ELSEWHERE = {
     "_core.Descent", "_core.Held", "_core.StackRun", "SGD", "Momentum", "Adam", "Recording", "FanRule", "Fans", "Gradients",
     "History", "LayerReport", "Moments", "Propagation", "show_config",
@@ -206,13 +206,13 @@ def test_initializers_at_once(changing):
 @pytest.mark.parametrize("optimizer", [SGD(0.1), Momentum(0.1, 0.7), Adam(0.01)], ids=str)
 @pytest.mark.parametrize("held", [False, True])
 def test_one_optimizer_at_once(optimizer, held, changing):
-    """Each call is one step: with the same gradient every time, it does not matter whose is first."""
+    """Each call is one step; with the same gradient every time, the order of the threads does not matter."""
 
     def start():
         w = [normal(MANY, key=KEY), normal(1000, key=KEY / 2, dtype="float64")]
         return w, optimizer.start(w)
 
-    def gradients():  # fresh memory, given back after the step
+    def gradients():  # newly allocated, and freed after the step
         return [np.full(MANY, 0.25, np.float32), np.full(1000, -0.5)]
 
     alone, update = start()
@@ -225,7 +225,7 @@ def test_one_optimizer_at_once(optimizer, held, changing):
 
 
 def test_one_recorder_at_once(changing):
-    """It is for one thread at a time; others get a clear error at worst, and nobody another's memory."""
+    """It is for one thread at a time: the others get a clear error at worst, and no thread gets memory of another."""
     recorder = Recorder(STACK, 400, input_gradient=True)
     wanted = STACK.backward(X, DY)
     went_back, refused = [], set()
@@ -262,7 +262,7 @@ def test_one_recording_at_once(changing):
 
 
 def test_parameters_replaced_while_a_stack_runs(changing):
-    """Each pass is of the arrays that were there when it began."""
+    """Each pass uses the arrays that were the parameters when it began."""
     stack = Stack((300, 300, 300), "tanh", key=KEY)
     others = [[w.copy() for w in stack.weights] for _ in range(2)]
     others[1][0] *= 0.5

@@ -1,6 +1,6 @@
-"""Complex and float8 tensors: parts and roundings of what the kernels draw.
+"""Complex and float8 tensors, which are made of float32 and float64 draws.
 
-Statistical bounds are five standard errors at fixed seeds: false alarm 6e-7 each.
+Statistical bounds are five standard errors, with fixed seeds; a new seed would fail with probability 6e-7.
 """
 
 import math
@@ -43,7 +43,7 @@ def test_the_variance_of_complex_numbers_is_the_stated_one(initializer):
     deviations = np.abs(z - z.mean()) ** 2
     error = deviations.std() / math.sqrt(z.size)
     assert abs(deviations.mean() - initializer.variance(SHAPE)) < 5 * error
-    # Half of it in each part, and the parts independent.
+    # Half of it in the real and half in the imaginary part, and these are independent.
     real, imaginary = z.real - z.real.mean(), z.imag - z.imag.mean()
     for part in (real, imaginary):
         assert abs((part**2).mean() - initializer.variance(SHAPE) / 2) < 5 * (part**2).std() / math.sqrt(z.size)
@@ -62,7 +62,7 @@ def test_complex_parts_are_planes_of_the_stream():
     u = uniform((10_000,), 1.0, 3.0, key=Key(7), dtype="complex64")
     assert abs(u.real - 2).max() <= 0.7071068
     assert abs(u.imag).max() <= 0.7071068
-    # The two precisions are one network.
+    # complex64 is complex128 in lower precision.
     assert np.allclose(z, normal((100,), 2.0, 3.0, key=Key(7), dtype="complex128"), rtol=1e-6)
 
 
@@ -87,7 +87,7 @@ def test_complex_shards_shapes_and_memory(initializer, dtype):
 
 
 @pytest.mark.parametrize("initializer", [LogUniform(), Times(LogUniform(), 2.0)], ids=repr)
-def test_what_has_no_complex_law_says_so(initializer):
+def test_initializers_without_complex_values_refuse_complex_dtypes(initializer):
     with pytest.raises(ValueError, match="dtype: expected a real one for"):
         initializer((9, 9), "complex64")
     with pytest.raises(ValueError, match="dtype: expected a real one for"):
@@ -97,7 +97,7 @@ def test_what_has_no_complex_law_says_so(initializer):
 def test_complex_sparse_matrices():
     z = Sparse(20, std=0.5)(SHAPE, "complex128", key=Key(3))
     assert (np.count_nonzero(z, axis=0) == 20).all()
-    # The places of the real matrix, with complex normals in them: E|z|^2 = std^2, and variance k std^2 / rows of all.
+    # The non-zero elements are where those of the real matrix are, with E|z|^2 = std^2; the variance of all is k std^2 / rows.
     assert np.array_equal(z != 0, Sparse(20, std=0.5)(SHAPE, "float64", key=Key(3)) != 0)
     assert np.array_equal(z[z != 0], normal(SHAPE, 0.0, 0.5, key=Key(3), dtype="complex128")[z != 0])
     squares = np.abs(z[z != 0]) ** 2
@@ -180,10 +180,10 @@ def test_values_at_the_end_of_the_range():
             call()
     assert Constant(3.4028235e38)((1,)) == np.finfo(np.float32).max
     assert Constant(1e5)((0, 3), "float16").shape == (0, 3)
-    assert np.isinf(get(lambda shape, dtype: np.full(shape, np.inf))((3,))).all()  # a function's infinities are its own
+    assert np.isinf(get(lambda shape, dtype: np.full(shape, np.inf))((3,))).all()  # a user's function may return infinities
 
 
-def test_a_fixed_tensor_is_not_cut_off_in_float8():
+def test_fixed_tensors_beyond_the_range_of_float8_are_refused():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     with pytest.raises(ValueError, match=r"Constant: .* 448\.0 at most, the largest float8_e4m3fn, got 449\.0"):
         Constant(449.0)((3,), ml_dtypes.float8_e4m3fn)
@@ -213,7 +213,7 @@ def test_names_of_dtypes():
 
 def test_rounding_to_bfloat16_is_that_of_ml_dtypes():
     ml_dtypes = pytest.importorskip("ml_dtypes")
-    # Every sign, exponent and kept fraction with what decides the rounding below it: ties, their neighbours, nothing.
+    # Every sign, exponent and upper half of the fraction, each with lower halves that are ties, next to ties, and 0.
     bits = (np.arange(1 << 16, dtype=np.uint32) << 16)[:, None] | np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
     values = np.concatenate([bits.ravel(), uniform(10**5, 0, 2**32, key=Key(0), dtype="float64").astype(np.uint32)])
     values = values.view(np.float32)
@@ -246,7 +246,7 @@ def test_the_bits_of_bfloat16_need_no_other_package(initializer, monkeypatch):
     np.testing.assert_array_equal(one, expected)
 
 
-def test_what_needs_ml_dtypes_says_what_helps(monkeypatch):
+def test_errors_without_ml_dtypes_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(ImportError, match=r"dtype bfloat16: expected the package ml_dtypes .* pass a uint16 array as out="):
         Constant(1.0)((2, 2), "bfloat16")
@@ -265,7 +265,7 @@ def test_what_needs_ml_dtypes_says_what_helps(monkeypatch):
         fill_many([(np.empty(3), "zeros", None), (np.empty(3), needs_more, None)])
 
 
-def test_memory_that_is_not_there():
+def test_the_error_when_memory_runs_out():
     for initializer, dtype in ((RandomNormal(), "float64"), (Constant(1.0), "float32")):
         message = rf"shape: expected \d{{19}} bytes of memory for shape \({2**58},\) in {dtype}, got none"
         with pytest.raises(MemoryError, match=message):

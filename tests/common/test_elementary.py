@@ -38,7 +38,7 @@ def test_log_1_minus_exp():
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 8, 100, 1023])
-def test_waves(n):
+def test_cosine_and_sine_of_turns(n):
     k = np.arange(-n, 3 * n)
     for value, turned, i in zip(cosine_of_turns(k, n), sine_of_turns(k, n), k, strict=True):
         angle = 2 * mpmath.pi * int(i) / n

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The same bits whatever surrounds the call: guard pages, floating-point modes, fork, threads."""
+"""The same bits in any environment of the call: guard pages, floating-point modes, fork, threads, environment variables."""
 
 import concurrent.futures
 import ctypes
@@ -50,16 +50,16 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 
 def status_of_child(function):
-    """How a forked child ends that calls `function`: 0, an exit status, or minus a signal."""
+    """Calls `function` in a forked child: returns 0, its exit status, or minus the signal that killed it."""
     with warnings.catch_warnings():
-        # From 3.12 on Python warns of any thread at all, NumPy's BLAS has some, and none of them is needed.
+        # Python 3.12 and later warn if the process has any thread. NumPy's BLAS has some, and the child needs none of them.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
         status = 1
         try:
             faulthandler.disable()  # some children are meant to crash
-            signal.alarm(60)  # a deadlock ends the child, too
+            signal.alarm(60)  # so that a deadlock ends the child
             function()
             status = 0
         finally:
@@ -71,7 +71,7 @@ def status_of_child(function):
 
 
 class Guarded:
-    """Memory between two pages that nobody may touch."""
+    """Memory between two pages without access."""
 
     def __init__(self, size):
         page = mmap.PAGESIZE
@@ -86,8 +86,8 @@ class Guarded:
 
 
 @needs_fork
-def test_guard_pages_guard():
-    """The test below can fail: one element too many at either end kills the process."""
+def test_guard_pages_catch_an_access():
+    """So the test below can fail: one element too many at either end kills the process."""
 
     def behind():
         Guarded(100).memory.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))[mmap.PAGESIZE] = 1
@@ -101,7 +101,7 @@ def test_guard_pages_guard():
 
 @needs_fork
 def test_nothing_outside_the_output_is_touched(each_isa):
-    """Sizes 2^k - 1, 2^k, 2^k + 1, right behind a guard page and right before one."""
+    """Sizes 2^k - 1, 2^k, 2^k + 1, directly after a guard page and directly before one."""
     sizes = sorted({2**k + d for k in range(11) for d in (-1, 0, 1)} - {0})
     kernels = {(row.law, row.dtype, row.parameters): row for row in SHORT}
 
@@ -123,7 +123,7 @@ def test_nothing_outside_the_output_is_touched(each_isa):
 # ---- floating-point modes ------------------------------------------------------------------------
 
 def test_modes_change_arithmetic(mode):
-    """The tests below can fail: each mode changes some result of NumPy's."""
+    """So the tests below can fail: each mode changes a result of NumPy."""
     a = np.array([3e-39, 1.0, -1.0], np.float32)
     b = np.array([0.5, 1e-12, -1e-12], np.float32)
     ordinary = a * b, a + b, a - b
@@ -144,7 +144,7 @@ def test_same_bits_in_every_mode(each_isa, mode):
 
 
 def test_same_bits_in_every_mode_of_worker_threads(mode):
-    """New threads inherit the mode of the one that makes them."""
+    """A new thread inherits the mode of the thread that starts it."""
     outputs = [np.empty(row.count, golden.ITEM[row.dtype]) for row, _ in LONG]
     with mode():
         for (row, _), out in zip(LONG, outputs, strict=True):
@@ -154,7 +154,7 @@ def test_same_bits_in_every_mode_of_worker_threads(mode):
 
 
 def test_losses_have_the_same_bits_in_every_mode(mode):
-    """The last operation, too, whose result is subnormal for the smallest numbers."""
+    """Also where the last operation has a subnormal result."""
     cases = []
     for n in (3, 7, 11, 13, 48, 49):
         outputs = fastinit.normal((n, 3), key=fastinit.Key(n), dtype="float64")
@@ -170,7 +170,7 @@ def test_losses_have_the_same_bits_in_every_mode(mode):
 
 
 def test_subnormal_rows_are_subnormal():
-    """Most of their values, or flush-to-zero would change nothing."""
+    """Most of their values are, so that flush-to-zero would change them."""
     for row in SUBNORMAL:
         values = row.values().astype(np.uint64)
         exponent = {"float32": 0xFF << 23, "float64": 0x7FF << 52, "float16": 0x1F << 10}
@@ -184,7 +184,7 @@ def test_subnormal_rows_are_subnormal():
 
 @needs_fork
 def test_same_bits_after_fork():
-    """Of a process that has used threads, in a child that uses threads."""
+    """In a child that uses threads, of a process that has used threads."""
     for row, _ in LONG:
         row.values(threads=2)
 
@@ -208,15 +208,15 @@ def test_same_bits_from_several_python_threads_at_once(each_isa):
 
 
 @needs_fork
-def test_workers_are_gone_after_the_call():
-    """No pool: a process ends with its one thread, so that fork and exit have nothing to wait for."""
+def test_worker_threads_end_with_the_call():
+    """There is no thread pool, for which fork and exit would have to wait."""
     if not Path("/proc/self/task").exists():
         pytest.skip("this system does not list a process's threads")
 
     def check():
         row = max((row for row, _ in LONG), key=lambda row: row.count)
         row.values(threads=7)
-        for _ in range(100):  # a joined thread leaves the list a moment later
+        for _ in range(100):  # the system lists a joined thread for a moment longer
             if len(os.listdir("/proc/self/task")) == 1:
                 return
             time.sleep(0.05)
@@ -226,7 +226,7 @@ def test_workers_are_gone_after_the_call():
 
 
 def run_with(code, **environment):
-    """Another process, with these variables and none of the others that say how many threads there may be."""
+    """A new process with these environment variables, and none of the others that set the number of threads."""
     inherited = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
     command = [sys.executable, "-c", code]
     return subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, errors="surrogateescape")
@@ -251,8 +251,8 @@ def test_threads_of_the_environment(variables, limit):
 
 
 @pytest.mark.parametrize("text", ["nonsense", "-1", "0", "1.5", "0x10", "1" * 5000 + "x", "\u0663", "\udcff", ",3"], ids=ascii)
-def test_nonsense_in_the_environment(text):
-    """In another library's variable it is passed over, in our own it is refused, with what was expected, in a line."""
+def test_environment_variables_that_are_no_number(text):
+    """OMP_NUM_THREADS is then ignored, and FASTINIT_NUM_THREADS is refused with a one-line error."""
     print_limit = "import fastinit; print(fastinit.get_num_threads())"
     if os.name == "nt" and not text.isascii():
         pytest.skip("text that this system's environment has no way to hold")
@@ -264,8 +264,8 @@ def test_nonsense_in_the_environment(text):
     assert len(last) < 120
 
 
-def test_an_environment_that_says_nothing_of_cpus():
-    """A sandbox may forbid to ask for them, and a container's limit be unreadable."""
+def test_the_number_of_cpus_may_be_unknown():
+    """A sandbox may forbid the system call, and the container's limit may be unreadable."""
     code = (
         "import builtins, os\n"
         "def refuse(*args): raise PermissionError('sandbox')\n"

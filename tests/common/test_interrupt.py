@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Signals during long calls: Ctrl-C ends them in the middle, other handlers run, and what is left behind is usable.
+"""Signals during long calls: Ctrl-C ends a call in the middle, other handlers run, and all objects stay usable.
 
-Each case is a process of its own, on the scalar instruction set, where it would take seconds at least. That it ended early is
-seen in the memory that it did not come to, not by the clock (bench/interrupt.py prints times).
+Each case is a process of its own with the scalar instruction set, where the call would take seconds at least. That it ended early
+is seen in memory that it has not written, not by the clock (bench/interrupt.py prints times).
 """
 
 import os
@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that send signals")
 
-# `interrupted` runs a function, sends Ctrl-C's signal into it, and says whether KeyboardInterrupt came out.
+# `interrupted` runs a function, sends it the signal of Ctrl-C, and returns whether it raised KeyboardInterrupt.
 BEGIN = """
 import os, signal, sys, threading, time
 import numpy as np
@@ -33,7 +33,7 @@ def interrupted(function, seconds=0.1):
     try:
         function()
     except KeyboardInterrupt:
-        for _ in range(1000):  # a joined thread leaves the list a moment later
+        for _ in range(1000):  # the system lists a joined thread for a moment longer
             if tasks() <= before:
                 return True
             time.sleep(0.01)
@@ -43,7 +43,7 @@ def interrupted(function, seconds=0.1):
 def tasks():
     return len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 0
 
-def zeros(shape, dtype):  # pages that nobody has touched are no memory
+def zeros(shape, dtype):  # pages that have not been written take no memory
     return np.zeros(shape, dtype)
 """
 
@@ -55,7 +55,7 @@ def run(code):
     assert done.returncode == 0, done.stderr
 
 
-# Each is interrupted in the middle: something of its output is there, and the end is not.
+# Each is interrupted in the middle: the beginning of its output has been written, and the end has not.
 FILLS = {
     "normal": "normal(1 << 28, key=key, dtype='float16', out=out)",
     "one of many": "fastinit.fill_many([(out[:99], 'zeros', None), (out[99:], 'random_normal', key)])",
@@ -74,12 +74,12 @@ square = out.reshape(1 << 14, 1 << 14)
 with num_threads({threads}):
     assert interrupted(lambda: {FILLS[fill]})
 assert out[100:1000].any() and not out[-1000:].any()
-small = normal(1000, key=key, dtype="float16", out=out[:1000])  # and the next call is as ever
+small = normal(1000, key=key, dtype="float16", out=out[:1000])  # the next call works as usual
 assert (small == normal(1000, key=key, dtype="float16")).all()
 """)
 
 
-# Rows, columns and parts: many reflections; few of great length; complex ones.
+# Rows, columns and dtype: many reflections; a few long ones; complex ones.
 HAAR = {"square": (5000, 5000, 1), "tall": (2_000_000, 64, 1), "one column": (4_000_000, 1, 1), "complex": (3000, 3000, 2)}
 
 
@@ -104,7 +104,7 @@ assert found == []
 """)
 
 
-# Widths, batch and options: one great product; many layers; few samples; and what looks at the whole batch.
+# Widths, batch and options: one large product; many layers; few samples; statistics of the whole batch.
 PASSES = {
     "one product": ((3000, 3000), 3000),
     "layers": ((300,) * 40, 2000),
@@ -116,7 +116,7 @@ PASSES = {
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("case", PASSES)
 def test_passes(case, threads):
-    """A recorder works on after it: no backward pass of half a forward pass, and the next one is right."""
+    """A recorder stays usable: it refuses a backward pass of an interrupted forward pass, and its next pass is correct."""
     widths, batch = PASSES[case]
     run(f"""
 stack = Stack({widths}, "tanh", weights=[np.full((a, b), 1 / 64, "f4") for a, b in zip({widths}, {widths}[1:])], key=key)
@@ -167,7 +167,7 @@ assert found == []
 
 
 def test_losses():
-    # Some 2 and .3 seconds here: long against the 50 milliseconds after which a call asks whether to go on.
+    # About 2 and 0.3 seconds, which is long compared with the 50 milliseconds after which a call checks for signals.
     run("""
 for loss, n in (("CrossEntropy", 600_000), ("SquaredError", 2_400_000)):
     outputs, gradient = np.ones((n, 100), "f4"), zeros((n, 100), "f4")
@@ -177,12 +177,12 @@ for loss, n in (("CrossEntropy", 600_000), ("SquaredError", 2_400_000)):
         call = _core.SquaredError(0, 100 * n, outputs, zeros((n, 100), "f8"), gradient)
     assert interrupted(call, 0.01)
     assert gradient[0, 0] != 0 and gradient[-1, -1] == 0
-    assert interrupted(call, 0.01)  # the object takes calls as before
+    assert interrupted(call, 0.01)  # the object stays usable
 """)
 
 
 def test_training_stops_between_two_steps():
-    """The parameters are those after a whole number of steps."""
+    """The parameters are those after an integer number of complete steps."""
     run("""
 x, y = normal((6400, 200), key=key), np.arange(6400) % 10
 def network():
@@ -212,7 +212,7 @@ except Found:
 """)
 
 
-def test_a_step_of_an_optimizer_is_whole():
+def test_a_step_of_an_optimizer_is_not_interrupted():
     run("""
 n = 30_000_000
 w, g = np.zeros(n, "f4"), np.ones(n, "f4")
@@ -225,7 +225,7 @@ assert (w == w[0]).all()
 
 
 def test_a_handler_that_raises_nothing():
-    """It runs in the middle of the call, which goes on to the bits that it always has."""
+    """It runs in the middle of the call, which then continues and returns the same bits as without it."""
     run("""
 size = 1 << 28
 out, seen = zeros(size, "float16"), []
@@ -257,8 +257,8 @@ assert out[0] and not out[-1000:].any()
 """)
 
 
-def test_a_handler_that_calls_what_is_at_work():
-    """To wait for its own thread would be for ever."""
+def test_a_handler_that_uses_the_object_of_the_interrupted_call():
+    """It must not wait for its own thread, which would be a deadlock."""
     run("""
 stack = Stack((400,) * 6, "tanh", key=key)
 x = normal((600, 400), key=key)
@@ -278,7 +278,7 @@ assert (recorder.output == stack.forward(x)).all()
 
 
 def test_calls_of_other_threads():
-    """Ctrl-C is the main thread's: what others do goes on, and what waits for their turn does not."""
+    """Ctrl-C interrupts the main thread, also while it waits for another; calls of other threads continue."""
     run("""
 def in_a_thread(function):
     done = threading.Event()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Work on large arrays a piece at a time gives what the whole would give: here pieces are of some numbers."""
+"""Work on large arrays in pieces gives the same as on the whole array; here a piece has only a few elements."""
 
 import numpy as np
 import pytest

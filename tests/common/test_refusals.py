@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Arguments of every wrong kind, in every place of the stack, its training, losses and optimizers: taken, or refused by an error
-that says what was expected. No error is NumPy's or Python's own about something inside."""
+"""Arguments of every wrong kind, for every argument of the stack, its training, losses and optimizers: each is accepted, or
+refused by an error that says what was expected. No error comes from inside NumPy or Python."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ HUGE = 10**5000  # Python prints no int of more than 4300 digits
 
 
 class Broken:
-    """Fails whatever is asked of it."""
+    """Raises an error in every operation."""
 
     def fail(self, *arguments, **options):
         raise KeyError("broken")
@@ -40,7 +40,7 @@ def network(**options):
 
 
 def with_parameters(call, what, at=None, **options):
-    """A call of a stack with something in the place of its parameters, or of one of them."""
+    """A call of a stack whose parameters, or one of them, are replaced by something else."""
 
     def run(put):
         stack = network(**options)
@@ -62,7 +62,7 @@ def of_optimizer(kind):
 
 
 def good_calls():
-    """(function, its good arguments by name)."""
+    """Pairs of a function and valid arguments for it, by name."""
     stack, virtual = network(), network(virtual=True)
     recorder, trained = Recorder(stack, 5), network()
     recorder.forward(X)
@@ -115,7 +115,7 @@ def good_calls():
 
 
 @pytest.mark.parametrize("i", range(len(list(good_calls()))))
-def test_what_is_wrong_is_refused_in_our_own_words(i):
+def test_wrong_arguments_are_refused_with_what_was_expected(i):
     call, good = list(good_calls())[i]
     call(**good)
     limit = fastinit.get_num_threads()
@@ -123,7 +123,7 @@ def test_what_is_wrong_is_refused_in_our_own_words(i):
         for name in good:
             for odd in ODD:
                 if name == "epochs" and isinstance(odd, int) and odd > 1000:
-                    continue  # these would be taken
+                    continue  # valid for this argument
                 try:
                     call(**{**good, name: odd})
                 except (TypeError, ValueError, AttributeError, MemoryError) as error:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Everything works in threads of small stacks, such as servers and libraries make: what is large lies elsewhere.
+"""Everything works in threads with small stacks, as servers and libraries start them: large arrays are not on the stack.
 
-32 KiB are the least that Python gives a thread. The calls are made in a process of their own, as it would crash.
+Python gives a thread at least 32 KiB. The calls are made in a process of their own, which an overflow would crash.
 """
 
 import subprocess
@@ -81,7 +81,7 @@ for dtype in ("float32", "float64"):
         cases[f"fit {dtype} {optimizer}"] = lambda f=trained, o=optimizer: f(optimizer=o)
 cases["theory"] = lambda: fastinit.theory.critical_pair("tanh", 0.1)
 
-for name, function in cases.items():  # what is imported at the first call is imported by a large thread
+for name, function in cases.items():  # first in a large thread, which also does the imports of a first call
     function()
 threading.stack_size(32 * 1024)
 for name, function in cases.items():

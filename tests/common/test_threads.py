@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Many Python threads at once, on one stack and on their own: the same bits as one after another.
 
-Most telling on a free-threaded Python, where nothing takes turns; on an ordinary one the engine's calls overlap all the same,
-since those of the sizes here release the lock.
+It tests most on a free-threaded Python. On an ordinary one the calls still overlap in C, because calls of these sizes release
+the lock.
 """
 
 import itertools
@@ -37,7 +37,7 @@ def at_once(function):
             failures.append(failure)
 
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # where there is a lock, it changes hands often
+    sys.setswitchinterval(1e-5)  # with a global lock, threads then switch often
     try:
         threads = [threading.Thread(target=run, args=(i,)) for i in range(THREADS)]
         for thread in threads:
@@ -52,7 +52,7 @@ def at_once(function):
 
 @pytest.fixture(params=[0, 9])
 def cases(request):
-    """One stack, and for each thread a batch of its own, all of one size or not, and what one thread alone gets for it."""
+    """One stack, a batch for each thread, of equal or different sizes, and the results of a single thread."""
     stack, key = network(WIDTHS, "tanh", "float32", name="threads")
     batches = [batch_of(stack, key / str(i), 40 + request.param * i) for i in range(THREADS)]
     expected = []
@@ -63,14 +63,14 @@ def cases(request):
 
 
 @pytest.mark.skipif(not _core.FREE_THREADED, reason="this Python always has its lock")
-def test_the_lock_stays_off():
-    """Importing a module that does not say it can do without the lock would switch it on, with a warning."""
+def test_importing_keeps_the_global_lock_off():
+    """On a free-threaded Python, importing a module that does not declare support would switch the lock on, with a warning."""
     code = "import sys, numpy; before = sys._is_gil_enabled(); import fastinit; assert sys._is_gil_enabled() == before"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
 def test_one_stack_in_many_threads(cases):
-    """Each thread keeps its last result while it makes the next one: nobody else may write there."""
+    """Each thread keeps its last result while it computes the next one: no other thread may write there."""
     stack, batches, expected = cases
 
     def work(i):
@@ -117,7 +117,7 @@ def test_stacks_of_their_own(cases):
 
 
 def test_fills_while_limits_and_instruction_sets_change():
-    """Small fills, which keep a lock, and large ones, which let it go and start threads of their own."""
+    """Small fills, which keep the global lock, and large ones, which release it and start worker threads."""
     shapes = [(33,), (300_001,), (700, 900)]
     keys = [Key(3) / str(i) for i in range(THREADS)]
     initializer = fastinit.get("random_normal")
@@ -148,8 +148,8 @@ def test_fills_while_limits_and_instruction_sets_change():
 
 @pytest.mark.skipif(not (shutil.which("cc") and platform.libc_ver()[0] == "glibc"), reason="for glibc, with a C compiler")
 @pytest.mark.parametrize("kilobytes", [200, 235, 800])
-def test_threads_beside_a_library_with_much_thread_local_memory(kilobytes, tmp_path):
-    """glibc takes it out of a thread's stack."""
+def test_threads_next_to_a_library_with_much_thread_local_memory(kilobytes, tmp_path):
+    """glibc takes that memory out of each thread's stack."""
     source, library = tmp_path / "local.c", tmp_path / "local.so"
     local = f'__thread char local[{kilobytes} * 1024] __attribute__((tls_model("initial-exec")))'
     source.write_text(f"static {local};\nchar *f(void) {{ return local; }}\n")

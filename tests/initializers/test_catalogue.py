@@ -1,4 +1,4 @@
-"""Every initializer of the catalogue as a value, and the structured ones against their papers' definitions.
+"""Every initializer of the catalogue as an object, and the structured ones against the definitions in their papers.
 
 Variances are those of the formulas, worked out here by hand. Statistical tests have fixed seeds; a mean square is
 within five standard errors (false alarm 6e-7 a case), a Kolmogorov-Smirnov distance at level 1e-6.
@@ -75,7 +75,7 @@ def test_no_initializer_is_left_out():
 
 
 @pytest.mark.parametrize(("initializer", "shape"), CASES, ids=ids)
-def test_a_value_in_every_form(initializer, shape):
+def test_objects_survive_repr_config_pickle_and_copy(initializer, shape):
     scope = {name: getattr(fastinit, name) for name in fastinit.__all__}
     config = json.loads(json.dumps(initializer.get_config()))
     copies = [
@@ -156,7 +156,7 @@ def test_fixed_tensors_state_their_moments(initializer, shape):
     assert initializer.bounds(shape) == (values.min(), values.max())
 
 
-# ---- laws that are no plain one -------------------------------------------------------------------
+# ---- distributions other than uniform and normal -------------------------------------------------------------------
 
 
 def test_logarithms_of_uniforms():
@@ -175,7 +175,7 @@ def test_mamba_steps_are_log_uniform():
     kolmogorov_smirnov(np.log(dt), lambda x: (x - math.log(0.001)) / math.log(100))
     floored = np.log1p(np.exp(MambaDtBias(1e-5, 0.1, 1e-3)((20_000,), "float64", key=Key(3))))
     assert floored.min() == pytest.approx(1e-3)
-    # Half of the logarithms of (1e-5, 0.1) lie below 1e-3.
+    # Half of a log-uniform distribution on (1e-5, 0.1) lies below 1e-3.
     assert abs(np.mean(floored < 1.000001e-3) - 0.5) < 5 * math.sqrt(0.25 / 20_000)
 
 
@@ -194,12 +194,12 @@ def test_truncation_by_absolute_bounds_and_with_corrected_variance():
     assert (x.min() >= -1, x.max() <= 2) == (True, True)
     low, high = phi(-0.75), phi(0.75)
     kolmogorov_smirnov(x, lambda x: (phi((x - 0.5) / 2) - low) / (high - low))
-    # A cut at 100 standard deviations is none.
+    # Truncation at 100 standard deviations changes nothing.
     far = TruncatedNormal(std=0.02, low=-2, high=2)
     assert far.variance(1) == pytest.approx(0.0004, rel=1e-15)
     assert far.bounds(1) == (-2, 2)
     wide = TruncatedNormal(std=0.05, corrected=True)
-    same = VarianceScaling(0.0025, "fan_in")  # which corrects too
+    same = VarianceScaling(0.0025, "fan_in")  # which also corrects the variance for truncation
     assert np.array_equal(wide((1, 9), key=Key(1)), same((1, 9), key=Key(1)))
 
 
@@ -212,7 +212,7 @@ def test_sparse_keeps_the_smallest_words_of_plane_four():
         assert set(np.flatnonzero(x[:, column])) == set(sorted(range(50), key=lambda i: (words[i, column], i))[:7])
     kept = x[x != 0] / 0.01
     kolmogorov_smirnov(kept, phi)
-    # Each row is chosen as often as another: 40 x 7 / 50 of the 2000-column matrix, five standard errors.
+    # Each row is chosen equally often: in 7 / 50 of the columns, to five standard errors.
     rows = np.count_nonzero(Sparse(7)((50, 20_000), key=Key(2)), axis=1)
     assert np.abs(rows - 2800).max() < 5.5 * math.sqrt(20_000 * 0.14 * 0.86)
     zeros = np.count_nonzero(Sparse(sparsity=0.9)((55, 3), key=Key(1)) == 0, axis=0)
@@ -415,7 +415,7 @@ def test_options_are_refused(make, error, words):
         make()
 
 
-def test_a_seed_inside_is_taken_over():
+def test_the_seed_of_an_inner_initializer_is_taken_over():
     inner = fastinit.HeNormal(seed=3)
     for outer in (fastinit.Times(inner, 0.5), fastinit.Icnr(inner, factor=1)):
         shape = (4, 5) if isinstance(outer, fastinit.Times) else (3, 4, 5)
@@ -423,7 +423,7 @@ def test_a_seed_inside_is_taken_over():
         np.testing.assert_array_equal(outer(shape), np.float32(factor) * inner(shape))
         assert outer.seed == 3
         assert eval(repr(outer), vars(fastinit)) == outer
-        other = dataclasses.replace(outer, seed=4)  # an outer one governs
+        other = dataclasses.replace(outer, seed=4)  # the outer seed wins
         assert (other(shape) != outer(shape)).any()
     with pytest.raises(ValueError, match="initializer: expected initializers without seeds"):
         fastinit.PerGate((inner, fastinit.HeNormal()))
@@ -437,12 +437,12 @@ def test_empty_pieces_of_fixed_tensors_are_empty(index):
 
 
 @pytest.mark.parametrize("bounds", [{"lower": 40, "upper": 41}, {"lower": -50.0, "upper": -37.0}, {"low": 2.0, "high": 3.0}])
-def test_unreachable_bounds_are_refused_at_construction(bounds):
+def test_bounds_without_probability_are_refused_at_construction(bounds):
     with pytest.raises(ValueError, match="expected bounds less than 36 standard deviations out"):
         fastinit.TruncatedNormal(**bounds)
 
 
-def test_constants_stay_what_they_are():
+def test_constants_cannot_be_changed():
     for value in ([np.nan], [1.0, np.inf]):
         with pytest.raises(ValueError, match="value: expected finite numbers"):
             fastinit.Constant(value)
@@ -454,7 +454,7 @@ def test_constants_stay_what_they_are():
 
 
 @pytest.mark.parametrize("one", [fastinit.S4D("lin"), fastinit.STFT()])
-def test_parts_of_complex_tensors_are_no_complex_tensors(one):
+def test_components_of_complex_tensors_refuse_complex_dtypes(one):
     with pytest.raises(ValueError, match="dtype: expected a real one"):
         one((3,), "complex64")
 

@@ -1,4 +1,4 @@
-"""Fans by a table worked out by hand."""
+"""Fans, against a table that was worked out by hand."""
 
 import math
 import pickle
@@ -40,14 +40,14 @@ TABLE = [
     ((512, 8, 64), {"in_axes": 0, "out_axes": (1, 2)}, 512, 512),
     ((8, 64, 512), {"in_axes": (0, 1), "out_axes": -1}, 512, 512),
     ((3, 512, 8, 64), {"in_axes": [1], "out_axes": [2, 3], "batch_axes": [0]}, 512, 512),
-    # Axes that are none of these are receptive field.
+    # All other axes are the receptive field.
     ((7, 10, 3, 20), {"in_axes": 1, "out_axes": 3}, 210, 420),
     # Stacked experts and layers.
     ((8, 64, 32), {"batch_axes": 0}, 64, 32),
     ((8, 64, 32), {"batch_axes": (0,), "kind": "dense"}, 64, 32),
     ((2, 8, 64, 32), {"batch_axes": (0, 1), "layout": "oi"}, 32, 64),
     ((3, 3, 16, 32, 4), {"batch_axes": -1}, 144, 288),
-    # An embedding looks one row up, in either framework.
+    # An embedding reads one row, in either order of axes.
     ((50_000, 512), {"kind": "embedding"}, 1, 512),
     ((50_000, 512), {"kind": "embedding", "layout": "oi"}, 1, 512),
 ]  # fmt: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A whole model in one launch: the values of single calls, checked as a whole, in no more memory than its output."""
+"""fill_many: it has the values of single calls, checks all jobs before it writes, and needs no memory besides its output."""
 
 import subprocess
 import sys
@@ -36,14 +36,14 @@ def test_the_values_of_single_calls(threads):
         np.testing.assert_array_equal(out.view(dtype), expected)
 
 
-def test_own_seeds():
+def test_seeds_of_the_initializers():
     a, b = np.empty((8, 8), "float32"), np.empty((8, 8), "float32")
     fill_many([(a, fastinit.HeNormal(seed=5), None), (b, fastinit.HeNormal(), None)])
     np.testing.assert_array_equal(a, fastinit.HeNormal(seed=5)((8, 8)))
     assert not np.array_equal(a, b)
 
 
-def test_nothing():
+def test_no_jobs_and_empty_arrays():
     fill_many([])
 
 
@@ -92,7 +92,7 @@ def test_an_error_names_the_job():
 
 
 def test_arrays_that_overlap_are_refused():
-    """Tied weights, say, by two keys: the values would depend on the threads."""
+    """Such as tied weights with two keys: the values would depend on which thread writes last."""
     block = np.full(100, 7, "float32")
     normal = fastinit.RandomNormal()
     for pieces in ((block, block), (block[:60], block[59:]), (block[40:50], block[:90]), (block[10:20], block[50:], block)):

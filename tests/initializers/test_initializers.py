@@ -91,7 +91,7 @@ by_repr = {"ids": repr}
 
 
 @pytest.mark.parametrize("initializer", ALL, **by_repr)
-def test_an_initializer_is_a_value(initializer):
+def test_initializers_compare_hash_and_pickle(initializer):
     scope = {"np": np, **{name: getattr(fastinit, name) for name in fastinit.__all__}}
     copies = [
         eval(repr(initializer), scope),
@@ -111,7 +111,7 @@ def test_an_initializer_is_a_value(initializer):
     assert initializer != type(initializer).from_config(initializer.get_config() | {"seed": 77})
 
 
-def test_constants_of_arrays_do_not_follow_their_source():
+def test_constants_copy_their_array():
     source = np.arange(6.0).reshape(2, 3)
     initializer = Constant(source)
     source[:] = 0
@@ -167,7 +167,7 @@ def test_get():
         (lambda: Zeros(seed=-1), ValueError, r"seed: expected an int in \[0, 2\*\*64\)"),
         (lambda: Zeros(seed=1.5), TypeError, "seed: expected an int"),
         (lambda: Zeros(3), TypeError, "positional"),
-        # Keras' classes of these names begin with the seed
+        # positional: the first argument of Keras' classes of these names is the seed
         *((lambda kind=kind: kind(7), TypeError, "positional") for kind in KERAS_RULES),
     ],
 )
@@ -201,8 +201,8 @@ def test_bad_input_is_refused_before_anything_is_written(call, error, words):
     assert (out == 7).all()
 
 
-def test_what_a_dtype_cannot_hold():
-    """Parameters of a law and numbers that are not drawn are refused; a draw beyond the range is what its rounding is."""
+def test_numbers_outside_the_range_of_the_dtype():
+    """Parameters of a law and elements that are not drawn are refused; a draw is rounded, and may become infinite."""
     for initializer in (RandomNormal(std=7e4), RandomUniform(-7e4, 1.0), Constant(7e4), Identity(7e4), Orthogonal(2e5)):
         out = np.full((2, 2), 7, np.float16)
         with pytest.raises(ValueError, match=r"expected .* got -?\d"):
@@ -316,7 +316,7 @@ def test_the_stated_law(initializer, std, reach):
         kolmogorov_smirnov(z, lambda x: (phi(x * cut / reach) - tail) / (1 - 2 * tail))
 
 
-def test_laws_off_centre():
+def test_distributions_with_a_mean():
     n = 200_000
     x = RandomUniform(2.0, 5.0)((n,), "float64", key=Key(1))
     assert abs(x.mean() - 3.5) < 5 * math.sqrt(0.75 / n)
@@ -340,7 +340,7 @@ def test_fixed_tensors_state_their_moments(initializer):
 
 
 def test_moments_of_a_large_fixed_tensor_take_no_memory():
-    """By what the tensor is made of: one of this shape would take half a gigabyte."""
+    """They are computed from the definition: a tensor of this shape would take half a gigabyte."""
     n, field = 8192, (3, 3, 1024, 1024)
     row = np.arange(n, dtype="float64")
     diagonal = 4 * (1 / n - 1 / n**2)
@@ -362,7 +362,7 @@ def test_moments_of_a_large_fixed_tensor_take_no_memory():
         (fastinit.PerGate(["zeros", "ones"]), (n, n), 0.25, (0.0, 1.0)),
         (fastinit.Dirac(groups=2), field, 1 / 9216 - 1 / 9216**2, (0.0, 1.0)),
         (fastinit.Bilinear(), field, square - mean**2, (0.0, 1.0)),
-        # of Hadamard's matrix half of the rows: squares 2^-12, and but two columns, of 4096 ones each, have a sum
+        # half of Hadamard's rows: squares are 2^-12, and only two columns, of 4096 ones each, have a sum other than 0
         (fastinit.Hadamard(), (n // 2, n), 2**-12 - 2.0**-36, (-(2.0**-6), 2.0**-6)),
         (fastinit.Hadamard(), (3, n, n // 2), (1 / (3 * n)) * (1 - 1 / (3 * n)), (0.0, 1.0)),
         (fastinit.ForgetGateBias(2.0), (n * n,), 0.75, (0.0, 2.0)),
@@ -381,7 +381,7 @@ def test_moments_of_a_large_fixed_tensor_take_no_memory():
 
 
 @pytest.mark.parametrize(("initializer", "shape"), [(Identity(), (0, 3, 3)), (fastinit.Dirac(), (3, 0, 2)), (Zeros(), (0,))])
-def test_nothing_has_no_moments(initializer, shape):
+def test_empty_fixed_tensors_have_no_moments(initializer, shape):
     assert math.isnan(initializer.variance(shape))
     assert np.isnan(initializer.bounds(shape)).all()
 

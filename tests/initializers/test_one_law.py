@@ -27,7 +27,7 @@ from fastinit._stream.laws import Law
 
 
 def tensor(initializer, shape, dtype, key):
-    """The tensor, or the error of a dtype that the initializer does not have."""
+    """The tensor, or the error if the initializer does not have the dtype."""
     try:
         return initializer(shape, dtype, key=key)
     except ValueError as error:
@@ -40,7 +40,7 @@ def test_every_way_to_a_tensor_has_the_same_bits(initializer, shape, dtype):
     shape, key, kind = small(shape), Key(5) / "w", named(dtype)
     whole = tensor(initializer, shape, dtype, key)
     if isinstance(whole, ValueError):
-        # complex numbers of what has no meaning there, or float8 ones beyond their range: refused alike, and nothing is written
+        # a complex dtype without meaning, or values out of the range of float8: refused in every way, and nothing is written
         assert part_of(dtype) or dtype.startswith("float8")
         out = np.full(shape, 3, kind)
         before = bits(out)
@@ -65,7 +65,7 @@ def test_every_way_to_a_tensor_has_the_same_bits(initializer, shape, dtype):
         assert bits(out) == bits(whole)
 
 
-# ---- numbers, and nothing at all ---------------------------------------------------------------------------------
+# ---- scalars and empty tensors ---------------------------------------------------------------------------------
 
 NUMBERS = [
     Constant(0.3), fastinit.Zeros(), fastinit.Ones(), fastinit.PriorBias(), RandomUniform(), RandomNormal(), TruncatedNormal(),
@@ -77,8 +77,8 @@ NUMBERS = [
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("initializer", NUMBERS, ids=repr)
-def test_a_number_is_the_first_of_a_vector(initializer, dtype):
-    """Without axes, in every dtype: as a result, in memory of one's own, as a shard and in a launch of many."""
+def test_a_scalar_is_the_first_element_of_a_vector(initializer, dtype):
+    """A shape without axes, in every dtype: as a new array, in `out`, as a shard and by `fill_many`."""
     key, kind = Key(5), named(dtype)
     vector = tensor(initializer, (7,), dtype, key)
     if isinstance(vector, ValueError):
@@ -108,7 +108,7 @@ def test_a_number_is_the_first_of_a_vector(initializer, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("initializer", NUMBERS, ids=repr)
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3, 0)])
-def test_nothing_is_nothing(initializer, dtype, shape):
+def test_empty_tensors(initializer, dtype, shape):
     if isinstance(tensor(initializer, (7,), dtype, Key(5)), ValueError):
         with pytest.raises(ValueError, match="dtype: expected a real one"):
             initializer(shape, dtype, key=Key(5))
@@ -121,7 +121,7 @@ def test_nothing_is_nothing(initializer, dtype, shape):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sampler", [fastinit.uniform, fastinit.normal, fastinit.truncated_normal])
-def test_a_number_of_a_sampler_is_the_first_of_a_vector(sampler, dtype):
+def test_a_scalar_of_a_sampler_is_the_first_element_of_a_vector(sampler, dtype):
     number = sampler((), key=Key(5), dtype=dtype)
     assert (type(number), number.shape, number.dtype) == (np.ndarray, (), named(dtype))
     assert bits(number) == bits(sampler(7, key=Key(5), dtype=dtype)[:1])
@@ -144,12 +144,12 @@ def test_virtual_weights_are_those_of_the_call(initializer, dtype):
     expected = initializer(shape, dtype, key=key / "0.weight")
     stack = Stack(shape, "linear", weights=initializer, dtype=dtype, virtual=True, key=key)
     assert bits(stack.weights[0]) == bits(expected)
-    # What the kernels generate: the unit vectors are mapped to the rows, each a sum of one element and of zeros.
+    # Unit vectors are mapped to the rows of the weights that the kernels generate: sums of one element and zeros.
     assert np.array_equal(stack.forward(np.eye(shape[0], dtype=dtype)), expected)
 
 
 @pytest.mark.parametrize(("initializer", "shape"), INDEPENDENT, ids=lambda value: "" if isinstance(value, tuple) else repr(value))
-def test_the_law_is_what_is_stated(initializer, shape):
+def test_the_law_has_the_stated_moments(initializer, shape):
     name, parameters = initializer.law(shape)
     low, high = initializer.bounds(shape)
     if name == "uniform":
@@ -167,7 +167,7 @@ def test_the_law_is_what_is_stated(initializer, shape):
 @pytest.mark.parametrize(
     "initializer", ["orthogonal", "identity", "zeros", Times("orthogonal", 2.0), PerGate(("he_normal",))], ids=repr
 )
-def test_without_a_law_no_weights_are_virtual(initializer):
+def test_virtual_stacks_refuse_initializers_without_a_law(initializer):
     assert fastinit.get(initializer).law((4, 4)) is None
     with pytest.raises(ValueError, match="weights: expected an initializer that draws its elements independently"):
         Stack((4, 4), "linear", weights=initializer, virtual=True, key=Key(0))
@@ -181,7 +181,7 @@ def test_a_law_is_a_value():
     with pytest.raises(AttributeError):
         law.name = "normal"
     assert Times(TruncatedNormal(1.0, 0.5, -1.0, 2.0), -2.0).law((3,)) == Law("truncated_normal", (-2.0, 1.0, -2.0, 1.0))
-    assert Times(RandomUniform(), 5e-324).law((3,)) == Law("normal", (0.0, 0.0))  # both bounds are 0 then
+    assert Times(RandomUniform(), 5e-324).law((3,)) == Law("normal", (0.0, 0.0))  # both bounds underflow to 0
     assert HeNormal().law((8, 2)) == Law("normal", (0.0, 0.5))
     assert Orthogonal().law((8, 2)) is None
     with pytest.raises(ValueError, match="shape: expected sizes >= 0"):

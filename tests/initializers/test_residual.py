@@ -1,4 +1,4 @@
-"""Residual policies and gains, against the papers' formulas and quadrature."""
+"""Residual policies and gains, against the formulas of the papers and independent quadrature."""
 
 import math
 
@@ -9,7 +9,7 @@ from fastinit import GlorotNormal, HeNormal, Key, Times, Zeros, gains, residual
 from fastinit.residual import ResidualPolicy
 
 
-def test_policies():
+def test_factors_of_the_policies():
     fixup = residual.fixup(16, 3)
     assert fixup.weights == pytest.approx(16 ** (-1 / 4), rel=1e-15)
     assert (fixup.last, fixup.trained, fixup.gate) == (0.0, True, 1.0)
@@ -54,7 +54,7 @@ def test_the_sum_of_gpt2s_branches_keeps_one_branchs_variance():
         (lambda: residual.depth_mup(True), TypeError, "branches: expected an int"),
     ],
 )
-def test_depths_are_checked(make, error, words):
+def test_depths_out_of_range_are_refused(make, error, words):
     with pytest.raises(error, match=words):
         make()
 
@@ -86,7 +86,7 @@ def test_gains_by_quadrature():
         gains.activation_gain("tanh")
     with pytest.raises(ValueError, match="activation: expected one of"):
         gains.preactivation_gain("nothing")
-    # He's gain by the table keeps a ReLU network's mean square: one wide layer, five standard errors.
+    # He's gain keeps the mean square of a wide ReLU layer, to five standard errors.
     z = np.random.default_rng(0).standard_normal(400_000)
     kept = (gains.preactivation_gain("relu") * np.maximum(z, 0)) ** 2
     assert abs(kept.mean() - 1) < 5 * kept.std() / math.sqrt(z.size)
