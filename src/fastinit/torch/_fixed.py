@@ -50,18 +50,13 @@ def ones_(tensor: torch.Tensor) -> torch.Tensor:
 
     Parameters
     ----------
-    tensor : torch.Tensor
-        Of any shape, layout and dtype that PyTorch fills.
+    tensor
+        As for `constant_`.
 
     Returns
     -------
     torch.Tensor
-        `tensor` itself.
-
-    Raises
-    ------
-    ValueError
-        If the tensor is on the meta device.
+        `tensor` itself; errors are those of `constant_`.
     """
     with torch.no_grad():
         return tensor.fill_(1.0)
@@ -73,18 +68,13 @@ def zeros_(tensor: torch.Tensor) -> torch.Tensor:
 
     Parameters
     ----------
-    tensor : torch.Tensor
-        Of any shape, layout and dtype that PyTorch fills.
+    tensor
+        As for `constant_`.
 
     Returns
     -------
     torch.Tensor
-        `tensor` itself.
-
-    Raises
-    ------
-    ValueError
-        If the tensor is on the meta device.
+        `tensor` itself; errors are those of `constant_`.
     """
     with torch.no_grad():
         return tensor.zero_()

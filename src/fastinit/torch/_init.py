@@ -258,22 +258,13 @@ def xavier_normal_(
 
     Parameters
     ----------
-    tensor : torch.Tensor
-        Of shape (out, in, *receptive field).
-    gain : float, default 1
-        See `calculate_gain`.
-    generator, key
-        As for `uniform_`.
+    tensor, gain, generator, key
+        As for `xavier_uniform_`.
 
     Returns
     -------
     torch.Tensor
-        `tensor` itself.
-
-    Raises
-    ------
-    ValueError
-        If the tensor has fewer than two dimensions; otherwise as for `normal_`.
+        `tensor` itself; errors and warnings are those of `xavier_uniform_`.
     """
     return _normal(tensor, 0.0, _xavier_std(tensor, gain), generator, key, "xavier_normal_")
 
@@ -343,27 +334,13 @@ def kaiming_normal_(
 
     Parameters
     ----------
-    tensor : torch.Tensor
-        Of shape (out, in, *receptive field).
-    a, mode, nonlinearity
+    tensor, a, mode, nonlinearity, generator, key
         As for `kaiming_uniform_`.
-    generator, key
-        As for `uniform_`.
 
     Returns
     -------
     torch.Tensor
-        `tensor` itself.
-
-    Raises
-    ------
-    ValueError
-        As for `kaiming_uniform_`.
-
-    Warns
-    -----
-    UserWarning
-        If the tensor has no elements.
+        `tensor` itself; errors and warnings are those of `kaiming_uniform_`.
     """
     if _warn_if_empty(tensor):
         return tensor
