@@ -8,7 +8,9 @@ import dataclasses
 import json
 import math
 import pickle
+import sys
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +67,14 @@ from fastinit.initializers.independent import Independent
 
 def ids(value):
     return repr(value) if isinstance(value, fastinit.Initializer) else ""
+
+
+def test_no_file_is_left_out():
+    for path in Path(fastinit.initializers.__file__).parent.glob("*.py"):
+        if "\n@registered(" in path.read_text(encoding="utf-8"):
+            module = sys.modules.get(f"fastinit.initializers.{path.stem}")
+            assert module, f"initializers/__init__.py: expected it to import {path.stem}"
+            assert set(module.__all__) <= set(fastinit.__all__), f"initializers/__init__.py: expected {path.stem}.__all__, too"
 
 
 def test_no_initializer_is_left_out():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import math
 
+import numpy as np
+
 from .._common.arithmetic import ieee
 from .maps import (
     LOG_MAX_VARIANCE,
@@ -16,6 +18,7 @@ from .maps import (
     homogeneous_second_moment,
     is_homogeneous,
     log_growth,
+    slope,
     stability,
     variance_map,
 )
@@ -27,6 +30,12 @@ __all__ = ["critical_pair"]
 def _critical_weight_variance(activation: str, q: float) -> float:
     """The sigma_w^2 with chi_1 = 1 at variance q."""
     return 1 / chi_1(activation, q, 1.0)
+
+
+def _log_max_variance(activation: str) -> float:
+    """ln of the largest q* that is searched: where phi' grows without bound, as of a square, means overflow long before."""
+    bounded = np.abs(slope(activation)([-1e9, 1e9])).max() < 1e3
+    return LOG_MAX_VARIANCE if bounded else LOG_MAX_VARIANCE / 4
 
 
 @functools.lru_cache(maxsize=64)
@@ -44,7 +53,7 @@ def _least_stable_bias_variance(activation: str) -> float:
     start = -20.0  # ln q: the derivative differs from 1 by about 1e-9 there, a million rounding errors
     if derivative_minus_1(start) <= 0:
         return 0.0
-    log_q = first_crossing(derivative_minus_1, start, LOG_MAX_VARIANCE)
+    log_q = first_crossing(derivative_minus_1, start, _log_max_variance(activation))
     if log_q is None:
         return math.inf
     q = math.exp(log_q)
@@ -102,7 +111,7 @@ def critical_pair(activation: str, bias_variance: float) -> tuple[float, float]:
     if bias_variance > 0 or float(function(activation)(0.0)) != 0:
         is_sin = bare_name(activation) == "sin"
         low = math.log(bias_variance) if bias_variance > 0 else -40.0  # the variance map is nowhere below sigma_b^2
-        high = math.log(SIN_MAX_VARIANCE) if is_sin else LOG_MAX_VARIANCE
+        high = math.log(SIN_MAX_VARIANCE) if is_sin else _log_max_variance(activation)
         log_q = first_crossing(excess, low, high) if low < high else None
         if log_q is None and is_sin:
             most = SIN_MAX_VARIANCE - 2  # q* is larger than sigma_b^2 by about 1
