@@ -1,8 +1,9 @@
 # cython: language_level=3, freethreading_compatible=True, binding=True, embedsignature=False
 # SPDX-License-Identifier: BSD-3-Clause
-"""The binding: check, pointer, one call without the GIL, raise. No loops over data, no arithmetic.
+"""The binding of csrc/: each function checks its arguments, takes pointers to memory, makes one call of C, and raises errors.
 
-The functions stand in _binding/, a file for each family, which may use the files included before it.
+There are no loops over data here, and no arithmetic. Calls that take long release the GIL and answer signals. The functions
+stand in _binding/, a file for each family; a file may use those included before it.
 """
 
 cimport cython
@@ -41,7 +42,7 @@ cdef extern from *:
 
 STREAM_VERSION = FI_STREAM_VERSION
 COMPILER = fi_compiler().decode()
-FREE_THREADED = bool(FI_FREE_THREADED)  # a build for a Python that can do without its lock
+FREE_THREADED = bool(FI_FREE_THREADED)  # built for a free-threaded Python, which has no GIL
 
 include "_binding/isa.pxi"
 include "_binding/fpenv.pxi"

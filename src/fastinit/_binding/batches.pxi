@@ -3,9 +3,9 @@
 
 @cython.final
 cdef class Batches:
-    """Samples in another order: a call with `start` makes out[i] = source[rows[start + i]] in each of `outs`.
+    """Batches of samples in a given order: a call with `start` writes out[i] = source[rows[start + i]] for each pair of arrays.
 
-    `outs` are arrays of one length, the batch's, with rows like those of the `sources`; `rows` are int64 in range.
+    The `outs` are as long as a batch, and their rows are like those of the `sources`; `rows` is an array of int64 in range.
     """
 
     cdef _Buffers arrays

@@ -4,10 +4,10 @@
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 cdef Py_ssize_t *ITEMSIZE = [4, 8, 2, 2]
 
-# What stands before the format of a buffer that says its order of bytes, of this machine's order.
+# The character by which the format of a buffer says that its byte order is this machine's.
 cdef char NATIVE_ORDER = b"<"[0] if sys.byteorder == "little" else b">"[0]
 
-# Below this many bytes a call keeps the GIL: giving it up beside a busy thread costs milliseconds.
+# A call on fewer bytes keeps the GIL: to get it back from a busy thread takes milliseconds.
 cdef Py_ssize_t RELEASE_GIL_FROM = 1 << 20
 
 
@@ -33,7 +33,7 @@ cdef int output_open(Output *output, object out, int dtype) except -1:
 
 
 cdef class _Buffers:
-    """Buffers held open while the C code uses their memory."""
+    """Buffers of arrays, held open as long as the object lives, while the C code uses their memory."""
 
     cdef Py_buffer *views
     cdef size_t opened, limit
@@ -59,7 +59,7 @@ cdef class _Buffers:
         return view.buf
 
     cdef Py_buffer *next(self, array, int flags) except NULL:
-        if self.opened >= self.limit:  # as where a list grows while it is walked
+        if self.opened >= self.limit:  # a list may grow while it is walked
             raise ValueError(f"expected at most {self.limit} arrays, got more")
         cdef Py_buffer *view = &self.views[self.opened]
         PyObject_GetBuffer(array, view, flags)
@@ -68,7 +68,7 @@ cdef class _Buffers:
 
 
 cdef int real_format(const char *format):
-    """The dtype, float32 or float64, of a buffer's format; -1 of any other, as of those in the other byte order."""
+    """The dtype of a buffer's format, float32 or float64 in native byte order; -1 for any other format."""
     if format == NULL:  # bytes
         return -1
     if format[0] == b"@"[0] or format[0] == b"="[0] or format[0] == NATIVE_ORDER:
@@ -83,7 +83,7 @@ cdef bint is_aligned(const Py_buffer *view):
 
 
 cdef int real_dtype(Py_buffer *view, str what, size_t index) except -1:
-    """The dtype of an array of float32 or float64."""
+    """The dtype of a buffer of float32 or float64 numbers, which is checked."""
     cdef int dtype = real_format(view.format)
     if dtype < 0:
         found = "B" if view.format == NULL else view.format.decode()
@@ -96,7 +96,7 @@ cdef int real_dtype(Py_buffer *view, str what, size_t index) except -1:
 
 
 def span(array):
-    """Where a C-contiguous array's memory begins and ends."""
+    """The address of a C-contiguous array's first byte, and that of the byte after its last."""
     cdef Py_buffer view
     PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS)
     begin, end = <uintptr_t>view.buf, <uintptr_t>view.buf + <uintptr_t>view.len

@@ -2,14 +2,14 @@
 
 
 def fpenv_enter():
-    """Round to nearest, with subnormal numbers, in this thread; returns what `fpenv_leave` brings back."""
+    """Make this thread round to nearest and keep subnormal numbers; returns the state for `fpenv_leave` to restore."""
     return <unsigned long long>fi_fpenv_enter()
 
 
 def fpenv_leave(unsigned long long saved):
-    """The floating-point environment of before `fpenv_enter`."""
+    """Restore the floating-point environment that `fpenv_enter` returned."""
     fi_fpenv_leave(<fi_fpenv>saved)
 
 
-# torch.compile runs them outside of its graph, as torch.compiler.disable would make it.
+# torch.compile calls them outside of its graph: what torch.compiler.disable sets, without importing torch.
 fpenv_enter._torchdynamo_disable = fpenv_leave._torchdynamo_disable = True

@@ -3,9 +3,9 @@
 
 def haar(out, int dtype, int parts, size_t rows, size_t columns, size_t first, size_t count, double gain,
          bint transposed, uint64_t seed, uint64_t stream, unsigned threads=1):
-    """Write columns first .. first+count-1 of a Haar matrix, rows >= columns, to `out`; transposed on request.
+    """Write columns first .. first+count-1 of a Haar matrix, rows >= columns, to `out`, as rows where `transposed`.
 
-    dtype: float32 or float64, of each of the `parts` of a number, of which a complex one has 2.
+    `parts` is 1 for a real matrix and 2 for a complex one; `dtype` is that of a part, float32 or float64.
     """
     assert rows >= columns and first + count <= columns and dtype in (0, 1) and parts in (1, 2)
     cdef _Buffers buffers = _Buffers(1)

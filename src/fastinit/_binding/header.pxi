@@ -18,7 +18,7 @@ cdef extern from "fastinit.h" nogil:
     const char *fi_isa_available(size_t index)
     const char *fi_compiler()
 
-    # Giving up
+    # Stopping early
     ctypedef struct fi_watch:
         int stopped
     void fi_watch_begin(fi_watch *watch, int (*ask)(void *context) noexcept, void *context)
@@ -147,7 +147,7 @@ cdef extern from "fastinit.h" nogil:
         double rate, beta_1, beta_2, epsilon, power_1, power_2
     void fi_descend(fi_descent *descent, const fi_parameter *parameters, const void *const *gradients, size_t count)
 
-# Internal to csrc/ but for this: a whole call from Python runs in one floating-point environment, arithmetic of NumPy included.
+# A call from Python sets the floating-point environment for all of its arithmetic, NumPy's included.
 cdef extern from "core/fpenv.h" nogil:
     ctypedef unsigned long long fi_fpenv
     fi_fpenv fi_fpenv_enter()

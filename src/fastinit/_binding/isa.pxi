@@ -19,8 +19,8 @@ def isa():
 def set_isa(name):
     """Force an instruction set for the whole process; "" chooses the widest available one.
 
-    For tests and benchmarks. What runs meanwhile in another thread ends with the old set or the new one, and the backward
-    pass of a stack is of its forward pass's set: the bits are the same.
+    For tests and benchmarks. A call that another thread is making may end with the old set or the new one, and a backward
+    pass uses the set of its forward pass; the bits are the same in any case.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def set_isa(name):
     """
     if not isinstance(name, str):
         raise TypeError(f"instruction set: expected a str, got {type(name).__name__}")
-    # What no name holds, a NUL that would end it among it, is unknown too.
+    # Characters that no name has become "?", and so does NUL, which would end the string in C.
     cdef bytes known = name.encode("ascii", "replace").replace(b"\0", b"?")
     cdef fi_status status = fi_isa_select(known)
     if status == FI_ERR_ISA_UNKNOWN:

@@ -6,9 +6,9 @@ OPTIMIZERS = tuple([fi_optimizer_name(i).decode() for i in range(FI_OPTIMIZERS)]
 
 @cython.final
 cdef class Descent:
-    """An optimizer at work on some arrays; calling it with their gradients makes a step, whole: signals wait for its end.
+    """An optimizer of some arrays: a call with their gradients makes one step, which no signal interrupts.
 
-    Several threads may call one: they take turns, a step each, in any order.
+    Several threads may call it: they take turns, a step each, in any order.
     """
 
     cdef fi_descent descent
@@ -45,14 +45,14 @@ cdef class Descent:
         PyMem_Free(self.parameters)
 
     def __call__(self, gradients):
-        # Of a list of arrays, or, in a loop that has the same ones each time, of these held open.
+        # `Held` is for loops that have the same arrays in each step.
         if not isinstance(gradients, (list, Held)):
             raise TypeError(f"gradients: expected a list of arrays, got {type(gradients).__name__}")
         cdef Held held = gradients if isinstance(gradients, Held) else Held(gradients)
         cdef size_t i
         cdef Py_ssize_t bytes = 0, offset
         cdef Py_buffer *view
-        # The gradients are the caller's alone: the object has no pointer to them, not even for the time of the call.
+        # No pointer to a gradient is kept in the object: another thread may call it with gradients of its own.
         if held.arrays.opened != self.count:
             raise ValueError(f"gradients: expected {self.count} arrays, one a parameter, got {held.arrays.opened}")
         for i in range(self.count):
@@ -63,7 +63,7 @@ cdef class Descent:
                     f"gradients[{i}]: expected {self.parameters[i].count} numbers of {DTYPES[<int>self.parameters[i].dtype]}, "
                     f"got {view.len} bytes of format {view.format.decode()!r}"
                 )
-            # One number further on, a gradient would be read before or after it is written: the width of vectors would show.
+            # If the memory overlapped, a step would overwrite gradients it has yet to read, more or fewer by the vectors' width.
             offset = <char *>view.buf - <char *>self.parameters[i].values
             if offset != 0 and -view.len < offset < view.len:
                 raise ValueError(f"gradients[{i}]: expected memory of its own, got some of parameters[{i}]")
@@ -79,7 +79,7 @@ cdef class Descent:
 
 @cython.final
 cdef class Held:
-    """Gradients, C-contiguous arrays, held open."""
+    """Gradients, C-contiguous arrays whose buffers are held open for many steps."""
 
     cdef _Buffers arrays
     cdef const void **pointers

@@ -3,7 +3,7 @@
 # In the order of fi_law.
 LAWS = ("words", "uniform", "normal", "truncated_normal")
 
-# The planes of the stream: the first one of real values and real parts, of imaginary parts, and the one whose words choose.
+# Planes of the stream (docs/stream.md): a value takes the words of two, from the named one on; a choice takes one.
 PLANE_REAL = FI_PLANE_REAL
 PLANE_IMAGINARY = FI_PLANE_IMAGINARY
 PLANE_CHOICES = FI_PLANE_CHOICES
@@ -13,7 +13,7 @@ cdef int plan_open(fi_plan *plan, int law, int dtype, tuple parameters, uint64_t
                    uint64_t stream, unsigned plane) except -1:
     cdef fi_dist dist
     cdef fi_key key
-    cdef unsigned last = 255 if law == FI_WORDS else 254  # a plane has 8 bits, and all but words take the next one too
+    cdef unsigned last = 255 if law == FI_WORDS else 254  # planes have 8 bits; a value takes the next plane, too
     if not (0 <= law < len(LAWS) and 0 <= dtype < len(DTYPES) and plane <= last):
         raise ValueError(f"expected numbers of a law, a dtype and a plane, got {law}, {dtype} and {plane}")
     memset(&dist, 0, sizeof(dist))
@@ -41,7 +41,10 @@ cdef int plan_open(fi_plan *plan, int law, int dtype, tuple parameters, uint64_t
 
 def fill(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_t stream,
          uint64_t first=0, unsigned threads=1, unsigned plane=0):
-    """Write elements first, first + 1, ... of a random tensor to the buffer `out`."""
+    """Write elements first, first + 1, ... of a random tensor to the buffer `out`.
+
+    `law` and `dtype` are indices in LAWS and DTYPES; the parameters must be valid for both.
+    """
     cdef Output output
     cdef fi_plan plan
     cdef fi_watch room
@@ -62,13 +65,16 @@ def fill(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_t stre
 
 def fill_block(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_t stream,
                uint64_t first, list counts, list strides, unsigned threads=1, unsigned plane=0):
-    """Write a strided block of a random tensor to `out`: element first + sum(i_k * strides[k]) at i."""
+    """Write a strided region of a random tensor to the buffer `out`: element first + sum(i_k * strides[k]) at place i.
+
+    `counts` has the length of each axis of the region; the other arguments are those of `fill`.
+    """
     cdef Output output
     cdef fi_plan plan
     cdef fi_region block
     cdef fi_watch room
     cdef fi_watch *watch
-    elements = math.prod(counts)  # Python's, as a product in 64 bits may wrap around
+    elements = math.prod(counts)  # in Python's integers: one of 64 bits might overflow
     if not 0 < len(counts) <= FI_MAX_DIMENSIONS or len(counts) != len(strides):
         raise ValueError(
             f"counts, strides: expected one of each for 1 to {FI_MAX_DIMENSIONS} axes, got {len(counts)} and {len(strides)}"
@@ -98,7 +104,7 @@ def fill_block(out, int law, int dtype, tuple parameters, uint64_t seed, uint64_
 
 
 def fill_many(list jobs, unsigned threads=1):
-    """One launch for many fills; each job is the tuple (out, law, dtype, parameters, seed, stream, first)."""
+    """Fill many buffers in one launch of the threads; a job is a tuple (out, law, dtype, parameters, seed, stream, first)."""
     cdef size_t n = <size_t>len(jobs), opened = 0, i
     cdef Py_ssize_t bytes = 0
     cdef fi_plan *plans = <fi_plan *>PyMem_Malloc((n + 1) * sizeof(fi_plan))
@@ -135,9 +141,9 @@ def fill_many(list jobs, unsigned threads=1):
 
 
 def map_words(words, out, int law, int dtype, tuple parameters):
-    """The value of every element whose words are chosen, w_0 * 2^32 + w_1 as uint64; for tests.
+    """Write to `out` the values of elements whose two words are given, as uint64 numbers w_0 * 2^32 + w_1; for tests.
 
-    dtype: of float32 or float64.
+    The dtype is that of float32 or float64.
     """
     if law == FI_WORDS or dtype > FI_FLOAT64:
         raise ValueError(f"expected a law of values in float32 or float64, got {LAWS[law]}, {DTYPES[dtype]}")
@@ -152,7 +158,7 @@ def map_words(words, out, int law, int dtype, tuple parameters):
 
 
 def words_xor(uint64_t seed, uint64_t count):
-    """Exclusive-or of the first `count` words of a stream (at most 2^34): the random bits' own speed."""
+    """The exclusive-or of the first `count` words of a stream (at most 2^34), to measure the speed of the random bits alone."""
     cdef fi_key key
     cdef uint32_t result
     key.seed = seed

@@ -2,7 +2,7 @@
 
 cdef extern from *:
     """
-    /* For an exception that is set already: that of a signal's handler. */
+    /* Tells Cython that an exception is set already, by a signal's handler. */
     static int fi_raised(void) { return -1; }
     """
     int fi_raised() except -1
@@ -12,12 +12,12 @@ cdef extern from *:
 
 
 cdef int answer_signals(void *context) noexcept with gil:
-    """Python's handlers of the signals that have come: whether one raised something, as that of Ctrl-C does."""
+    """Run Python's handlers of the signals that have come; whether one raised an exception, as that of Ctrl-C does."""
     return check_signals() != 0
 
 
 cdef fi_watch *watch_begin(fi_watch *room) except? NULL:
-    """For a call that may take long: signals are answered during it. NULL in threads where Python answers none."""
+    """A watch for a call that may take long, to answer signals during it; NULL in threads where Python answers none."""
     if _threading.get_ident() != _threading.main_thread().ident:
         return NULL
     fi_watch_begin(room, answer_signals, NULL)
@@ -25,21 +25,21 @@ cdef fi_watch *watch_begin(fi_watch *room) except? NULL:
 
 
 cdef int watch_end(const fi_watch *watch) except -1:
-    """Raise what made the call be given up, if something did."""
+    """Raise the exception for which the call was stopped early, if it was."""
     if watch != NULL and watch.stopped:
         return fi_raised()
     return 0
 
 
-# Microseconds between two looks at the signals of a thread that waits for its turn.
+# A thread that waits for its turn looks for signals this often, in microseconds.
 cdef enum:
     TURN_LOOK = 50_000
 
 
 cdef class _Turns:
-    """A lock of an object that a call changes: callers in other threads wait for their turn, without the GIL.
+    """The lock of an object whose calls change it: callers in other threads wait for their turn, without the GIL.
 
-    A signal's handler that calls the object which its own thread is at work with would wait for ever: an error.
+    A signal's handler that calls the object in the middle of a call by the same thread would wait forever; that is an error.
     """
 
     cdef PyThread_type_lock lock

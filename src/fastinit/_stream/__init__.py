@@ -1,4 +1,4 @@
-"""The stream of random numbers: keys, laws and draws, pieces of tensors, orthogonal matrices.
+"""The stream of random numbers: keys, laws, draws of tensors and of pieces of them, orthogonal matrices.
 
 May import: _common, _core.
 """

@@ -34,16 +34,16 @@ def haar(
     Parameters
     ----------
     rows, columns : int
-        Of the whole matrix. A wide matrix is the transpose of the tall one.
+        The shape of the whole matrix. A wide matrix is the transpose of the tall one.
     key : Key
         Reflection k is made of the standard normals of elements (k.., k) of the tall matrix.
     dtype : {"float64", "float32", "complex128", "complex64"}
-        Also of the arithmetic: the precisions agree to the rounding of float32. A complex matrix is unitary, and its
-        normals are complex.
+        Also that of the arithmetic: the two precisions agree to the rounding of float32. A complex matrix is unitary, made of
+        complex normals.
     gain : float, default 1.0
     first, count : int, optional
-        Columns first .. first+count-1 alone (of a wide matrix: those rows); all by default. They need the reflections up to
-        their last, and have the same bits as in the whole.
+        Make columns first .. first+count-1 alone (rows, of a wide matrix), with the bits that they have in the whole; all
+        by default. This takes the reflections up to the last of them.
 
     Returns
     -------

@@ -11,11 +11,11 @@ __all__ = ["Region", "region_of", "resolve_index"]
 
 
 def _axis(entry: Any, size: int, axis: int) -> tuple[int, int, int, bool]:
-    """Start, step, count of an index entry, and whether the axis stays."""
+    """Start, step and count of what an index entry picks from an axis, and whether the axis stays (an int removes it)."""
     if isinstance(entry, slice):
         try:
             start, stop, step = entry.indices(size)
-        except (TypeError, ValueError):  # of no ints, or a step of 0
+        except (TypeError, ValueError):  # not of ints, or with a step of 0
             kind = ValueError if isinstance(entry.step, int) else TypeError
             raise kind(f"index: expected slices of ints with a step other than 0, got {shown(entry)} for axis {axis}") from None
         return start, step, len(range(start, stop, step)), True
@@ -33,7 +33,15 @@ def _axis(entry: Any, size: int, axis: int) -> tuple[int, int, int, bool]:
 
 
 def resolve_index(shape: tuple[int, ...], index: Any) -> list[tuple[int, int, int, bool]]:
-    """For every axis of `shape`: start, step, count and whether it stays, as ``array[index]`` has it."""
+    """For every axis of `shape`: start, step and count of what ``array[index]`` picks, and whether the axis stays.
+
+    Raises
+    ------
+    IndexError
+        If an int is out of range, or there are more entries than axes, or two ellipses.
+    TypeError, ValueError
+        If an entry is not an int, an Ellipsis or a slice of ints, or a step is 0.
+    """
     entries = list(index) if isinstance(index, tuple) else [index]
     ellipses = [i for i, entry in enumerate(entries) if entry is Ellipsis]
     if len(ellipses) > 1:
@@ -47,7 +55,7 @@ def resolve_index(shape: tuple[int, ...], index: Any) -> list[tuple[int, int, in
 
 
 class Region(NamedTuple):
-    """The elements that an index picks, by their numbers: element first + sum(i_k * strides[k]) at place i.
+    """The elements of a tensor that an index picks: at place (i_0, i_1, ...) element first + sum(i_k * strides[k]).
 
     Attributes
     ----------
@@ -55,8 +63,7 @@ class Region(NamedTuple):
         What the index makes of the tensor's shape.
     first : int
     counts, strides : list of int
-        One each for every axis that the kernel walks, at least one: neighbouring axes are merged where their elements go on
-        in one step.
+        For each axis that the kernel walks, at least one. Axes are merged where one stride leads through both.
     """
 
     shape: tuple[int, ...]
@@ -66,13 +73,7 @@ class Region(NamedTuple):
 
 
 def region_of(shape: tuple[int, ...], index: Any) -> Region:
-    """The region of a row-major tensor of `shape` that ``array[index]`` picks.
-
-    Raises
-    ------
-    IndexError, TypeError, ValueError
-        If the index is out of range, or is not of ints, slices and at most one ellipsis.
-    """
+    """The region that ``array[index]`` picks from a row-major array of `shape`; raises as `resolve_index` does."""
     axes = resolve_index(shape, index)
     first, width = 0, 1
     counts: list[int] = []  # from the last axis to the first

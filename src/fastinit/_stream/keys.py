@@ -20,8 +20,8 @@ _LIMIT = 1 << 64
 
 
 def check_word(value: object, what: str) -> int:
-    """A whole number in [0, 2^64); bool is refused, NumPy integers are taken."""
-    if type(value) is int and 0 <= value < _LIMIT:  # the common case at once
+    """The value as an int in [0, 2^64): NumPy's integers are accepted, bool is refused."""
+    if type(value) is int and 0 <= value < _LIMIT:  # the common case first
         return value
     try:
         number = operator.index(value)  # type: ignore[arg-type]
@@ -52,7 +52,7 @@ class Key:
     Raises
     ------
     TypeError
-        If `seed` or `stream` is no whole number.
+        If `seed` or `stream` is not an integer.
     ValueError
         If one is out of range.
 
@@ -94,7 +94,7 @@ def _utf8(name: str) -> bytes:
 
 
 def check_key(key: Any) -> Key:
-    """`key` itself, if it is one."""
+    """The key, if it is a Key; anything else is a TypeError."""
     if not isinstance(key, Key):
         hint = f"; Key({shown(key)}) makes one of a seed" if isinstance(key, int) else ""
         raise TypeError(f"key: expected a fastinit.Key, got {type(key).__name__}{hint}")

@@ -12,7 +12,7 @@ from .._common.dtypes import LARGEST, LARGEST_FLOAT8
 
 __all__ = ["Law", "check_law"]
 
-_NARROW = {"float16", *LARGEST_FLOAT8}
+_NARROW = {"float16", *LARGEST_FLOAT8}  # dtypes whose range is narrower than float32's
 
 
 class Law(NamedTuple):
@@ -31,7 +31,7 @@ class Law(NamedTuple):
 
     @ieee
     def times(self, factor: float) -> Law:
-        """The law of `factor` times an element."""
+        """The law of an element multiplied by `factor`; a constant is a normal law of standard deviation 0."""
         if self.name == "uniform":
             low, high = sorted(factor * bound for bound in self.parameters)
             return Law("uniform", (low, high)) if low < high else Law("normal", (low, 0.0))
@@ -44,7 +44,7 @@ class Law(NamedTuple):
 
 
 def _number(value: Any, what: str, dtype: str, *, infinite: bool = False) -> float:
-    """A parameter as a float that the dtype can hold."""
+    """A parameter as a float in the range of the dtype; where `infinite`, it may be infinite or beyond the range."""
     if type(value) is float and -3e38 < value < 3e38 and dtype not in _NARROW:
         return value
     if not isinstance(value, (int, float)):
@@ -74,9 +74,23 @@ def _fits(mean: Any, std: Any, bounds: Iterable[Any], dtype: str) -> bool:
 
 
 def check_law(law: str, parameters: Iterable[Any], dtype: str) -> tuple[float, ...]:
-    """The parameters of a law as floats, refused where the law or the dtype cannot have them.
+    """The parameters of a law as floats, checked for the law and the dtype.
 
-    Laws: ``"uniform"`` (low, high), ``"normal"`` (mean, std), ``"truncated_normal"`` (mean, std, lower, upper).
+    Parameters
+    ----------
+    law, parameters : str, iterable of numbers
+        The name and the parameters of a `Law`.
+    dtype : str
+        What is drawn must be in its range: the bounds of a uniform law, mean and std of a normal one. Of a truncated normal in
+        float16 or float8 it suffices that the truncated interval is.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not a real number.
+    ValueError
+        If one is not finite (bounds in standard deviations may be infinite) or out of range, std < 0, or bounds are not
+        in rising order.
     """
     if law == "uniform":
         low, high = parameters

@@ -34,8 +34,8 @@ def uniform(
         the float32 ones, kept inside the interval. Also complex64 and complex128: independent parts about the interval's
         middle and about 0, each of half the variance.
     out : writable C-contiguous buffer, optional
-        An array of that shape and dtype (bfloat16 also as uint16), or bytes of that size. Where an exception comes out of a
-        signal's handler during the call, such as the KeyboardInterrupt of Ctrl-C, it holds anything.
+        An array of that shape and dtype (bfloat16 also as uint16), or bytes of that size. Its contents are undefined if a
+        signal's handler raises an exception during the call, as that of Ctrl-C does.
 
     Returns
     -------
@@ -72,8 +72,8 @@ def normal(
 ) -> Any:
     """Normal random numbers, by inversion of the distribution function.
 
-    The tails are whole: every dtype draws from 64 random bits, beyond 8 standard deviations. What lies beyond the range of the
-    dtype becomes infinite, or the largest number of a float8 one.
+    Tails reach beyond 8 standard deviations in every dtype, as each number is made of 64 random bits. Numbers beyond the range of
+    the dtype become infinite, or the largest number of a float8 dtype.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def truncated_normal(
 ) -> Any:
     """Normal random numbers that lie in [mean + std * lower, mean + std * upper].
 
-    The distribution function is inverted inside the bounds, so nothing is redrawn and far tails are right.
+    The distribution function is inverted inside the bounds: nothing is drawn again, and bounds may lie far out in a tail.
     `std` is that of the normal before truncation; what is drawn has a smaller one (0.8796 `std`
     for the default bounds).
 
