@@ -142,7 +142,7 @@ def activation_gain(activation: str) -> float:
     """
 
     def too_small(std: float) -> bool:
-        return variance_map(activation, std * std, 1.0) < 1
+        return bool(variance_map(activation, std * std, 1.0) < 1)
 
     low, high = 0.0, 1.0
     while too_small(high):

@@ -158,14 +158,18 @@ def test_residual_policies(name):
         assert not complaints(with_each(one.initializer, {"base": "he_normal", "last": False}))
 
 
-THEORY = {"activation": "tanh", "q": 1.0, "weight_variance": 1.5, "bias_variance": 0.1, "c": 0.5, "start": 1.0}
+THEORY = {
+    "activation": "tanh", "q": 1.0, "weight_variance": 1.5, "bias_variance": 0.1, "c": 0.5, "start": 1.0, "keep": 1.0, "depth": 3,
+    "width": 10, "batch": 2, "orthogonal": False,
+}  # fmt: skip
 IN_TWO_DIMENSIONS = {"correlation_map", "correlation_slope", "fixed_correlation", "length_scale"}
 SLOW = ("1e200", "1e308", "2**2000")  # these take seconds each
+FOREIGN = ("class", "class with options", "Key", "initializer")  # the errors of these are those of the callable itself
 CALLS = [
     (name, activation)
     for name in theory.__all__
     for activation in ("tanh", "relu", "sin", "softplus")
-    if name != "expectation" and (activation == "tanh" or name not in IN_TWO_DIMENSIONS)
+    if name not in ("expectation", "Activation", "DepthProfile") and (activation == "tanh" or name not in IN_TWO_DIMENSIONS)
 ]
 
 
@@ -176,6 +180,8 @@ def test_theory(name, activation):
     if name == "fixed_correlation":
         good["q"] = theory.fixed_point(activation, 1.5, 0.1)
     calls = with_each(function, good)
+    for foreign in FOREIGN:
+        calls.pop(f"activation = object {foreign}")
     if name in IN_TWO_DIMENSIONS:
         calls = {call: made for call, made in calls.items() if not (call.startswith("q = ") and call.endswith(SLOW))}
     assert not complaints(calls)
@@ -183,9 +189,20 @@ def test_theory(name, activation):
 
 def test_expectations():
     calls = with_each(theory.expectation, {"f": np.cos, "variance": 1.0})
-    for foreign in ("class", "class with options", "Key"):
-        calls.pop(f"f = object {foreign}")  # errors of the callable itself
+    for foreign in FOREIGN[:3]:
+        calls.pop(f"f = object {foreign}")
     assert not complaints(calls)
+
+
+def test_activations():
+    options = {"function": np.tanh, "derivative": None, "kinks": (0.0,)}
+    calls = with_each(lambda **options: theory.chi_1(theory.Activation(**options), 1.0, 1.0), options)
+    for foreign in FOREIGN:
+        calls.pop(f"function = object {foreign}")
+        calls.pop(f"derivative = object {foreign}")
+    assert not complaints(calls)
+    assert not complaints(with_each(theory.Activation(np.tanh), {"z": 1.0}))
+    assert not complaints(with_each(theory.Activation(np.tanh).slope, {"z": 1.0}))
 
 
 # ---- the words of single errors -----------------------------------------------------------------------------------
@@ -205,8 +222,8 @@ def test_expectations():
         (lambda: fastinit.lora_scaling(3, 2**2000), ValueError, r"rank: expected an int < 2\*\*63, got"),
         (lambda: fastinit.lora_scaling(3, 4, rank_stabilized="no"), TypeError,
          "rank_stabilized: expected a bool, got str 'no'"),
-        (lambda: theory.critical_pair(3, 3.0), TypeError, "activation: expected a str, got int 3"),
-        (lambda: theory.fixed_point(10**5000, 3.0), TypeError, "activation: expected a str, got int an int of 16610 bits"),
+        (lambda: theory.critical_pair(3, 3.0), TypeError, "activation: expected a str or a function, got int 3"),
+        (lambda: theory.fixed_point(10**5000, 3.0), TypeError, "activation: expected a str or a function, got int an int"),
         (lambda: theory.expectation(3), TypeError, "f: expected a function of an array, got int 3"),
         (lambda: theory.expectation(lambda z: z[:3]), ValueError, "f: expected an elementwise function"),
         (lambda: theory.variance_map("relu", np.timedelta64(3), 1), TypeError, "q: expected a real number, got timedelta64"),

@@ -12,11 +12,15 @@ Everywhere here q is the variance of the pre-activations, c the correlation of t
 May import: _common, _core.
 """
 
+from .activations import Activation
 from .correlations import correlation_map, correlation_slope, fixed_correlation, length_scale
 from .critical import critical_pair
 from .maps import chi_1, expectation, fixed_point, forward_gain, function, slope, stability, variance_map
+from .profile import DepthProfile, profile
 
 __all__ = [
+    "Activation",
+    "DepthProfile",
     "chi_1",
     "correlation_map",
     "correlation_slope",
@@ -27,6 +31,7 @@ __all__ = [
     "forward_gain",
     "function",
     "length_scale",
+    "profile",
     "slope",
     "stability",
     "variance_map",

@@ -16,14 +16,9 @@ from .._common.activations import evaluate, parse
 from .._common.arithmetic import ieee
 from .._common.checks import real_array, real_number, shown
 
-__all__ = ["Activation", "known"]
+__all__ = ["Activation", "ActivationLike", "known"]
 
 Array = NDArray[Any]
-
-# Where a named activation or its derivative jumps or bends: a piece of the quadrature ends there, and at 0 always.
-_KINKS = {"hard_tanh": (-1.0, 0.0, 1.0)}
-_SMOOTH = ("linear", "tanh", "sigmoid", "softplus", "gelu", "gelu_tanh", "silu", "mish", "sin")
-_HOMOGENEOUS = {"linear": 1.0, "relu": 0.0}  # the slope on the left of 0, beside 1 on the right
 
 # Differences of nine points, of eighth order: about a point, and on the right of it.
 _CENTRAL = np.array([3, -32, 168, -672, 0, 672, -168, 32, -3]) / 840
@@ -69,15 +64,14 @@ class Activation:
     1.5
     """
 
-    __slots__ = ("_homogeneous", "_smooth", "_step", "_text", "_waves", "derivative", "function", "kinks")
+    __slots__ = ("_leak", "_name", "_step", "_text", "derivative", "function", "kinks")
     function: Callable[[Array], Any]
     derivative: Callable[[Array], Any] | None
     kinks: tuple[float, ...]
-    _homogeneous: float | None  # the slope on the left of phi(k z) = k phi(z), k > 0, which is 1 on the right
-    _smooth: bool
-    _step: float
+    _step: float  # of the differences
     _text: str  # what a message calls it
-    _waves: bool
+    _name: str  # in the engine, without a parameter; "" for a function of one's own
+    _leak: float | None  # the slope on the left where phi(k z) = k phi(z) for k > 0, with 1 on the right
 
     @ieee
     def __init__(
@@ -91,16 +85,18 @@ class Activation:
             raise TypeError(f"function: expected a function of an array, got {type(function).__name__} {shown(function)}")
         if derivative is not None and not callable(derivative):
             raise TypeError(f"derivative: expected a function of an array, got {type(derivative).__name__} {shown(derivative)}")
-        if isinstance(kinks, (str, bytes)) or not isinstance(kinks, Iterable):
-            raise TypeError(f"kinks: expected a sequence of numbers, got {type(kinks).__name__} {shown(kinks)}")
-        places = sorted({real_number(f"kinks[{i}]", kink) for i, kink in enumerate(kinks)})
-        gap = min((right - left for left, right in itertools.pairwise(places)), default=math.inf)
-        # From any point there is room for nine on one side between two kinks.
+        try:
+            given = list(kinks)
+        except TypeError:
+            raise TypeError(f"kinks: expected a sequence of numbers, got {type(kinks).__name__} {shown(kinks)}") from None
+        places = sorted({real_number(f"kinks[{i}]", kink) for i, kink in enumerate(given)})
+        # From every point there is room for nine on one of its sides between two kinks.
+        gap = min((right - left for left, right in itertools.pairwise(places)), default=1.0)
         step = min(_STEP, 2.0 ** math.floor(math.log2(gap / 13)))
-        self._set(function, derivative, tuple(places), not places, step, shown(function), None, False)
+        self._set(function, derivative, tuple(places), step, shown(function), "", None)
 
     def _set(self, function: Any, derivative: Any, kinks: tuple[float, ...], *beside: Any) -> None:
-        names = ("function", "derivative", "kinks", "_smooth", "_step", "_text", "_homogeneous", "_waves")
+        names = ("function", "derivative", "kinks", "_step", "_text", "_name", "_leak")
         for name, value in zip(names, (function, derivative, kinks, *beside), strict=True):
             object.__setattr__(self, name, value)
 
@@ -137,7 +133,7 @@ class Activation:
         ndarray
             Of the shape of `z`.
         """
-        return self._values(real_array("z", z).astype(np.float64))
+        return self._values(_floats(z))
 
     def slope(self, z: Any) -> Array:
         """phi'(z), in float64; at a kink, unless there is a `derivative`, that on the left.
@@ -151,7 +147,7 @@ class Activation:
         ndarray
             Of the shape of `z`.
         """
-        return self._slopes(real_array("z", z).astype(np.float64))
+        return self._slopes(_floats(z))
 
     def _values(self, z: Array) -> Array:
         return _checked("activation", self.function, z)
@@ -175,6 +171,9 @@ class Activation:
         return self._values(z), self._slopes(z)
 
 
+ActivationLike = str | Activation | Callable[[Array], Any]
+
+
 class _Named(Activation):
     """One of the engine's, whose derivative costs next to nothing beside the value."""
 
@@ -185,10 +184,11 @@ class _Named(Activation):
     def __init__(self, text: str) -> None:
         index, parameter = parse("activation", text)
         name = _core.ACTIVATIONS[index]
-        homogeneous = parameter if name == "leaky_relu" else _HOMOGENEOUS.get(name)
+        traits = _core.TRAITS[name]
+        (left, right), _ = evaluate(index, parameter, [-1.0, 1.0])
         self._set(
-            lambda z: evaluate(index, parameter, z)[0], lambda z: evaluate(index, parameter, z)[1], _KINKS.get(name, (0.0,)),
-            name in _SMOOTH, _STEP, text, homogeneous, name == "sin",
+            lambda z: evaluate(index, parameter, z)[0], lambda z: evaluate(index, parameter, z)[1], traits.kinks,
+            _STEP, text, name, -float(left) if traits.homogeneous and right == 1 else None,
         )  # fmt: skip
         object.__setattr__(self, "_index", index)
         object.__setattr__(self, "_parameter", parameter)
@@ -234,9 +234,15 @@ def _named(text: str) -> Activation:
     return _Named(text)
 
 
+def _floats(z: Any) -> Array:
+    with np.errstate(over="ignore"):  # of wider numbers
+        return real_array("z", z).astype(np.float64)
+
+
 def _checked(what: str, function: Callable[[Array], Any], z: Array) -> Array:
     """A user's function of an array, held to its shape and to numbers."""
-    values = real_array(what, function(z))
+    with np.errstate(all="ignore"):  # as for e^-z far on the left, whose inf is right
+        values = real_array(what, function(z))
     if values.shape != z.shape:
         if values.shape != ():
             raise ValueError(f"{what}: expected a function of an array elementwise, got shape {values.shape} of {z.shape}")

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
-from .._common.activations import evaluate, parse
 from .._common.arithmetic import ieee
 from .._common.checks import real_array, real_number, shown
+from .activations import Activation, ActivationLike, known
+from .broadcast import broadcasting
 from .quadrature import nodes
 from .roots import LOG_GROWTH_TOL, LOG_STEP, POWER_LAW_LOG_Q, first_crossing
 
 __all__ = [
-    "LOG_MAX_VARIANCE", "SIN_MAX_VARIANCE", "TINY_VARIANCE", "Array", "bare_name", "check_number", "chi_1",
-    "expectation", "fixed_point", "forward_gain", "function", "homogeneous_second_moment", "is_homogeneous", "log_growth",
-    "nodes_of", "slope", "stability", "variance_map",
+    "LOG_MAX_VARIANCE", "SIN_MAX_VARIANCE", "TINY_VARIANCE", "Array", "check_keep", "check_number", "chi_1", "expectation",
+    "fixed_point", "forward_gain", "function", "homogeneous_second_moment", "log_growth", "moment_derivative", "nodes_of",
+    "second_moment", "slope", "slope_moment", "stability", "variance_map",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -32,32 +32,19 @@ SIN_MAX_VARIANCE = 1e3  # quadrature of a sine has errors of 2e-12 here, and of 
 LOG_MAX_VARIANCE = 709.7  # ln of the largest float64
 
 
-def nodes_of(activation: str, q: float) -> tuple[Array, Array]:
+def nodes_of(phi: Activation, q: float) -> tuple[Array, Array]:
     """Nodes and weights for means over N(0, 1) of functions of phi(sqrt(q) z)."""
-    name = bare_name(activation)
-    if name == "sin" and q > SIN_MAX_VARIANCE:
+    if phi._name == "sin" and q > SIN_MAX_VARIANCE:
         raise ValueError(
             f"q: expected at most {SIN_MAX_VARIANCE:g} for sin, beyond which quadrature cannot resolve its waves, got {q}"
         )
     decades = max(4, math.ceil(math.log10(q) / 2)) if q > 1 else 4  # down to the scale 1 / sqrt(q) on which tanh bends
-    return nodes(tuple(k / math.sqrt(q) for k in _core.TRAITS[name].kinks) if q > 0 else (), decades)
+    return nodes(tuple(k / math.sqrt(q) for k in phi.kinks) if q > 0 else (), decades)
 
 
-def bare_name(activation: str) -> str:
-    """The name of an activation without its parameter; an unknown one is refused."""
-    name: str = _core.ACTIVATIONS[parse("activation", activation)[0]]
-    return name
-
-
-def is_homogeneous(activation: str) -> bool:
-    """Whether phi(k z) = k phi(z) for all k > 0, so that the variance map is linear in q."""
-    homogeneous: bool = _core.TRAITS[bare_name(activation)].homogeneous
-    return homogeneous
-
-
-def homogeneous_second_moment(activation: str) -> float:
+def homogeneous_second_moment(leak: float) -> float:
     """E phi(sqrt(q) z)^2 / q of a homogeneous activation, which does not depend on q and is also E phi'(sqrt(q) z)^2."""
-    return float(np.mean(function(activation)([-1.0, 1.0]) ** 2))
+    return (1 + leak**2) / 2
 
 
 def check_number(what: str, value: Any, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> float:
@@ -70,14 +57,15 @@ def check_number(what: str, value: Any, low: float = 0.0, high: float = math.inf
 
 
 @ieee
-def function(activation: str) -> Callable[[Any], Array]:
+def function(activation: ActivationLike) -> Callable[[Any], Array]:
     """The activation phi as a function of arrays, elementwise, in float64.
 
     Parameters
     ----------
-    activation : str
+    activation : str, Activation or callable
         Any name that `Stack` takes. ``"leaky_relu(0.2)"`` gives the negative slope of leaky ReLU, finite
-        and >= 0; without it, it is 0.01.
+        and >= 0; without it, it is 0.01. Or a function of one's own: an `Activation`, or a function of arrays, which is
+        taken to have a kink at 0.
 
     Returns
     -------
@@ -87,7 +75,7 @@ def function(activation: str) -> Callable[[Any], Array]:
     Raises
     ------
     TypeError
-        If `activation` is no str.
+        If `activation` is neither a str nor a function.
     ValueError
         If it names no activation, or its parameter is out of range.
 
@@ -96,17 +84,16 @@ def function(activation: str) -> Callable[[Any], Array]:
     >>> function("leaky_relu(0.25)")([-2.0, 3.0])
     array([-0.5,  3. ])
     """
-    index, parameter = parse("activation", activation)
-    return ieee(lambda z: evaluate(index, parameter, z)[0])
+    return ieee(known(activation).__call__)
 
 
 @ieee
-def slope(activation: str) -> Callable[[Any], Array]:
+def slope(activation: ActivationLike) -> Callable[[Any], Array]:
     """The derivative phi' as a function of arrays, elementwise, in float64.
 
     Parameters
     ----------
-    activation : str
+    activation : str, Activation or callable
         See `function`.
 
     Returns
@@ -124,24 +111,24 @@ def slope(activation: str) -> Callable[[Any], Array]:
     >>> slope("leaky_relu(0.25)")([-2.0, 3.0])
     array([0.25, 1.  ])
     """
-    index, parameter = parse("activation", activation)
-    return ieee(lambda z: evaluate(index, parameter, z)[1])
+    return ieee(known(activation).slope)
 
 
 @ieee
-def expectation(f: Callable[[Array], Array], variance: float = 1.0) -> float:
+@broadcasting("variance")
+def expectation(f: Callable[[Array], Any], variance: Any = 1.0) -> Any:
     """E f(z) for z ~ N(0, variance), where f is smooth except at 0.
 
     Parameters
     ----------
     f : callable
         Takes a float64 array of shape ``(n,)`` and returns real numbers: an array of that shape, or one number.
-    variance : float, in [0, inf), default 1.0
+    variance : float or array_like, in [0, inf), default 1.0
         Variance of z.
 
     Returns
     -------
-    float
+    float or ndarray
         The mean.
 
     Raises
@@ -166,28 +153,69 @@ def expectation(f: Callable[[Array], Array], variance: float = 1.0) -> float:
     return float(w @ np.broadcast_to(values, z.shape))
 
 
-def _mean(activation: str, f: Callable[[Array], Array], q: float) -> float:
-    """E f(z) for z ~ N(0, q), where f is composed of an activation and smooth functions."""
-    z, w = nodes_of(activation, q)
-    return float(w @ f(math.sqrt(q) * z))
+def second_moment(phi: Activation, q: float) -> float:
+    """E phi(z)^2 for z ~ N(0, q)."""
+    z, w = nodes_of(phi, q)
+    # Values whose squares would overflow are scaled first. By a power of 2, so that no bit of the result depends on it.
+    scale = 2.0**500 if q > 1e280 else 1.0
+    return float(w @ (phi._values(math.sqrt(q) * z) / scale) ** 2) * scale**2
+
+
+def slope_moment(phi: Activation, q: float) -> float:
+    """E phi'(z)^2 for z ~ N(0, q), and its limit of small variances for q = 0."""
+    q = max(q, TINY_VARIANCE)
+    z, w = nodes_of(phi, q)
+    return float(w @ phi._slopes(math.sqrt(q) * z) ** 2)
+
+
+def moment_derivative(phi: Activation, q: float) -> float:
+    """d/dq of E phi(sqrt(q) z)^2 for q > 0: E z phi phi' / sqrt(q), so that no second derivative is needed."""
+    nodes, w = nodes_of(phi, q)
+    std = math.sqrt(q)
+    z = std * nodes
+    values, slopes = phi._both(z)
+    return float(w @ ((z / std) * (values / std) * slopes))
+
+
+def log_growth(phi: Activation, q: float, weight_variance: float, bias_variance: float) -> float:
+    """ln(variance_map(q) / q) for q > 0, also where the map itself would overflow or underflow."""
+    if phi._name == "sin":
+        relative = -math.expm1(-2 * q) / 2 / q  # in closed form, because q may be beyond SIN_MAX_VARIANCE
+    else:
+        z, w = nodes_of(phi, q)
+        std = math.sqrt(q)
+        # An activation that is not 0 at 0 maps the smallest variances to ones whose ratio to q overflows: growth is inf then.
+        with np.errstate(over="ignore"):
+            relative = float(w @ (phi._values(std * z) / std) ** 2)
+    ratio = weight_variance * relative + bias_variance / q
+    return math.log(ratio) if ratio > 0 else -math.inf
+
+
+def check_keep(keep: Any) -> float:
+    return check_number("keep", keep, 1e-9, 1.0)
 
 
 @ieee
-def variance_map(activation: str, q: float, weight_variance: float, bias_variance: float = 0.0) -> float:
+@broadcasting("q", "weight_variance", "bias_variance", "keep")
+def variance_map(
+    activation: ActivationLike, q: Any, weight_variance: Any, bias_variance: Any = 0.0, *, keep: Any = 1.0
+) -> Any:
     """The next layer's pre-activation variance: sigma_w^2 E phi(sqrt(q) z)^2 + sigma_b^2. Poole et al. (2016).
 
     Parameters
     ----------
-    activation : str
+    activation : str, Activation or callable
         See `function`.
-    q : float, in [0, inf)
+    q : float or array_like, in [0, inf)
         Variance of this layer's pre-activations; at most 1000 for sin.
-    weight_variance, bias_variance : float, in [0, inf)
+    weight_variance, bias_variance : float or array_like, in [0, inf)
         sigma_w^2, which is fan_in times the variance of a weight, and sigma_b^2.
+    keep : float or array_like, in [1e-9, 1], default 1.0
+        Dropout's probability of keeping a unit, which is divided by it then.
 
     Returns
     -------
-    float
+    float or ndarray
         The variance.
 
     Raises
@@ -205,19 +233,16 @@ def variance_map(activation: str, q: float, weight_variance: float, bias_varianc
     q = check_number("q", q)
     weight_variance = check_number("weight_variance", weight_variance)
     bias_variance = check_number("bias_variance", bias_variance)
-    phi = function(activation)
-    # Values whose squares would overflow are scaled first. By a power of 2, so that no bit of the result depends on it.
-    scale = 2.0**500 if q > 1e280 else 1.0
-    return weight_variance * (_mean(activation, lambda z: (phi(z) / scale) ** 2, q) * scale**2) + bias_variance
+    return weight_variance / check_keep(keep) * second_moment(known(activation), q) + bias_variance
 
 
 @ieee
-def forward_gain(activation: str) -> float:
+def forward_gain(activation: ActivationLike) -> float:
     """The gain for which the next layer's pre-activations have variance 1 again: `fastinit.gains.preactivation_gain`.
 
     Parameters
     ----------
-    activation : str
+    activation : str, Activation or callable
         See `function`, which also names the errors.
 
     Returns
@@ -230,27 +255,30 @@ def forward_gain(activation: str) -> float:
     >>> round(forward_gain("silu"), 4)
     1.6765
     """
-    return 1 / math.sqrt(variance_map(activation, 1.0, 1.0))
+    return 1 / math.sqrt(second_moment(known(activation), 1.0))
 
 
 @ieee
-def chi_1(activation: str, q: float, weight_variance: float) -> float:
+@broadcasting("q", "weight_variance", "keep")
+def chi_1(activation: ActivationLike, q: Any, weight_variance: Any, *, keep: Any = 1.0) -> Any:
     """The factor on the mean square of gradients in each layer, backward: sigma_w^2 E phi'(sqrt(q) z)^2.
 
     Schoenholz et al. (2017).
 
     Parameters
     ----------
-    activation : str
+    activation : str, Activation or callable
         See `function`.
-    q : float, in [0, inf)
+    q : float or array_like, in [0, inf)
         Variance of the pre-activations, at most 1000 for sin; for 0, the limit of small variances is returned.
-    weight_variance : float, in [0, inf)
+    weight_variance : float or array_like, in [0, inf)
         sigma_w^2.
+    keep : float or array_like, in [1e-9, 1], default 1.0
+        Dropout's probability of keeping a unit, which is divided by it then.
 
     Returns
     -------
-    float
+    float or ndarray
         The factor: gradients vanish where it is below 1, and explode where it is above 1.
 
     Raises
@@ -265,27 +293,14 @@ def chi_1(activation: str, q: float, weight_variance: float) -> float:
     """
     q = check_number("q", q)
     weight_variance = check_number("weight_variance", weight_variance)
-    derivative = slope(activation)
-    return weight_variance * _mean(activation, lambda z: derivative(z) ** 2, max(q, TINY_VARIANCE))
-
-
-def log_growth(activation: str, q: float, weight_variance: float, bias_variance: float) -> float:
-    """ln(variance_map(q) / q) for q > 0, also where the map itself would overflow or underflow."""
-    if bare_name(activation) == "sin":
-        second_moment = -math.expm1(-2 * q) / 2 / q  # in closed form, because q may be beyond SIN_MAX_VARIANCE
-    else:
-        phi, std = function(activation), math.sqrt(q)
-        # An activation that is not 0 at 0 maps the smallest variances to ones whose ratio to q overflows: growth is inf then.
-        with np.errstate(over="ignore"):
-            second_moment = _mean(activation, lambda z: (phi(z) / std) ** 2, q)
-    ratio = weight_variance * second_moment + bias_variance / q
-    return math.log(ratio) if ratio > 0 else -math.inf
+    return weight_variance / check_keep(keep) * slope_moment(known(activation), q)
 
 
 @ieee
+@broadcasting("weight_variance", "bias_variance", "start", "keep")
 def fixed_point(
-    activation: str, weight_variance: float, bias_variance: float = 0.0, start: float = 1.0
-) -> float:
+    activation: ActivationLike, weight_variance: Any, bias_variance: Any = 0.0, start: Any = 1.0, *, keep: Any = 1.0
+) -> Any:
     """q*, the variance at which pre-activations end in a deep network: the limit of `variance_map` from `start`.
 
     The map is monotone for every activation, so the iteration never passes a fixed point: it ends at the first one above `start`
@@ -294,16 +309,18 @@ def fixed_point(
 
     Parameters
     ----------
-    activation : str
+    activation : str, Activation or callable
         See `function`.
-    weight_variance, bias_variance : float, in [0, inf)
+    weight_variance, bias_variance : float or array_like, in [0, inf)
         sigma_w^2 and sigma_b^2.
-    start : float, in [0, inf), default 1.0
+    start : float or array_like, in [0, inf), default 1.0
         Variance of the first layer's pre-activations.
+    keep : float or array_like, in [1e-9, 1], default 1.0
+        Dropout's probability of keeping a unit, which is divided by it then.
 
     Returns
     -------
-    float
+    float or ndarray
         q*, with variance_map(q*) = q*; 0 where the signal vanishes.
 
     Raises
@@ -321,10 +338,11 @@ def fixed_point(
     weight_variance = check_number("weight_variance", weight_variance)
     bias_variance = check_number("bias_variance", bias_variance)
     start = check_number("start", start)
-    homogeneous = is_homogeneous(activation)
-    unbounded = ValueError(f"weight_variance: expected one with a finite fixed point for {activation}, got {weight_variance}")
-    if homogeneous:
-        rate = weight_variance * homogeneous_second_moment(activation)
+    phi, given = known(activation), weight_variance
+    weight_variance /= check_keep(keep)
+    unbounded = ValueError(f"weight_variance: expected one with a finite fixed point for {phi._text}, got {given}")
+    if phi._leak is not None:
+        rate = weight_variance * homogeneous_second_moment(phi._leak)
         if bias_variance == 0 and (start == 0 or abs(rate - 1) <= LOG_GROWTH_TOL):
             return start
         if rate >= 1 or not math.isfinite(bias_variance / (1 - rate)):
@@ -332,16 +350,16 @@ def fixed_point(
         return bias_variance / (1 - rate)
 
     def excess(log_q: float) -> float:
-        return log_growth(activation, math.exp(log_q), weight_variance, bias_variance)
+        return log_growth(phi, math.exp(log_q), weight_variance, bias_variance)
 
-    least = variance_map(activation, 0.0, weight_variance, bias_variance)  # the map is nowhere smaller
+    least = weight_variance * second_moment(phi, 0.0) + bias_variance  # the map is nowhere smaller
     if least == math.inf:
         raise unbounded
     if start == least == 0:
         return 0.0
     lowest = least or math.exp(-POWER_LAW_LOG_Q)
     q = max(start, lowest)
-    growth, low, x = log_growth(activation, q, weight_variance, bias_variance), math.log(lowest), math.log(q)
+    growth, low, x = log_growth(phi, q, weight_variance, bias_variance), math.log(lowest), math.log(q)
     if abs(growth) <= LOG_GROWTH_TOL:
         # Either q is the fixed point, or the signal vanishes by less than a rounding error a layer. It vanishes if smaller
         # variances do not grow either.
@@ -358,23 +376,26 @@ def fixed_point(
 
 
 @ieee
-def stability(activation: str, q: float, weight_variance: float) -> float:
+@broadcasting("q", "weight_variance", "keep")
+def stability(activation: ActivationLike, q: Any, weight_variance: Any, *, keep: Any = 1.0) -> Any:
     """Derivative of the variance map at q: a fixed point attracts if its magnitude is below 1, and repels if it is above 1.
 
     d/dq E phi(sqrt(q) z)^2 = E z phi phi' / sqrt(q), so no second derivative is needed. Poole et al. (2016).
 
     Parameters
     ----------
-    activation : str
+    activation : str, Activation or callable
         See `function`.
-    q : float, in (0, inf)
+    q : float or array_like, in (0, inf)
         Variance of the pre-activations; at most 1000 for sin.
-    weight_variance : float, in [0, inf)
+    weight_variance : float or array_like, in [0, inf)
         sigma_w^2.
+    keep : float or array_like, in [1e-9, 1], default 1.0
+        Dropout's probability of keeping a unit, which is divided by it then.
 
     Returns
     -------
-    float
+    float or ndarray
         The derivative.
 
     Raises
@@ -389,5 +410,4 @@ def stability(activation: str, q: float, weight_variance: float) -> float:
     """
     q = check_number("q", q, above=True)
     weight_variance = check_number("weight_variance", weight_variance)
-    phi, derivative, std = function(activation), slope(activation), math.sqrt(q)
-    return weight_variance * _mean(activation, lambda z: (z / std) * (phi(z) / std) * derivative(z), q)
+    return weight_variance / check_keep(keep) * moment_derivative(known(activation), q)
