@@ -20,6 +20,7 @@ from typing import Any
 from ._common.arithmetic import ieee
 from ._common.checks import one_of, real_number, shown
 from .theory import chi_1, forward_gain, variance_map
+from .theory.activations import ActivationLike
 
 __all__ = ["activation_gain", "calculate_gain", "gradient_gain", "preactivation_gain"]
 
@@ -66,12 +67,12 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
 
 
 @ieee
-def preactivation_gain(activation: str) -> float:
+def preactivation_gain(activation: ActivationLike) -> float:
     """1 / sqrt(E phi(z)^2), z ~ N(0, 1), by quadrature: pre-activations keep variance 1.
 
     Parameters
     ----------
-    activation : str
+    activation : str, Activation or callable
         A name that `Stack` takes, such as ``"tanh"`` or ``"leaky_relu(0.2)"``.
 
     Returns
@@ -82,7 +83,7 @@ def preactivation_gain(activation: str) -> float:
     Raises
     ------
     TypeError
-        If `activation` is no str.
+        If `activation` is neither a str nor a function.
     ValueError
         If it names no activation, or its parameter is out of range.
 
@@ -95,12 +96,12 @@ def preactivation_gain(activation: str) -> float:
 
 
 @ieee
-def gradient_gain(activation: str) -> float:
+def gradient_gain(activation: ActivationLike) -> float:
     """1 / sqrt(E phi'(z)^2), z ~ N(0, 1), by quadrature: gradients keep their mean square on the way back.
 
     Parameters
     ----------
-    activation : str
+    activation : str, Activation or callable
         As in `preactivation_gain`, and so are the errors.
 
     Returns
@@ -117,12 +118,12 @@ def gradient_gain(activation: str) -> float:
 
 
 @ieee
-def activation_gain(activation: str) -> float:
+def activation_gain(activation: ActivationLike) -> float:
     """The s with E phi(s z)^2 = 1, z ~ N(0, 1), by quadrature and bisection: activations keep mean square 1.
 
     Parameters
     ----------
-    activation : str
+    activation : str, Activation or callable
         As in `preactivation_gain`.
 
     Returns
