@@ -19,6 +19,7 @@ from initializer_laws import kolmogorov_smirnov, moved_inside, phi
 
 import fastinit
 from fastinit import Key, uniform
+from fastinit._common.portable_math import log
 from fastinit.initializers import (
     CATALOGUE,
     S4D,
@@ -63,6 +64,7 @@ from fastinit.initializers import (
     lora_scaling,
 )
 from fastinit.initializers.independent import Independent
+from fastinit.initializers.transformed_uniform import TransformedUniform
 
 
 def ids(value):
@@ -167,6 +169,22 @@ def test_fixed_tensors_state_their_moments(initializer, shape):
 
 
 # ---- distributions other than uniform and normal -------------------------------------------------------------------
+
+
+class Exponential(TransformedUniform):
+    def _transform(self, u):
+        return log(np.maximum(u, 1e-300))
+
+
+class Reversed(Exponential):
+    def _transform(self, u):
+        return super()._transform(1 - u)
+
+
+@pytest.mark.parametrize("one", [Exponential(), Reversed()], ids=repr)
+def test_moments_of_functions_that_are_steep_at_either_end(one):
+    assert one._mean(1) == pytest.approx(-1, rel=1e-8)
+    assert one.variance(1) == pytest.approx(1, rel=1e-8)
 
 
 def test_logarithms_of_uniforms():

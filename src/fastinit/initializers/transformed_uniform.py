@@ -21,9 +21,10 @@ __all__ = ["ChronoBias", "LogUniform", "MambaDtBias"]
 
 
 def _quadrature() -> tuple[NDArray[Any], NDArray[Any]]:
-    """Nodes and weights for means over U(0, 1), dense towards 0, where the functions are steep."""
+    """Nodes and weights for means over U(0, 1), dense towards both ends, where functions may be steep."""
     x, w = np.polynomial.legendre.leggauss(16)
-    edges = np.concatenate([[0.0], np.geomspace(1e-12, 1.0, 41)])
+    left = np.concatenate([[0.0], np.geomspace(1e-12, 0.5, 40)])
+    edges = np.concatenate([left, 1 - left[-2::-1]])
     middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
     return (middle[:, None] + half[:, None] * x).ravel(), (half[:, None] * w).ravel()
 
