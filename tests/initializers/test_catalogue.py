@@ -154,7 +154,10 @@ INDEPENDENT = [row[:3] for row in RANDOM if isinstance(row[0], Independent) and 
 @pytest.mark.parametrize(("initializer", "shape", "variance"), INDEPENDENT, ids=ids)
 def test_the_stated_form(initializer, shape, variance):
     z = (initializer(shape, "float64", key=Key(7)) - initializer._mean(shape)) / math.sqrt(variance)
-    if isinstance(initializer, UNIFORM) or initializer == LoraA():
+    law, _ = initializer.law(shape)
+    assert law == "uniform" or not (isinstance(initializer, UNIFORM) or initializer == LoraA())
+    assert law == "normal" or "Normal" not in type(initializer).__name__
+    if law == "uniform":
         kolmogorov_smirnov(z, lambda z: np.clip(z / math.sqrt(12) + 0.5, 0, 1))
     else:
         kolmogorov_smirnov(z, phi)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from catalogue_cases import RANDOM
+from catalogue_cases import FIXED, RANDOM
 
 from fastinit import GainNormal, Orthogonal, Times, compute_fans, gains
 from fastinit.initializers import CATALOGUE, DeltaOrthogonal, Sparse
@@ -25,7 +25,7 @@ def rows():
     for line in lines[begin + 2 :]:
         if not line.startswith("|"):
             break
-        name, _, variance, paper = (cell.strip() for cell in line.strip("|").split("|"))
+        name, _, variance, paper = (cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1])
         assert name.strip("`") not in table, f"{name} twice"
         table[name.strip("`")] = (variance, paper)
     return table
@@ -40,6 +40,12 @@ def test_papers_are_those_of_the_docstring(kind):
     for author, year in re.findall(r"(\w+) \((\d{4})\)", rows()[kind.__name__][1]):
         assert author in kind.__doc__
         assert year in kind.__doc__
+
+
+def test_a_dash_stands_where_nothing_is_drawn_and_there_alone():
+    drawn = {type(one).__name__ for one, *_ in RANDOM}
+    fixed = {type(one).__name__ for one, _ in FIXED} - drawn
+    assert {name for name, (variance, _) in rows().items() if variance == "–"} == fixed
 
 
 # Cases whose formula the table gives; rows with words instead are left out.
