@@ -35,8 +35,9 @@ def test_the_stated_derivative_is_that_of_the_definition(activation):
     with mp.workdps(40):
         for z in (-30.0, -11.3, -4.1, -2.7, -1.2, -0.7, -0.2, 0.3, 0.6, 1.4, 2.3, 6.1, 17.0):
             expected = mp.diff(phi, z)
-            assert abs(derivative(z) - expected) < mp.mpf("1e-15") * max(1, abs(expected))
-            assert float(in_floats(np.float64(z))) == pytest.approx(float(expected), rel=1e-12, abs=1e-15)
+            untrue = f"derivative: expected {float(expected)!r}, that of the definition, at {z}, got {float(derivative(z))!r}"
+            assert abs(derivative(z) - expected) < mp.mpf("1e-15") * max(1, abs(expected)), untrue
+            assert float(in_floats(np.float64(z))) == pytest.approx(float(expected), rel=1e-12, abs=1e-15), untrue
 
 
 @pytest.mark.parametrize("activation", _core.ACTIVATIONS)
@@ -52,13 +53,15 @@ def test_the_stated_facts_are_those_of_the_definition(activation):
     for at in found:
         assert np.abs(np.array(traits.kinks) - at).min(initial=8) <= step, f"kinks: expected {at}, too"
     z = np.array([-1e6, -3, -1, -1e-6, 1e-6, 1, 3, 1e6])
-    assert traits.homogeneous == np.allclose(phi(2.5 * z), 2.5 * phi(z), rtol=1e-12, atol=0)
+    homogeneous = np.allclose(phi(2.5 * z), 2.5 * phi(z), rtol=1e-12, atol=0)
+    assert traits.homogeneous == homogeneous, f"homogeneous: expected {homogeneous:d}"
     left, right = derivative(np.array([-20.0, 20.0]))
     largest = abs(right) if abs(right) > 0.1 else np.abs(derivative(np.linspace(-8, 8, 1601))).max()
     threshold = (1 - 0.97**2) * largest
     dead = left == 0 and phi(np.array(-20.0)) == 0
     flat = abs(right) < threshold or (abs(left) < threshold and not dead)
-    assert traits.saturated_below == pytest.approx(threshold if flat else 0, rel=1e-6)
+    expected = threshold if flat else 0
+    assert traits.saturated_below == pytest.approx(expected, rel=1e-6), f"saturated_below: expected {expected:.7g}"
 
 
 def sample_points(dtype, density):
@@ -105,8 +108,9 @@ def stated_errors(activation, dtype, density=1):
                 expected = phi(mp.mpf(point))
                 expected_derivative = phi_derivative(mp.mpf(point))
             # A result is infinite where it overflows the dtype, and nowhere else.
-            for found, one in ((value, expected), (derivative, expected_derivative)):
-                assert (abs(found) > largest) == (abs(one) > largest), f"at {point!r}"
+            for what, found, one in (("value", value, expected), ("derivative", derivative, expected_derivative)):
+                untrue = f"{what} of the kernel: expected {mp.nstr(one)} at {point!r}, got {found!r}"
+                assert (abs(found) > largest) == (abs(one) > largest), untrue
             if max(abs(value), abs(derivative)) > largest:
                 continue
             exponent = max(mp.frexp(expected)[1] - 1, lowest)
@@ -144,7 +148,8 @@ def test_a_derivative_is_0_only_where_it_underflows(dtype, activation):
     derivative = exact(activation, parameter(activation))[1]
     with mp.workdps(60):
         lost = [abs(derivative(point)) for point in x[zero].tolist()]
-    assert all(one < least for one in lost)
+    wrong = [point for point, one in zip(x[zero].tolist(), lost, strict=True) if one >= least]
+    assert not wrong, f"derivative of the kernel: 0 at {len(wrong)} points, {wrong[0]!r} the first, which do not underflow"
     if any(lost):  # the derivative runs through the subnormal numbers down to 0
         assert 0 < np.abs(derivatives[derivatives != 0]).min() < np.finfo(dtype).tiny
 
