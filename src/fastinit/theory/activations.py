@@ -161,10 +161,10 @@ class Activation:
             right = np.where(z <= kink, np.minimum(right, kink - z), right)
         central = np.minimum(left, right) >= 4 * step
         side = np.where(left < right, step, -step)
-        slopes = np.zeros(z.shape)
-        values = [self._values(z + step * (i - 4) * central + side * i * ~central) for i in range(9)]
-        for value, middle, end in zip(values, _CENTRAL, _ONE_SIDED, strict=True):
-            slopes += np.where(central, middle / step, end / side) * value
+        here, slopes = self._values(z), np.zeros(z.shape)
+        for i, (middle, end) in enumerate(zip(_CENTRAL, _ONE_SIDED, strict=True)):
+            values = self._values(z + np.where(central, step * (i - 4), side * i))
+            slopes += np.where(central, middle / step, end / side) * (values - here)  # exactly 0 where phi is constant
         return slopes
 
     def _both(self, z: Array) -> tuple[Array, Array]:
