@@ -16,11 +16,15 @@ from .activations import Activation
 from .correlations import correlation_map, correlation_slope, fixed_correlation, length_scale
 from .critical import critical_pair
 from .maps import chi_1, expectation, fixed_point, forward_gain, function, slope, stability, variance_map
+from .normalisation import batch_norm_chi, layer_norm_chi
+from .phases import PhaseDiagram, gradient_scale, phase, phase_diagram, trainable_depth, variance_scale
 from .profile import DepthProfile, profile
 
 __all__ = [
     "Activation",
     "DepthProfile",
+    "PhaseDiagram",
+    "batch_norm_chi",
     "chi_1",
     "correlation_map",
     "correlation_slope",
@@ -30,9 +34,15 @@ __all__ = [
     "fixed_point",
     "forward_gain",
     "function",
+    "gradient_scale",
+    "layer_norm_chi",
     "length_scale",
+    "phase",
+    "phase_diagram",
     "profile",
     "slope",
     "stability",
+    "trainable_depth",
     "variance_map",
+    "variance_scale",
 ]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,7 +21,7 @@ Array = NDArray[Any]
 # Differences of nine points, of eighth order: about a point, and on the right of it.
 _CENTRAL = np.array([3, -32, 168, -672, 0, 672, -168, 32, -3]) / 840
 _ONE_SIDED = np.array([-2283, 6720, -11760, 15680, -14700, 9408, -3920, 960, -105]) / 840
-_STEP = 2.0**-7  # between the points; a power of 2, so that a large z plus some of it is rounded seldom
+_STEP, _RELATIVE_STEP = 2.0**-7, 2.0**-20  # between the points; of a number above 2^13 the latter part of it
 
 
 class Activation:
@@ -64,11 +62,10 @@ class Activation:
     1.5
     """
 
-    __slots__ = ("_leak", "_name", "_step", "_text", "derivative", "function", "kinks")
+    __slots__ = ("_leak", "_name", "_text", "derivative", "function", "kinks")
     function: Callable[[Array], Any]
     derivative: Callable[[Array], Any] | None
     kinks: tuple[float, ...]
-    _step: float  # of the differences
     _text: str  # what a message calls it
     _name: str  # in the engine, without a parameter; "" for a function of one's own
     _leak: float | None  # the slope on the left where phi(k z) = k phi(z) for k > 0, with 1 on the right
@@ -90,13 +87,10 @@ class Activation:
         except TypeError:
             raise TypeError(f"kinks: expected a sequence of numbers, got {type(kinks).__name__} {shown(kinks)}") from None
         places = sorted({real_number(f"kinks[{i}]", kink) for i, kink in enumerate(given)})
-        # From every point there is room for nine on one of its sides between two kinks.
-        gap = min((right - left for left, right in itertools.pairwise(places)), default=1.0)
-        step = min(_STEP, 2.0 ** math.floor(math.log2(gap / 13)))
-        self._set(function, derivative, tuple(places), step, shown(function), "", None)
+        self._set(function, derivative, tuple(places), shown(function), "", None)
 
     def _set(self, function: Any, derivative: Any, kinks: tuple[float, ...], *beside: Any) -> None:
-        names = ("function", "derivative", "kinks", "_step", "_text", "_name", "_leak")
+        names = ("function", "derivative", "kinks", "_text", "_name", "_leak")
         for name, value in zip(names, (function, derivative, kinks, *beside), strict=True):
             object.__setattr__(self, name, value)
 
@@ -155,16 +149,20 @@ class Activation:
     def _slopes(self, z: Array) -> Array:
         if self.derivative is not None:
             return _checked("derivative", self.derivative, z)
-        step, left, right = self._step, np.full(z.shape, np.inf), np.full(z.shape, np.inf)
-        for kink in self.kinks:  # room on both sides
+        left, right = np.full(z.shape, np.inf), np.full(z.shape, np.inf)  # room on both sides
+        for kink in self.kinks:
             left = np.where(z > kink, np.minimum(left, z - kink), left)
             right = np.where(z <= kink, np.minimum(right, kink - z), right)
+        room = np.minimum((left + right) / 13, 1e300)
+        # Powers of 2, so that a large z plus some steps is rounded seldom. From every point there is room for nine on one side.
+        step = np.exp2(np.floor(np.log2(np.minimum(np.maximum(_STEP, np.abs(z) * _RELATIVE_STEP), room))))
         central = np.minimum(left, right) >= 4 * step
         side = np.where(left < right, step, -step)
         here, slopes = self._values(z), np.zeros(z.shape)
         for i, (middle, end) in enumerate(zip(_CENTRAL, _ONE_SIDED, strict=True)):
             values = self._values(z + np.where(central, step * (i - 4), side * i))
-            slopes += np.where(central, middle / step, end / side) * (values - here)  # exactly 0 where phi is constant
+            with np.errstate(invalid="ignore"):  # of infinite values; exactly 0 where phi is constant
+                slopes += np.where(central, middle / step, end / side) * (values - here)
         return slopes
 
     def _both(self, z: Array) -> tuple[Array, Array]:
@@ -188,7 +186,7 @@ class _Named(Activation):
         (left, right), _ = evaluate(index, parameter, [-1.0, 1.0])
         self._set(
             lambda z: evaluate(index, parameter, z)[0], lambda z: evaluate(index, parameter, z)[1], traits.kinks,
-            _STEP, text, name, -float(left) if traits.homogeneous and right == 1 else None,
+            text, name, -float(left) if traits.homogeneous and right == 1 else None,
         )  # fmt: skip
         object.__setattr__(self, "_index", index)
         object.__setattr__(self, "_parameter", parameter)

@@ -17,6 +17,7 @@ from .roots import find_root
 
 __all__ = ["correlation_map", "correlation_slope", "fixed_correlation", "length_scale"]
 
+_HALVINGS = 40  # of `pair_nodes`, in the search for a fixed point: 1e-12 of the plane, where more would take seconds
 _FIXED_POINT_RTOL = 1e-6  # the relative change in one layer up to which a variance counts as a fixed point
 
 
@@ -169,7 +170,7 @@ def fixed_correlation(
 
         It is a mean of squared differences; the difference of two means would lose all digits near c = 1.
         """
-        change = half_squared_difference(phi, np.array([distance]), np.array([q]))[0]
+        change = half_squared_difference(phi, np.array([distance]), np.array([q]), _HALVINGS)[0]
         return float((weight_variance / q * change + dropped) / distance - 1)
 
     # In the chaotic phase the map lies below the diagonal just left of c = 1, and crosses it once; with dropout it always does.

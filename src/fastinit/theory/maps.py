@@ -18,8 +18,8 @@ from .roots import LOG_GROWTH_TOL, LOG_STEP, POWER_LAW_LOG_Q, first_crossing
 
 __all__ = [
     "LOG_MAX_VARIANCE", "SIN_MAX_VARIANCE", "TINY_VARIANCE", "Array", "check_keep", "check_number", "chi_1", "expectation",
-    "fixed_point", "forward_gain", "function", "homogeneous_second_moment", "log_growth", "moment_derivative", "nodes_of",
-    "second_moment", "slope", "slope_moment", "stability", "variance_map",
+    "fixed_point", "forward_gain", "function", "homogeneous_second_moment", "limit_variance", "log_growth", "moment_derivative",
+    "nodes_of", "second_moment", "slope", "slope_moment", "stability", "variance_map",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -338,25 +338,27 @@ def fixed_point(
     weight_variance = check_number("weight_variance", weight_variance)
     bias_variance = check_number("bias_variance", bias_variance)
     start = check_number("start", start)
-    phi, given = known(activation), weight_variance
-    weight_variance /= check_keep(keep)
-    unbounded = ValueError(f"weight_variance: expected one with a finite fixed point for {phi._text}, got {given}")
+    phi = known(activation)
+    q = limit_variance(phi, weight_variance / check_keep(keep), bias_variance, start)
+    if q == math.inf:
+        raise ValueError(f"weight_variance: expected one with a finite fixed point for {phi._text}, got {weight_variance}")
+    return q
+
+
+def limit_variance(phi: Activation, weight_variance: float, bias_variance: float, start: float) -> float:
+    """The limit of the variance map from `start`: a fixed point, or inf."""
     if phi._leak is not None:
         rate = weight_variance * homogeneous_second_moment(phi._leak)
         if bias_variance == 0 and (start == 0 or abs(rate - 1) <= LOG_GROWTH_TOL):
             return start
-        if rate >= 1 or not math.isfinite(bias_variance / (1 - rate)):
-            raise unbounded
-        return bias_variance / (1 - rate)
+        return bias_variance / (1 - rate) if rate < 1 else math.inf
 
     def excess(log_q: float) -> float:
         return log_growth(phi, math.exp(log_q), weight_variance, bias_variance)
 
     least = weight_variance * second_moment(phi, 0.0) + bias_variance  # the map is nowhere smaller
-    if least == math.inf:
-        raise unbounded
-    if start == least == 0:
-        return 0.0
+    if least == math.inf or start == least == 0:
+        return least
     lowest = least or math.exp(-POWER_LAW_LOG_Q)
     q = max(start, lowest)
     growth, low, x = log_growth(phi, q, weight_variance, bias_variance), math.log(lowest), math.log(q)
@@ -370,9 +372,7 @@ def fixed_point(
         found = first_crossing(excess, x, low)
         return least if found is None else math.exp(found)
     found = first_crossing(excess, x, LOG_MAX_VARIANCE) if x < LOG_MAX_VARIANCE else None
-    if found is None:
-        raise unbounded
-    return math.exp(found)
+    return math.inf if found is None else math.exp(found)
 
 
 @ieee
