@@ -21,9 +21,6 @@ import pytest
 import fastinit
 from fastinit import _core
 
-# JAX warns of every fork once another test has imported it; the children here use nothing of it.
-pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
-
 INFINITY = float("inf")
 ROWS = golden.read()
 SHORT = [row for row, _ in ROWS if row.count < 20_000]
