@@ -248,12 +248,16 @@ typedef struct {
     void *const *weight_gradients;   /* OUT depth, as weights; or NULL */
     void *const *bias_gradients;     /* OUT depth; NULL where weight_gradients is */
     fi_layer_statistics *statistics; /* OUT depth, or NULL; gradients are NaN without a backward pass */
+    void *const *trace;              /* OUT 3 * depth, or NULL: of each layer the pre-activations, then of each the values that it
+                                        passes on, then the gradients with respect to the pre-activations, all (batch,
+                                        widths[l + 1]); NULL for one that is not wanted */
     /* norms and cosines: only with a backward pass and statistics. */
     double *norms;                   /* OUT depth, or NULL: the Euclidean norm of each weight gradient */
     size_t pairs_count;
     const size_t *pairs;             /* (pairs_count, 2): numbers of samples, each < batch */
     double *cosines;                 /* OUT (depth, 2, pairs_count), or NULL: of the activations, and of the gradients, of
                                         each pair; NaN where one has length 0 */
+    double *pre_activation_cosines;  /* OUT (depth, pairs_count), or NULL; only with cosines */
     const fi_kernels *kernels;       /* the set to use, whatever is chosen meanwhile; NULL: the chosen one */
 } fi_stack_args;
 

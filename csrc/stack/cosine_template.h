@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Cosines between samples of the batch, of a layer's activations and of its gradients. Dot products are sums in float64 in
- * eight lanes, lane = column mod 8, by fma; the lanes are added in the order of moments_template.h.
+ * Cosines between samples of the batch, of a layer's activations, its gradients, and its pre-activations. Dot products are sums
+ * in float64 in eight lanes, lane = column mod 8, by fma; the lanes are added in the order of moments_template.h.
  *
  * Parameters: a real type; gemm_template.h, moments_template.h and norm_template.h.
  */
@@ -42,13 +42,15 @@ static double FI_REAL(cosine)(const real *matrix, size_t rows, size_t width, siz
 
 static void FI_REAL(stack_cosines)(const fi_stack_shared *shared, size_t layer) {
     const fi_stack_args *args = shared->args;
-    const real *matrices[2] = {shared->activations[layer + 1], shared->gradients[layer]};
-    double *out = args->cosines + 2 * layer * args->pairs_count;
+    const size_t pairs = args->pairs_count;
+    const real *matrices[3] = {shared->activations[layer + 1], shared->gradients[layer], shared->pre_activations[layer]};
+    double *const out[3] = {args->cosines + 2 * layer * pairs, args->cosines + (2 * layer + 1) * pairs,
+                            args->pre_activation_cosines ? args->pre_activation_cosines + layer * pairs : NULL};
     fi_patience patience = {shared->watch, 0};
-    for (int q = 0; q < 2; q++)
-        for (size_t k = 0; k < args->pairs_count; k++) {
+    for (int q = 0; q < 3; q++)
+        for (size_t k = 0; k < pairs && out[q]; k++) {
             if (fi_patience_ends(&patience, args->widths[layer + 1])) return;
-            *out++ = FI_REAL(cosine)(matrices[q], shared->rows, args->widths[layer + 1], args->pairs[2 * k],
-                                     args->pairs[2 * k + 1]);
+            out[q][k] = FI_REAL(cosine)(matrices[q], shared->rows, args->widths[layer + 1], args->pairs[2 * k],
+                                        args->pairs[2 * k + 1]);
         }
 }

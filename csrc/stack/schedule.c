@@ -67,7 +67,8 @@ void fi_schedule_make(fi_schedule *schedule, const fi_stack_args *args, fi_dtype
      * about the root of the depth. */
     schedule->segment_length = schedule->round_length = args->depth;
     if (!args->weights && args->backward) {
-        const size_t kept = 1 + (size_t)schedule->keep_derivatives; /* matrices for each layer of a segment */
+        /* matrices for each layer of a segment */
+        const size_t kept = 1 + (size_t)schedule->keep_derivatives + (args->pre_activation_cosines != NULL);
         size_t length = 1;
         while (kept * length * length < args->depth) length++;
         schedule->segment_length = length;

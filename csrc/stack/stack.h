@@ -53,10 +53,11 @@ typedef struct {
     int fused;       /* weight gradients are made within the backward pass: there is one worker */
     /* Matrices; layers share memory where nobody needs them all.
      *   activations[l]  l = 0 .. depth: (rows, widths[l])
+     *   pre_activations[l]  of layer l, (rows, widths[l + 1]), where their cosines are wanted, else NULL
      *   derivatives[l]  of layer l's activation function, (rows, widths[l + 1]); NULL where activations[l + 1] gives them
      *   gradients[l]    of the loss with respect to layer l's pre-activation, (rows, widths[l + 1]);
      *                   gradients[depth]: with respect to the input, (rows, widths[0]) */
-    void **activations, **derivatives, **gradients;
+    void **activations, **pre_activations, **derivatives, **gradients;
     void *residual_gradient;  /* the gradient that goes around the residual block under way */
     unsigned char *is_source; /* [layer]: a residual block begins at activations[layer] */
     double **squares;         /* [layer]: the terms of its weight gradient's squared norm, see norm_template.h */

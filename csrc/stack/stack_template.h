@@ -134,6 +134,27 @@ static void FI_REAL(products_of_few)(const FI_REAL(slice) * slice, size_t layer,
     }
 }
 
+/* OUT a traced matrix of a layer, row-major: the columns of micropanel p of the `live` samples from r on. quantity: as in
+ * stack.h. */
+FI_NOINLINE void FI_REAL(trace_tile)(const fi_stack_args *args, int quantity, size_t layer, size_t r, size_t p, const real *tile,
+                                size_t live) {
+    const size_t width = args->widths[layer + 1], rest = width - p * FI_NR;
+    real *target = args->trace[(size_t)quantity * args->depth + layer];
+    for (size_t i = 0; target && i < live; i++)
+        memcpy(target + (r + i) * width + p * FI_NR, tile + i * FI_NR, (rest < FI_NR ? rest : FI_NR) * sizeof(real));
+}
+
+/* What is kept of a tile of a layer's pre-activations z and of the values that it passes on. at: where it lies in matrices. */
+FI_NOINLINE void FI_REAL(keep_tile)(const FI_REAL(slice) * slice, size_t layer, size_t r, size_t p, size_t at, const real *z,
+                                    const real *values, size_t live) {
+    const fi_stack_shared *shared = slice->shared;
+    if (shared->pre_activations[layer])
+        memcpy((real *)shared->pre_activations[layer] + at, z, FI_MR * FI_NR * sizeof *z);
+    if (!shared->args->trace) return;
+    FI_REAL(trace_tile)(shared->args, FI_PRE_ACTIVATION, layer, r, p, z, live);
+    FI_REAL(trace_tile)(shared->args, FI_VALUE, layer, r, p, values, live);
+}
+
 static void FI_REAL(forward_layer)(const FI_REAL(slice) * slice, size_t layer) {
     fi_stack_shared *shared = slice->shared;
     const fi_stack_args *args = shared->args;
@@ -150,17 +171,18 @@ static void FI_REAL(forward_layer)(const FI_REAL(slice) * slice, size_t layer) {
     if (few) FI_REAL(products_of_few)(slice, layer, shared->activations[layer + 1]);
     for (size_t p = 0; p * FI_NR < out; p++) {
         const size_t columns = out - p * FI_NR, vectors = FI_REAL(vectors_for)(columns);
-        const int multiplied = few && columns >= FI_NR;
+        const int multiplied = few && columns >= FI_NR, fetched = columns > FI_NR && args->weights && !few;
         const real *right = multiplied ? NULL : FI_REAL(weight_columns)(slice, layer, p * FI_NR);
         real bias[FI_NR];
         for (size_t c = 0; c < FI_NR; c++)
             bias[c] = biases && c < columns ? biases[p * FI_NR + c] : 0;
         const size_t base = p * shared->rows * FI_NR;
         real *values = (real *)shared->activations[layer + 1] + base;
+        real *const kept = shared->derivatives[layer] ? (real *)shared->derivatives[layer] + base : NULL;
         for (size_t r = slice->begin; r < slice->end; r += FI_MR) {
             if (fi_patience_ends(&patience, in + FI_EPILOGUE_WORK)) return;
             const size_t live = FI_REAL(samples)(slice, r), at = r * FI_NR;
-            if (columns > FI_NR && args->weights && !few)
+            if (fetched)
                 FI_REAL(fetch_weights)(slice, r, (const real *)args->weights[layer] + (p + 1) * FI_NR, in,
                                        FI_NR, out);
             FI_REAL(tile) tile;
@@ -171,14 +193,13 @@ static void FI_REAL(forward_layer)(const FI_REAL(slice) * slice, size_t layer) {
                 for (size_t v = 0; v < FI_VECTORS; v++)
                     VR(store)(z + i * FI_NR + v * FI_REAL_LANES,
                               VR(add)(tile.v[i][v], VR(load)(bias + v * FI_REAL_LANES)));
-            real *derivatives = shared->derivatives[layer] ? (real *)shared->derivatives[layer] + base + at
-                                : slice->record            ? local
-                                                           : NULL;
+            real *derivatives = kept ? kept + at : slice->record ? local : NULL;
             FI_REAL(activate_tile)[activation](z, values + at, derivatives, parameter, vectors);
             if (slice->record) FI_REAL(record_derivatives)(slice, layer, r, p, derivatives, values + at, live, columns);
             if (ends_block)
                 FI_REAL(add_source)((const real *)shared->activations[args->residual_sources[layer]] + base + at,
                                     values + at, derivatives, (real)args->alpha);
+            if (FI_UNLIKELY(slice->keep)) FI_REAL(keep_tile)(slice, layer, r, p, base + at, z, values + at, live);
             if (!slice->record) continue;
             FI_REAL(record_tile)(slice, 0, r, p, z, live, columns);
             FI_REAL(record_tile)(slice, 1, r, p, values + at, live, columns);
@@ -200,11 +221,14 @@ static void FI_REAL(backward_tile)(const FI_REAL(slice) * slice, const FI_REAL(t
     const size_t at = (p * shared->rows + r) * FI_NR, columns = args->widths[layer + 1] - p * FI_NR;
     real *target = (real *)shared->gradients[layer] + at;
     if (fi_ends_block(args, layer)) FI_REAL(tile_store)((real *)shared->residual_gradient + at, tile);
-    const real *kept = shared->derivatives[layer] ? shared->derivatives[layer] : shared->activations[layer + 1];
-    const int activation = shared->derivatives[layer] ? FI_KEPT_ACTIVATION : args->activations[layer];
+    const real *const derivatives = shared->derivatives[layer];
+    const real *kept = derivatives ? derivatives : shared->activations[layer + 1];
+    const int activation = derivatives ? FI_KEPT_ACTIVATION : args->activations[layer];
     FI_REAL(derive_tile)[activation](tile, kept + at, target, (real)args->parameters[layer],
                                      FI_REAL(vectors_for)(columns));
-    if (slice->record) FI_REAL(record_tile)(slice, 0, r, p, target, FI_REAL(samples)(slice, r), columns);
+    const size_t live = FI_REAL(samples)(slice, r);
+    if (FI_UNLIKELY(slice->keep) && args->trace) FI_REAL(trace_tile)(args, FI_GRADIENT, layer, r, p, target, live);
+    if (slice->record) FI_REAL(record_tile)(slice, 0, r, p, target, live, columns);
 }
 
 /* OUT gradients[depth - 1], from dy, which already lies there in micropanels. */
@@ -233,12 +257,13 @@ static void FI_REAL(backward_layer)(const FI_REAL(slice) * slice, size_t layer, 
     if (slice->record) FI_REAL(record_begin)(slice, 0);
     for (size_t p = 0; p * FI_NR < in; p++) {
         const size_t columns = in - p * FI_NR;
+        const int fetched = columns > FI_NR && shared->args->weights;
         const real *right = FI_REAL(weight_rows)(slice, layer, p * FI_NR);
         for (size_t r = slice->begin; r < slice->end; r += FI_MR) {
             if (fi_patience_ends(&patience, out + FI_EPILOGUE_WORK)) return;
             FI_REAL(tile) tile;
             const size_t at = (p * shared->rows + r) * FI_NR;
-            if (columns > FI_NR && shared->args->weights) {
+            if (fetched) {
                 const size_t rows = columns - FI_NR < FI_NR ? columns - FI_NR : FI_NR;
                 FI_REAL(fetch_weights)(slice, r, (const real *)shared->args->weights[layer] + (p + 1) * FI_NR * out,
                                        rows, out, out);
@@ -326,7 +351,9 @@ static void FI_REAL(stack_weight_gradient)(fi_stack_shared *shared, size_t layer
 
 static FI_REAL(slice) FI_REAL(slice_of)(fi_stack_shared *shared, unsigned number, size_t begin, size_t end, int record) {
     const size_t batch = shared->args->batch;
-    return (FI_REAL(slice)){shared, number, begin, end, end < batch ? end : batch, record};
+    const int keep = shared->args->trace || shared->args->pre_activation_cosines;
+    return (FI_REAL(slice)){shared, number, begin, end, end < batch ? end : batch, record,
+                            record ? shared->record_of[number] : NULL, keep};
 }
 
 static void FI_REAL(begin_forward)(const FI_REAL(slice) * slice) {

@@ -12,6 +12,8 @@ typedef struct {
     size_t begin, end; /* its rows: whole groups */
     size_t live;       /* where its samples end, and padding begins */
     int record;        /* statistics are wanted */
+    void *records;     /* and under way here */
+    int keep;          /* every number is: traced, or for the cosines of pre-activations */
 } FI_REAL(slice);
 
 /* Of a layer's elements so far, in each lane; low and high of those that are no NaN. */
@@ -27,7 +29,7 @@ typedef struct {
 } FI_REAL(record);
 
 FI_INLINE FI_REAL(record) * FI_REAL(record_of)(const FI_REAL(slice) * slice) {
-    return (FI_REAL(record) *)slice->shared->record_of[slice->number];
+    return (FI_REAL(record) *)slice->records;
 }
 
 static void FI_REAL(record_begin)(const FI_REAL(slice) * slice, int slot) {

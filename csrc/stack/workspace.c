@@ -27,6 +27,7 @@ static void lay_out_tables(fi_schedule *schedule, arena *a) {
     const fi_stack_args *args = shared->args;
     const size_t depth = args->depth;
     shared->activations = take(a, (depth + 1) * sizeof(void *));
+    shared->pre_activations = take(a, depth * sizeof(void *));
     shared->derivatives = take(a, depth * sizeof(void *));
     shared->gradients = take(a, (depth + 1) * sizeof(void *));
     shared->squares = take(a, args->norms ? depth * sizeof(void *) : 0);
@@ -76,7 +77,7 @@ static void lay_out_forward(fi_schedule *schedule, arena *a, size_t layer) {
     for (size_t l = 0; l <= shared->args->depth; l++) {
         const int source = shared->is_source[l];
         shared->activations[l] = places[source][turns[source]++ % 2];
-        if (l < shared->args->depth) shared->derivatives[l] = NULL;
+        if (l < shared->args->depth) shared->pre_activations[l] = shared->derivatives[l] = NULL;
     }
 }
 
@@ -90,6 +91,7 @@ static void lay_out_all(fi_schedule *schedule, arena *a, size_t layer) {
         put(a, shared->activations, l, take(a, fi_micropanels(schedule, args->widths[l]) * unit));
     for (size_t l = 0; l < depth; l++) {
         const size_t bytes = fi_micropanels(schedule, args->widths[l + 1]) * unit;
+        put(a, shared->pre_activations, l, args->pre_activation_cosines ? take(a, bytes) : NULL);
         put(a, shared->derivatives, l, fi_keeps_derivative(args, l) ? take(a, bytes) : NULL);
         if (!schedule->keep_gradients && l < 2) two[l] = take(a, layer);
         put(a, shared->gradients, l, schedule->keep_gradients ? take(a, bytes) : two[l % 2]);
@@ -102,6 +104,7 @@ static void lay_out_segments(fi_schedule *schedule, arena *a, size_t layer) {
     const size_t depth = shared->args->depth, longest = schedule->longest;
     char *checkpoints = take(a, (schedule->segments + 1) * layer);
     char *values = take(a, longest * layer);
+    char *pre_activations = take(a, shared->args->pre_activation_cosines ? longest * layer : 0);
     char *derivatives = take(a, schedule->keep_derivatives ? longest * layer : 0);
     char *gradients = take(a, (schedule->keep_gradients ? FI_ROUND + 1 : 2) * layer);
     if (!a->base) return;
@@ -110,6 +113,7 @@ static void lay_out_segments(fi_schedule *schedule, arena *a, size_t layer) {
         const size_t at = l - start;
         shared->activations[l] = at ? values + at * layer : checkpoints;
         if (at == 0) checkpoints += layer;
+        shared->pre_activations[l] = shared->args->pre_activation_cosines ? pre_activations + at * layer : NULL;
         shared->derivatives[l] = fi_keeps_derivative(shared->args, l) ? derivatives + at * layer : NULL;
     }
     shared->activations[depth] = checkpoints;

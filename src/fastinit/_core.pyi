@@ -54,7 +54,7 @@ class StackRun:
     def __new__(
         cls, parameters: StackParameters, batch: int, x: Any, threads: int, backward: bool, workspaces: list[Any], *,
         dy: Any = ..., y: Any = ..., gradients: Any = ..., statistics: Any = ..., norms: Any = ..., pairs: Any = ...,
-        cosines: Any = ...,
+        cosines: Any = ..., pre_activation_cosines: Any = ..., trace: Any = ...,
     ) -> Self: ...
     def run(self, phases: int, dy: Any = ...) -> None: ...
 

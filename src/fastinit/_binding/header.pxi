@@ -107,10 +107,12 @@ cdef extern from "fastinit.h" nogil:
         void *const *weight_gradients
         void *const *bias_gradients
         fi_layer_statistics *statistics
+        void *const *trace
         double *norms
         size_t pairs_count
         const size_t *pairs
         double *cosines
+        double *pre_activation_cosines
         const fi_kernels *kernels
     size_t fi_stack_workspace(const fi_stack_args *args, fi_dtype dtype, unsigned threads)
     void fi_stack_propagate(const fi_stack_args *args, fi_dtype dtype, unsigned threads, void *workspace, fi_watch *watch)

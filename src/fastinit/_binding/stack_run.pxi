@@ -47,28 +47,35 @@ cdef class StackRun:
         Needs `statistics`, whose extremes decide how norms are scaled.
     pairs : array of shape (p, 2) in uintp, each < batch
     cosines : array of shape (L, 2, p) in float64
+    pre_activation_cosines : array of shape (L, p) in float64
+        Needs `cosines`.
+    trace : list of 3 L arrays of shape (batch, n_l), or None
+        Of the layers in order the pre-activations, then the values that they pass on, then the gradients; each may be None.
 
     Several threads may call one run: they take turns, as they share its working memory.
     """
     cdef StackParameters parameters
     cdef _Turns turns
-    cdef _Buffers arrays, working
+    cdef _Buffers arrays, working, traced
     cdef fi_stack_args args
     cdef fi_dtype dtype
     cdef unsigned threads
     cdef void **gradient_pointers
+    cdef void **trace_pointers
     cdef void *memory
     cdef bint recorded  # there was a forward pass, and no backward pass after it
     cdef bint keeps_gil
     cdef readonly object workspace
 
     def __cinit__(self, StackParameters parameters not None, size_t batch, x, unsigned threads, bint backward, list workspaces,
-                  *, dy=None, y=None, gradients=None, statistics=None, norms=None, pairs=None, cosines=None):
+                  *, dy=None, y=None, gradients=None, statistics=None, norms=None, pairs=None, cosines=None,
+                  pre_activation_cosines=None, list trace=None):
         assert norms is None or statistics is not None
+        assert pre_activation_cosines is None or cosines is not None
         self.parameters = parameters
         self.args = parameters.args
         self.dtype = parameters.dtype
-        self.arrays = _Buffers(8)
+        self.arrays = _Buffers(9)
         self.turns = _Turns()
         self.threads = threads
         cdef fi_stack_args *args = &self.args
@@ -86,6 +93,11 @@ cdef class StackRun:
             args.pairs_count = <size_t>len(pairs)
             args.pairs = <const size_t *>self.arrays.open(pairs, 2 * args.pairs_count * sizeof(size_t), False)
             args.cosines = <double *>self.arrays.open(cosines, 2 * depth * args.pairs_count * sizeof(double), True)
+            args.pre_activation_cosines = <double *>self.arrays.open(
+                pre_activation_cosines, depth * args.pairs_count * sizeof(double), True
+            )
+        if trace is not None:
+            stack_trace(self, trace)
         args.backward = backward
         stack_workspace(self, workspaces)
         cdef double products = 0
@@ -95,6 +107,7 @@ cdef class StackRun:
 
     def __dealloc__(self):
         PyMem_Free(self.gradient_pointers)
+        PyMem_Free(self.trace_pointers)
 
     def run(self, int phases, dy=None):
         """The phases FORWARD, BACKWARD or both, on what the arrays hold now; a `dy` is for this call alone.
@@ -162,6 +175,22 @@ cdef int stack_workspace(StackRun self, list workspaces) except -1:
     self.working = working
     self.workspace = workspace
     self.args.kernels = args.kernels
+    return 0
+
+
+cdef int stack_trace(StackRun self, list trace) except -1:
+    """Where the traced matrices go."""
+    cdef fi_stack_args *args = &self.args
+    cdef size_t depth = args.depth, itemsize = <size_t>ITEMSIZE[<int>self.dtype], i
+    if <size_t>len(trace) != 3 * depth:
+        raise ValueError(f"trace: expected {3 * depth} arrays, got {len(trace)}")
+    self.traced = _Buffers(3 * depth)
+    self.trace_pointers = <void **>PyMem_Malloc((3 * depth + 1) * sizeof(void *))
+    if self.trace_pointers == NULL:
+        raise MemoryError
+    for i in range(3 * depth):
+        self.trace_pointers[i] = self.traced.open(trace[i], args.batch * args.widths[i % depth + 1] * itemsize, True)
+    args.trace = <void *const *>self.trace_pointers
     return 0
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .. import _core
 from .checks import shown
 
-__all__ = ["evaluate", "parse"]
+__all__ = ["evaluate", "name_of", "parse"]
 
 _SPELLING = re.compile(r"(\w+)(?:\(\s*([^()\s]+)\s*\))?")
 
@@ -47,6 +47,12 @@ def parse(what: str, text: Any) -> tuple[int, float]:
     if not 0 <= parameter < math.inf:
         raise ValueError(f"{what}: expected {name}({traits.parameter}) with a finite {traits.parameter} >= 0, got {shown(text)}")
     return index, parameter
+
+
+def name_of(activation: str) -> str:
+    """The name of an activation without its parameter."""
+    name: str = _core.ACTIVATIONS[parse("activation", activation)[0]]
+    return name
 
 
 def evaluate(index: int, parameter: float, z: Any) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,6 +37,11 @@ class Moments:
     minimum: float
     maximum: float
     non_finite: int
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation."""
+        return math.sqrt(max(self.variance, 0.0)) if not math.isnan(self.variance) else math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +118,17 @@ class Propagation:
     input_gradient : ndarray of shape (batch, n_0), or None
     weight_gradient_norms : ndarray of shape (L,) in float64, or None
         The Euclidean norm of each layer's weight gradient.
-    activation_cosines, gradient_cosines : ndarray of shape (L, pairs) in float64, or None
-        The cosine of the angle between what the layer passes on of two samples of the batch, as in `LayerReport.activation`,
-        and between the loss's gradients with respect to their z. NaN where one of the two is 0 or not finite.
+    weight_norms : ndarray of shape (L,) in float64, or None
+        The same of each layer's weight: there if the gradient's norm is, unless weights are not stored.
+    pre_activation_cosines, activation_cosines, gradient_cosines : ndarray of shape (L, pairs) in float64, or None
+        The cosine of the angle between the z of two samples of the batch, between what the layer passes on of them, as in
+        `LayerReport.activation`, and between the loss's gradients with respect to their z. NaN where one of the two is 0 or not
+        finite.
+    histograms : dict of str to list of L pairs of ndarray, or None
+        Under "pre_activation", "activation" and "gradient": each layer's (counts, edges), one edge more than counts, as NumPy's
+        `histogram` gives them. Numbers that are not finite are not counted.
+    percentiles : dict of str to ndarray of shape (L, percentiles) in float64, or None
+        Under the same names, of the numbers that are no NaN.
     """
 
     output: NDArray[Any]
@@ -123,8 +137,12 @@ class Propagation:
     bias_gradients: list[NDArray[Any]] | None = None
     input_gradient: NDArray[Any] | None = None
     weight_gradient_norms: NDArray[Any] | None = None
+    weight_norms: NDArray[Any] | None = None
+    pre_activation_cosines: NDArray[Any] | None = None
     activation_cosines: NDArray[Any] | None = None
     gradient_cosines: NDArray[Any] | None = None
+    histograms: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] | None = field(default=None, repr=False)
+    percentiles: dict[str, NDArray[Any]] | None = field(default=None, repr=False)
 
     @cached_property
     def layers(self) -> tuple[LayerReport, ...]:
@@ -133,6 +151,18 @@ class Propagation:
             LayerReport(_moments(before), _moments(after), _moments(gradient), saturated, dead)
             for before, after, gradient, saturated, dead in self.statistics.tolist()
         )
+
+    @property
+    def weight_gradient_ratios(self) -> NDArray[Any] | None:
+        """Norm of each weight gradient by the norm of its weight, of shape (L,); NaN of a weight of zeros.
+
+        A step of gradient descent with rate r changes a layer's weights by r times this share of themselves.
+        """
+        if self.weight_gradient_norms is None or self.weight_norms is None:
+            return None
+        ratios = np.full(len(self.weight_norms), math.nan)
+        np.divide(self.weight_gradient_norms, self.weight_norms, out=ratios, where=self.weight_norms > 0)
+        return ratios
 
     @property
     def overflow(self) -> int | None:
@@ -150,7 +180,7 @@ class Propagation:
         rows = [head]
         for i, layer in enumerate(self.layers):
             cells = "".join(
-                f"{m.mean:<+12.3e}{max(m.variance, 0.0) ** 0.5:<12.3e}"
+                f"{m.mean:<+12.3e}{m.std:<12.3e}"
                 for m in (layer.pre_activation, layer.activation, layer.gradient)
             )
             rows.append(f"{i:<8}{cells}{layer.saturated:8.1%} {layer.dead:7.1%}")

@@ -9,24 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .._common.activations import parse
 from .._common.arithmetic import ieee
 from .._common.checks import boolean, real_number, shown
 from .._common.dtypes import new_array, resolve
 from .._stream.keys import Key, check_key
 from .._stream.sampling import normal
-from ..initializers import Initializer, Zeros, get
-from .arguments import (
-    check_batch,
-    check_pairs,
-    check_parameters,
-    check_representable,
-    check_widths,
-    residual_sources,
-)
+from ..initializers import Zeros, get
+from .arguments import check_batch, check_pairs, check_representable, check_widths, residual_sources
 from .passes import Passes
 from .recording import Recording
 from .results import Gradients, Propagation
+from .sources import activations_of, check_unseeded, first_parameters, initializers_of
+from .traces import LayerValues, check_bins, check_percentiles, new_trace, norm_of, summaries
 from .virtual_weights import DrawnWeights, check_stored
 
 __all__ = ["Stack"]
@@ -42,16 +36,16 @@ class Stack:
     ----------
     widths : sequence of int
         ``(n_0, n_1, ..., n_L)``, each >= 1: layer i maps n_i numbers to n_{i+1}.
-    activation : str
-        phi of every layer by name, such as ``"tanh"``, ``"relu"`` or ``"gelu"``: docs/activations.md defines them all, and the
-        error for another name lists them. ``"leaky_relu(0.2)"`` has another slope than 0.01.
+    activation : str or sequence of str
+        phi of every layer, or one a layer, by name, such as ``"tanh"``, ``"relu"`` or ``"gelu"``: docs/activations.md defines
+        them all, and the error for another name lists them. ``"leaky_relu(0.2)"`` has another slope than 0.01.
     output_activation : str, optional
         phi of the last layer; by default it is like the others.
-    weights : initializer, str or list of arrays, default "glorot_uniform"
-        An initializer (anything `fastinit.get` takes) draws layer i from ``key / f"{i}.weight"``. A
-        list holds one array of shape ``(n_i, n_{i+1})`` a layer; arrays are copied. An array is, here and below, whatever NumPy
-        takes for one, bfloat16 and float8 included, or a PyTorch tensor.
-    biases : initializer, str or list of arrays, default "zeros"
+    weights : initializer, str or list, default "glorot_uniform"
+        An initializer (anything `fastinit.get` takes) draws layer i from ``key / f"{i}.weight"``. A list holds one entry a
+        layer: an initializer, or an array of shape ``(n_i, n_{i+1})``, which is copied. An array is, here and below,
+        whatever NumPy takes for one, bfloat16 and float8 included, or a PyTorch tensor.
+    biases : initializer, str or list, default "zeros"
         As for `weights`, of shapes ``(n_{i+1},)``, from ``key / f"{i}.bias"``.
     residual : int, optional
         Layers of a residual block: from the first layer on, every `residual` layers f whose input x and output have
@@ -110,7 +104,7 @@ class Stack:
     def __init__(
         self,
         widths: Sequence[int],
-        activation: str,
+        activation: str | Sequence[str],
         *,
         output_activation: str | None = None,
         weights: Any = "glorot_uniform",
@@ -126,53 +120,44 @@ class Stack:
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
         self.key = Key.from_entropy() if key is None else check_key(key)
-        inner = last = parse("activation", activation)
-        if output_activation is not None:
-            last = parse("output_activation", output_activation)
-        for index, parameter in (inner, last):
-            check_representable(f"activation: {_core.TRAITS[_core.ACTIVATIONS[index]].parameter}", parameter, self.dtype)
         depth = len(self.widths) - 1
-        of_layers = (inner,) * (depth - 1) + (last,) * (depth > 0)
-        self.activations = (activation,) * (depth - 1) + (output_activation or activation,) * (depth > 0)
+        self.activations, of_layers = activations_of(activation, output_activation, depth, self.dtype)
         self._activation, self._residual = activation, residual
-        sources = () if residual is None else residual_sources(self.widths, residual)
+        self._sources = () if residual is None else residual_sources(self.widths, residual)
         self._alpha = check_representable("alpha", real_number("alpha", alpha), self.dtype)
         if residual is None and self._alpha != 1:
             raise ValueError(f"alpha: expected residual=, whose blocks it is for, with it, got alpha={shown(alpha)} alone")
         boolean("virtual", virtual)
         if key is None:
             for what, source in (("weights", weights), ("biases", biases)):
-                _check_unseeded(what, source)
-        self._passes = Passes(self.widths, self.dtype, of_layers, sources, self._alpha)
+                check_unseeded(what, source)
+        self._passes = Passes(self.widths, self.dtype, of_layers, self._sources, self._alpha)
         shapes = list(zip(self.widths, self.widths[1:], strict=False))
         if virtual:
-            self.weights: Any = DrawnWeights(get(weights), self.key, shapes, self.dtype)
+            self.weights: Any = DrawnWeights(initializers_of("weights", weights, depth), self.key, shapes, self.dtype)
         else:
-            self.weights = self._first_parameters("weights", weights, shapes)
-        if virtual and get(biases) == Zeros():
+            self.weights = first_parameters("weights", weights, shapes, self.widths, self.dtype, self.key)
+        if virtual and not isinstance(biases, (list, tuple)) and get(biases) == Zeros():
             self.biases: list[Any] = [None] * depth
         else:
-            self.biases = self._first_parameters("biases", biases, [shape[1:] for shape in shapes], none=virtual)
-
-    def _first_parameters(self, what: str, source: Any, shapes: Sequence[tuple[int, ...]], *, none: bool = False) -> list[Any]:
-        """Copies of the arrays that `source` lists, or new ones drawn by an initializer."""
-        if isinstance(source, (list, tuple)):
-            for i, entry in enumerate(source):
-                if isinstance(entry, (str, dict, Initializer)) or callable(entry):
-                    raise TypeError(
-                        f"{what}[{i}]: expected an array, one a layer, got {shown(entry)}; an initializer is for all layers, "
-                        "and stands in no list"
-                    )
-            checked = check_parameters(what, source, self.widths, self.dtype, none=none)
-            return [array if array is None else array.copy() for array in checked]
-        initializer, name = get(source), {"weights": "weight", "biases": "bias"}[what]
-        drawn = [initializer(shape, dtype=self.dtype, key=self.key / f"{i}.{name}") for i, shape in enumerate(shapes)]
-        return check_parameters(what, drawn, self.widths, self.dtype)  # an initializer of the user's own may return anything
+            self.biases = first_parameters(
+                "biases", biases, [shape[1:] for shape in shapes], self.widths, self.dtype, self.key, none=virtual
+            )
 
     @property
     def depth(self) -> int:
         """Number of layers."""
         return len(self.activations)
+
+    @property
+    def alpha(self) -> float:
+        """Weight of the branches of residual blocks."""
+        return self._alpha
+
+    @property
+    def residual_blocks(self) -> tuple[tuple[int, int], ...]:
+        """Of each residual block the layer that begins it and the layer that ends it."""
+        return tuple((source, end) for end, source in enumerate(self._sources) if source >= 0)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The options are read once, at construction. Another name would be a misspelling that nothing reads.
@@ -263,6 +248,35 @@ class Stack:
         """
         return Recording(self, x)
 
+    def layers_of(self, x: Any) -> list[LayerValues]:
+        """Every layer's pre-activations and values for a batch, in one pass forward.
+
+        Parameters
+        ----------
+        x : array_like of shape (batch, n_0)
+
+        Returns
+        -------
+        list of L LayerValues
+            Pairs ``(pre_activation, activation)`` of new arrays of shape ``(batch, n_{i+1})``; the last layer's `activation` is
+            what `forward` returns, to the bit.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `forward`.
+
+        Examples
+        --------
+        >>> stack = Stack((3, 4, 2), "relu", key=Key(0))
+        >>> [values.activation.shape for values in stack.layers_of([[1.0, 2.0, 3.0]])]
+        [(1, 4), (1, 2)]
+        """
+        x = self._batch(x)
+        trace: list[Any] = new_trace(self.widths, len(x), self.dtype, 2)
+        self._passes.run(self._opened(), x, trace=trace)
+        return [LayerValues(*pair) for pair in zip(trace[: self.depth], trace[self.depth : 2 * self.depth], strict=True)]
+
     def propagate(
         self,
         x: Any,
@@ -271,6 +285,8 @@ class Stack:
         gradients: bool = False,
         norms: bool = False,
         pairs: Sequence[tuple[int, int]] | None = None,
+        histograms: int | Sequence[float] | None = None,
+        percentiles: Sequence[float] | None = None,
     ) -> Propagation:
         """Forward and backward in one pass, with statistics of every layer.
 
@@ -283,13 +299,18 @@ class Stack:
         gradients : bool, default False
             Return the gradients of weights, biases and input too.
         norms : bool, default False
-            Return the Euclidean norm of each weight gradient; with `gradients` it is always there. Without `gradients` none of
-            them is stored, and a norm costs at most one more product a layer. Where the batch is smaller than the layer, the
-            norm of A^T D comes from two Gram matrices of shape (batch, batch): \\|A^T D\\|^2 is the sum of the elements of
-            (A A^T) * (D D^T). They are of the stack's dtype, so the error of the squared norm is some units of rounding of
-            \\|A\\|^2 \\|D\\|^2.
+            Return the Euclidean norm of each weight gradient, and with it that of each stored weight; with `gradients` it is
+            always there. Without `gradients` none of them is stored, and a norm costs at most one more product a layer. Where
+            the batch is smaller than the layer, the norm of A^T D comes from two Gram matrices of shape (batch, batch):
+            \\|A^T D\\|^2 is the sum of the elements of (A A^T) * (D D^T). They are of the stack's dtype, so the error of the
+            squared norm is some units of rounding of \\|A\\|^2 \\|D\\|^2.
         pairs : sequence of (i, j), optional
-            Samples of the batch, 0 <= i, j < batch, whose activations and gradients are compared in each layer.
+            Samples of the batch, 0 <= i, j < batch, whose pre-activations, activations and gradients are compared in each layer.
+        histograms : int or sequence of float, optional
+            Count each layer's pre-activations, activations and gradients: in so many equal bins from its least number to its
+            largest, or between these edges, which rise.
+        percentiles : sequence of float in [0, 100], optional
+            Return these percentiles of them. Both options keep all these numbers in memory at once.
 
         Returns
         -------
@@ -298,7 +319,8 @@ class Stack:
         Raises
         ------
         ValueError, TypeError
-            As for `forward`; also if `pairs` holds anything but such pairs, or `gradients` or `norms` is not a bool.
+            As for `forward`; also if `pairs` holds anything but such pairs, if `gradients` or `norms` is not a bool, or if
+            `histograms` or `percentiles` holds no such numbers.
 
         References
         ----------
@@ -317,18 +339,31 @@ class Stack:
         else:
             dy = self._cotangent(dy, rows)
         chosen = None if pairs is None else check_pairs(pairs, rows)
+        bins = None if histograms is None else check_bins(histograms)
+        points = None if percentiles is None else check_percentiles(percentiles)
+        trace: list[Any] | None = None
+        if bins is not None or points is not None:
+            trace = new_trace(self.widths, rows, self.dtype, 3)
         output = new_array(shape, self.dtype)
         statistics = np.empty(self.depth, _core.LAYER_STATISTICS)
         lengths = np.empty(self.depth) if norms or gradients else None
         cosines = None if chosen is None else np.empty((self.depth, 2, len(chosen)))
+        of_pre_activations = None if chosen is None else np.empty((self.depth, len(chosen)))
         buffer = passes.gradients.new_buffer(rows) if gradients else None
         passes.run(
             self._opened(), x, dy=dy, y=output, gradients=buffer, statistics=statistics, norms=lengths, pairs=chosen,
-            cosines=cosines,
+            cosines=cosines, pre_activation_cosines=of_pre_activations, trace=trace,
         )  # fmt: skip
         found: dict[str, Any] = {"weight_gradient_norms": lengths}
+        if lengths is not None and not isinstance(self.weights, DrawnWeights):
+            found["weight_norms"] = np.array([norm_of(weight) for weight in self.weights])
         if cosines is not None:
-            found |= {"activation_cosines": cosines[:, 0], "gradient_cosines": cosines[:, 1]}
+            found |= {
+                "pre_activation_cosines": of_pre_activations, "activation_cosines": cosines[:, 0],
+                "gradient_cosines": cosines[:, 1],
+            }  # fmt: skip
+        if trace is not None:
+            found |= summaries(trace, bins, points)
         if buffer is not None:
             made = passes.gradients.arrays(buffer, rows)
             found |= {"weight_gradients": made.weights, "bias_gradients": made.biases, "input_gradient": made.input}
@@ -342,12 +377,3 @@ class Stack:
 
     def _opened(self) -> _core.StackParameters:
         return self._passes.opened(self.weights, self.biases)
-
-
-def _check_unseeded(what: str, source: Any) -> None:
-    """A seed that no tensor would be drawn from is not taken without a word."""
-    seed = None if isinstance(source, (list, tuple)) else get(source).seed
-    if seed is not None:
-        raise ValueError(
-            f"{what}: expected key= beside an initializer with a seed, as a key names a network's tensors; got seed={seed} alone"
-        )

@@ -23,10 +23,10 @@ class DrawnWeights(Sequence[NDArray[Any]]):
         Of each layer, as the binding takes it: the law's index in `_core.LAWS`, its parameters, the key's seed and stream.
     """
 
-    def __init__(self, initializer: Any, key: Key, shapes: list[tuple[int, int]], dtype: str) -> None:
-        self._initializer, self._key, self._shapes, self._dtype = initializer, key, shapes, dtype
+    def __init__(self, initializers: Sequence[Any], key: Key, shapes: list[tuple[int, int]], dtype: str) -> None:
+        self._initializers, self._key, self._shapes, self._dtype = initializers, key, shapes, dtype
         self.laws: list[tuple[int, tuple[float, ...], int, int]] = []
-        for i, shape in enumerate(shapes):
+        for i, (initializer, shape) in enumerate(zip(initializers, shapes, strict=True)):
             law = initializer.law(shape)
             if law is None:
                 raise ValueError(
@@ -45,7 +45,7 @@ class DrawnWeights(Sequence[NDArray[Any]]):
             return [self[j] for j in range(len(self))[i]]
         i = range(len(self))[i]
         key = self._key / f"{i}.weight"
-        return self._initializer(self._shapes[i], dtype=self._dtype, key=key)
+        return self._initializers[i](self._shapes[i], dtype=self._dtype, key=key)
 
 
 def check_stored(weights: Any) -> None:
