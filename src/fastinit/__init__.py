@@ -17,12 +17,21 @@ from ._training.losses import mean_squared_error, softmax_cross_entropy
 from ._training.optimizers import SGD, Adam, Momentum
 from ._version import __version__
 from .config import show_config
+from .diagnosis.diagnose import diagnose
+from .diagnosis.judge import Finding
+from .diagnosis.result import Change, DiagnosedLayer, Diagnosis
+from .diagnosis.starts import ScaledLayer, lsuv, variance_fit
+from .diagnosis.thresholds import Thresholds
 from .initializers import *
 
 __all__ = [
     "SGD",
     "STREAM_VERSION",
     "Adam",
+    "Change",
+    "DiagnosedLayer",
+    "Diagnosis",
+    "Finding",
     "Gradients",
     "History",
     "Key",
@@ -32,11 +41,15 @@ __all__ = [
     "Propagation",
     "Recorder",
     "Recording",
+    "ScaledLayer",
     "Stack",
+    "Thresholds",
     "__version__",
+    "diagnose",
     "fit",
     "gains",
     "get_num_threads",
+    "lsuv",
     "mean_squared_error",
     "normal",
     "num_threads",
@@ -47,6 +60,7 @@ __all__ = [
     "softmax_cross_entropy",
     "truncated_normal",
     "uniform",
+    "variance_fit",
 ]
 __all__ += initializers.__all__
 

@@ -1,0 +1,109 @@
+"""A diagnosis from networks: measure each, judge them together, put theory beside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._common.activations import name_of
+from .._engine.stack import Stack
+from .expected import Expected, expected
+from .judge import Network, Total, judge, margins, total
+from .measure import Measured, measure
+from .result import Change, DiagnosedLayer, Diagnosis
+from .thresholds import Thresholds
+
+__all__ = ["assembled"]
+
+Array = NDArray[Any]
+
+
+def assembled(stacks: Sequence[Stack], x: Array, labels: Array, limits: Thresholds) -> Diagnosis:
+    """The diagnosis of networks that differ in their seeds alone."""
+    runs = [measure(stack, x, labels) for stack in stacks]
+    first = stacks[0]
+    network = Network(first.widths, tuple(map(name_of, first.activations)), first.residual_blocks)
+    with np.errstate(all="ignore"):
+        theory = expected(first, runs[0].input, _apart(x))
+        findings = judge(network, runs, limits)
+        forward, backward = (total(network, runs, backward=way) for way in (False, True))
+        return Diagnosis(
+            verdict=next((f.name for s in ("fail", "warn") for f in findings if f.severity == s), "healthy"),
+            findings=tuple(findings),
+            layers=_layers(network, runs, theory),
+            forward=_changed(forward, limits, _forward_theory(network, runs[0], theory)),
+            backward=_changed(backward, limits, _backward_theory(backward, theory)),
+            initial_loss=float(np.median([run.loss for run in runs])),
+            uniform_loss=math.log(first.widths[-1]),
+            margins=margins(network, runs, limits),
+            seeds=len(runs),
+            batch=len(x),
+            widths=first.widths,
+            title=_title(first, len(runs), len(x)),
+        )
+
+
+def _apart(x: Array) -> float:
+    """1 - the mean cosine of pairs of inputs."""
+    numbers = np.asarray(x, dtype=np.float64)
+    left, right = numbers[0 : len(numbers) // 2 * 2 : 2], numbers[1::2]
+    lengths = np.sqrt((left * left).sum(axis=1) * (right * right).sum(axis=1))
+    return float(1 - ((left * right).sum(axis=1) / lengths).mean())
+
+
+def _changed(way: Total, limits: Thresholds, theory: float) -> Change:
+    values = way.each
+    middle = float(np.mean(values))
+    half = limits.interval * float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Change(float(np.median(values)), middle - half, middle + half, theory, tuple(map(float, values)))
+
+
+def _forward_theory(network: Network, run: Measured, theory: Expected | None) -> float:
+    if theory is None:
+        return math.nan
+    if network.blocks:
+        begin, end = network.blocks[0][0], network.blocks[-1][1]
+        source = theory.stream[begin - 1] if begin else run.input
+        return float(np.log(theory.stream[end] / source))
+    return float(np.log(theory.pre_activation[-1] / theory.pre_activation[0]))
+
+
+def _backward_theory(way: Total, theory: Expected | None) -> float:
+    """From the last layer of the path to the first."""
+    return math.nan if theory is None else float(np.log(theory.gradient[way.path[-1]] / theory.gradient[way.path[0]]))
+
+
+def _layers(network: Network, runs: Sequence[Measured], theory: Expected | None) -> tuple[DiagnosedLayer, ...]:
+    names = ("pre_activation", "gradient", "saturated", "dead", "apart", "gradient_to_weight")
+    middle = {name: np.median([getattr(run, name) for run in runs], axis=0) for name in names}
+    units = np.array(network.widths[1:], dtype=float)
+    depth = len(units)
+    forward = np.full(depth, math.nan) if theory is None else np.sqrt(theory.pre_activation)
+    apart = np.full(depth, math.nan) if theory is None else theory.apart
+    last = middle["gradient"][-1] * units[-1]
+    backward = np.full(depth, math.nan) if theory is None else np.sqrt(theory.gradient * last / units)
+    return tuple(
+        DiagnosedLayer(
+            i, network.widths[i], network.widths[i + 1], name, float(math.sqrt(middle["pre_activation"][i])), float(forward[i]),
+            float(math.sqrt(middle["gradient"][i])), float(backward[i]), float(middle["saturated"][i]), float(middle["dead"][i]),
+            float(1 - middle["apart"][i]), float(1 - apart[i]), float(middle["gradient_to_weight"][i]),
+        )
+        for i, name in enumerate(network.activations)
+    )
+
+
+def _title(stack: Stack, seeds: int, batch: int) -> str:
+    widths = stack.widths
+    if len(set(widths[1:])) == 1:
+        shape = f"{stack.depth} layers of {widths[-1]}"
+    else:
+        shown = f"widths {widths}" if len(widths) <= 8 else f"{widths[0]} to {widths[-1]}"
+        shape = f"{stack.depth} layers, {shown}"
+    names = sorted(set(stack.activations), key=stack.activations.index)
+    blocks = f", {len(stack.residual_blocks)} residual blocks" if stack.residual_blocks else ""
+    many = f"{seeds} seeds" if seeds > 1 else "1 seed"
+    return f"{shape}, {', '.join(names)}{blocks}; {many}, batch of {batch}"

@@ -1,0 +1,150 @@
+"""Starts against each other: a diagnosis for every initializer, activation and depth of a grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .._common.checks import shown, whole_number
+from .._stream.keys import Key
+from .diagnose import diagnose
+from .result import Diagnosis
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A grid of diagnoses; ``print`` shows it as a table, with the forward and backward change of each in nats.
+
+    Attributes
+    ----------
+    initializers, activations : tuple of str
+    depths : tuple of int
+    width : int
+    diagnoses : dict of (str, str, int) to Diagnosis
+        Under (initializer, activation, depth).
+    """
+
+    initializers: tuple[str, ...]
+    activations: tuple[str, ...]
+    depths: tuple[int, ...]
+    width: int
+    diagnoses: dict[tuple[str, str, int], Diagnosis]
+
+    def __str__(self) -> str:
+        rows = [("activation", "depth", "initializer", "forward", "backward", "verdict")]
+        for activation in self.activations:
+            for depth in self.depths:
+                for name in self.initializers:
+                    found = self.diagnoses[name, activation, depth]
+                    rows.append((
+                        activation, f"{depth}", name, f"{found.forward.nats:+.2f}", f"{found.backward.nats:+.2f}", found.verdict,
+                    ))  # fmt: skip
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if i in (1, 3, 4) else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join([f"layers of {self.width}; changes in nats", *lines])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as a dict of values that JSON has."""
+        return {
+            "width": self.width,
+            "cells": [
+                {"initializer": name, "activation": activation, "depth": depth, **found.to_dict()}
+                for (name, activation, depth), found in self.diagnoses.items()
+            ],
+        }
+
+    def plot(self) -> Any:
+        """A picture with a panel for each activation, and the larger change of each start over the depth; needs matplotlib.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from matplotlib.figure import Figure
+
+        columns = min(3, len(self.activations))
+        rows = math.ceil(len(self.activations) / columns)
+        figure = Figure(figsize=(4 * columns, 3.2 * rows), layout="constrained")
+        for i, activation in enumerate(self.activations):
+            axes = figure.add_subplot(rows, columns, i + 1)
+            for name in self.initializers:
+                changes = [_larger(self.diagnoses[name, activation, depth]) for depth in self.depths]
+                axes.plot(self.depths, changes, marker=".", label=name)
+            axes.set_yscale("symlog", linthresh=10)
+            for line in (-10, 6):
+                axes.axhline(line, color="grey", linewidth=0.8, linestyle=":")
+            axes.set_title(activation)
+            axes.set_xlabel("layers")
+            axes.set_ylabel("change, nats")
+            if i == 0:
+                axes.legend(fontsize="small")
+        return figure
+
+
+def _larger(found: Diagnosis) -> float:
+    """The change that is larger in size, forward or backward; NaN where a signal is gone or has left the range."""
+    changes = [found.forward.nats, found.backward.nats]
+    return max(changes, key=abs) if all(map(math.isfinite, changes)) else math.nan
+
+
+def compare(
+    initializers: Sequence[str],
+    activations: Sequence[str],
+    depths: Sequence[int],
+    width: int = 256,
+    *,
+    key: Key | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Comparison:
+    """Diagnose every initializer with every activation at every depth, in stacks of one width.
+
+    Parameters
+    ----------
+    initializers, activations : sequence of str
+        Names, as `fastinit.get` and `Stack` take them.
+    depths : sequence of int
+        Numbers of layers.
+    width : int, default 256
+    key : Key, optional
+        As in `diagnose`.
+    progress : callable, optional
+        Called with the number of diagnoses that are done and that of all.
+    **options
+        Of `diagnose`, such as `seeds` and `biases`.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `diagnose`; if a name stands in the place of a sequence.
+    """
+    for what, names in (("initializers", initializers), ("activations", activations)):
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"{what}: expected a sequence of names, got {shown(names)}")
+    layers = [whole_number("depths", depth) for depth in depths]
+    units = whole_number("width", width)
+    grid = [(name, activation, depth) for activation in activations for depth in layers for name in initializers]
+    found = {}
+    for i, (name, activation, depth) in enumerate(grid):
+        if progress is not None:
+            progress(i, len(grid))
+        found[name, activation, depth] = diagnose(
+            [units] * (depth + 1), activation, weights=name, key=key, recommend=False, **options
+        )
+    if progress is not None:
+        progress(len(grid), len(grid))
+    return Comparison(tuple(initializers), tuple(activations), tuple(layers), units, found)

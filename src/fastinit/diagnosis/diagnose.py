@@ -1,0 +1,151 @@
+"""The entry: from a network, or the description of one, to a diagnosis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._common.activations import name_of
+from .._common.arithmetic import ieee
+from .._common.checks import boolean, no_nan, real_array, shown, whole_number
+from .._engine.stack import Stack
+from .._stream.keys import Key, check_key
+from .._stream.sampling import normal, uniform
+from .assemble import assembled
+from .recommend import Description, recommended
+from .result import Diagnosis
+from .thresholds import Thresholds
+
+__all__ = ["diagnose"]
+
+Array = NDArray[Any]
+
+# Variance from seed to seed of a total change, for a layer, times its width: measured at a batch of 32.
+_SCATTER = {"relu": 3.0, "leaky_relu": 3.0, "linear": 3.0, "tanh": 0.6, "selu": 0.5}
+_SCATTER_OF_OTHERS = 1.5
+_FEWEST, _MOST = 3, 16  # seeds, where their number is not given
+
+
+@ieee
+def diagnose(
+    network: Stack | Sequence[int],
+    activation: Any = None,
+    *,
+    x: Any = None,
+    labels: Any = None,
+    batch: int | None = None,
+    seeds: int | None = None,
+    key: Key | None = None,
+    thresholds: Thresholds | None = None,
+    recommend: bool = True,
+    **options: Any,
+) -> Diagnosis:
+    """Say whether a network will train from its start, by a pass forward and back and by theory.
+
+    Parameters
+    ----------
+    network : Stack, or sequence of int
+        One network; or the widths (n_0, ..., n_L) of networks that are drawn, one for each seed.
+    activation : str or sequence of str
+        With widths: as in `Stack`.
+    x : array_like of shape (batch, n_0), batch >= 2, optional
+        Inputs; standard normals from ``key / "x"`` if not given.
+    labels : array_like of int, shape (batch,), optional
+        Classes in [0, n_L), for the initial loss; uniform ones from ``key / "labels"`` if not given.
+    batch : int >= 2, default 32
+        How many samples are drawn where `x` is not given.
+    seeds : int >= 1, optional
+        With widths: how many networks are drawn. By default 3 to 16, as many as the total change scatters.
+    key : Key, optional
+        Names the data and, with widths, the networks: network i has ``key / f"{i}"``. By default the key of a `Stack` that is
+        given, else ``Key(0)``, so that a diagnosis can be repeated.
+    thresholds : Thresholds, optional
+        Where warnings and failures begin.
+    recommend : bool, default True
+        With widths: for each finding try some changes, and recommend the best of those that a second run shows to be better.
+    **options
+        With widths: all other options of `Stack`, such as `weights`, `biases`, `residual` and `dtype`.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `Stack`; if options that are for widths come with a `Stack`; if x, labels, batch or seeds do not fit.
+
+    Examples
+    --------
+    >>> fastinit.diagnose([256] * 51, "relu", weights="glorot_normal", recommend=False).verdict
+    'vanishing'
+    >>> fastinit.diagnose([256] * 51, "relu", weights="he_normal").verdict
+    'healthy'
+    """
+    limits = Thresholds() if thresholds is None else thresholds
+    if not isinstance(limits, Thresholds):
+        raise TypeError(f"thresholds: expected a fastinit.diagnosis.Thresholds, got {shown(thresholds)}")
+    boolean("recommend", recommend)
+    description = None
+    if isinstance(network, Stack):
+        surplus = {"activation": activation, "seeds": seeds, **options}
+        named = [name for name, value in surplus.items() if value is not None]
+        if named:
+            raise TypeError(f"network: expected widths beside {', '.join(named)}, got a Stack, which has its own")
+        names = check_key(network.key if key is None else key)
+        stacks = [network]
+    else:
+        if activation is None:
+            raise TypeError("activation: expected one beside widths, got none")
+        names = check_key(Key(0) if key is None else key)
+        first = Stack(network, activation, key=names / "0", **options)
+        description = Description(first.widths, activation, options, names)
+        count = _seeds(first) if seeds is None else whole_number("seeds", seeds)
+        stacks = [first, *(Stack(network, activation, key=names / f"{i}", **options) for i in range(1, count))]
+    if not stacks[0].depth:
+        raise ValueError(f"network: expected at least one layer, got widths {stacks[0].widths}")
+    inputs = _inputs(stacks[0], x, batch, names)
+    classes = _labels(labels, len(inputs), stacks[0].widths[-1], names)
+    found = assembled(stacks, inputs, classes, limits)
+    if recommend and found.findings and description is not None:
+        return recommended(found, description, inputs, classes, limits)
+    return found
+
+
+def _seeds(stack: Stack) -> int:
+    """Four times the variance of the total change from seed to seed: the mean is then known to half a nat."""
+    variance = sum(
+        _SCATTER.get(name_of(name), _SCATTER_OF_OTHERS) / units
+        for name, units in zip(stack.activations, stack.widths[1:], strict=True)
+    )
+    return min(max(_FEWEST, math.ceil(4 * variance)), _MOST)
+
+
+def _inputs(stack: Stack, x: Any, batch: int | None, key: Key) -> Array:
+    if x is None:
+        rows = whole_number("batch", 32 if batch is None else batch, least=2)
+        drawn: Array = normal((rows, stack.widths[0]), key=key / "x", dtype=stack.dtype)
+        return drawn
+    if batch is not None:
+        raise TypeError("batch: expected x or batch, got both")
+    inputs = real_array("x", x)
+    if inputs.ndim != 2 or inputs.shape[1] != stack.widths[0] or len(inputs) < 2:
+        raise ValueError(f"x: expected shape (batch, {stack.widths[0]}) with a batch of at least 2, got {inputs.shape}")
+    no_nan("x", inputs)
+    return inputs
+
+
+def _labels(labels: Any, rows: int, classes: int, key: Key) -> Array:
+    if labels is None:
+        drawn = uniform((rows,), 0.0, float(classes), key=key / "labels")
+        return np.minimum(np.asarray(drawn, dtype=np.int64), classes - 1)
+    found = real_array("labels", labels)
+    if found.dtype.kind not in "iu" or found.shape != (rows,):
+        raise ValueError(f"labels: expected {rows} ints, a class for each sample, got {found.dtype} of shape {found.shape}")
+    if found.size and not (found.min() >= 0 and found.max() < classes):
+        raise ValueError(f"labels: expected classes in [0, {classes}), got {found.min()} to {found.max()}")
+    return found.astype(np.int64)

@@ -1,0 +1,252 @@
+"""What a diagnosis says: its verdict, findings, and a line for each layer; as text, HTML, numbers and a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from typing import Any
+
+from .judge import Finding
+
+__all__ = ["Change", "DiagnosedLayer", "Diagnosis"]
+
+_SHOWN = 30  # layers that are all printed; of more, the first and the last ones
+_ENDS = 10
+
+
+@dataclass(frozen=True)
+class Change:
+    """A total change over the depth, in nats: the logarithm of the ratio of two mean squares.
+
+    Attributes
+    ----------
+    nats : float
+        The median over seeds.
+    low, high : float
+        An interval for the mean over seeds, `Thresholds.interval` standard errors to both sides; NaN of one seed.
+    theory : float
+        What mean-field theory expects of wide layers; NaN where it has nothing for these weights.
+    each : tuple of float
+        Of each seed.
+    """
+
+    nats: float
+    low: float
+    high: float
+    theory: float
+    each: tuple[float, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class DiagnosedLayer:
+    """One layer's numbers, medians over seeds.
+
+    Attributes
+    ----------
+    layer : int
+        0 for the one that reads the input.
+    inputs, units : int
+    activation : str
+    rms, rms_theory : float
+        Root mean square of the pre-activations, and what theory expects; NaN where it expects nothing.
+    gradient_rms, gradient_theory : float
+        The same of the gradients with respect to them, of a standard normal gradient at the output; theory's curve begins at
+        the last layer's number.
+    saturated, dead : float
+        Shares in [0, 1] of elements and of units, as in `LayerReport`.
+    cosine, cosine_theory : float
+        Mean cosine of two samples' pre-activations, and what theory expects.
+    gradient_to_weight : float
+        Norm of the weight's gradient by the norm of the weight; NaN where the weight is 0 or not stored.
+    """
+
+    layer: int
+    inputs: int
+    units: int
+    activation: str
+    rms: float
+    rms_theory: float
+    gradient_rms: float
+    gradient_theory: float
+    saturated: float
+    dead: float
+    cosine: float
+    cosine_theory: float
+    gradient_to_weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """Whether a network will train from its start: `fastinit.diagnose` makes one.
+
+    ``print`` shows a line for each layer, shortened beyond 30, and the verdict with its reasons; a notebook shows it as HTML.
+
+    Attributes
+    ----------
+    verdict : str
+        The name of the first finding of severity "fail", else of the first warning, else "healthy".
+    findings : tuple of Finding
+        In the order of `fastinit.diagnosis.VERDICTS`.
+    layers : tuple of DiagnosedLayer
+    forward, backward : Change
+        Of the pre-activations from the first layer to the last (of the stream, in a residual network), and of the gradients
+        from the last layer to the first.
+    initial_loss : float
+        Mean cross-entropy in nats of the outputs as logits; NaN of fewer than two outputs.
+    uniform_loss : float
+        ln C for C outputs: the loss of one who has no opinion.
+    margins : dict of str to (float, float)
+        What was measured and where a network fails, for each threshold that is a number.
+    seeds, batch : int
+        How many networks and samples were looked at.
+    widths : tuple of int
+    title : str
+        The network in a few words.
+    """
+
+    verdict: str
+    findings: tuple[Finding, ...]
+    layers: tuple[DiagnosedLayer, ...]
+    forward: Change
+    backward: Change
+    initial_loss: float
+    uniform_loss: float
+    margins: dict[str, tuple[float, float]]
+    seeds: int
+    batch: int
+    widths: tuple[int, ...]
+    title: str
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is no finding at all."""
+        return not self.findings
+
+    @property
+    def borderline(self) -> bool:
+        """Whether other seeds may be judged otherwise: the interval of the finding that decides reaches over a threshold."""
+        return any(finding.borderline for finding in self.findings if finding.name == self.verdict)
+
+    def assert_healthy(self, *, warnings: bool = True) -> None:
+        """Raise an AssertionError with the whole text unless the verdict is "healthy".
+
+        Parameters
+        ----------
+        warnings : bool, default True
+            Whether a finding of severity "warn" is one too many.
+        """
+        if any(warnings or finding.severity == "fail" for finding in self.findings):
+            raise AssertionError(str(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as a dict of values that JSON has; NaN and infinities are None."""
+        numbers: dict[str, Any] = _plain({
+            "verdict": self.verdict, "borderline": self.borderline, "title": self.title, "widths": self.widths,
+            "seeds": self.seeds, "batch": self.batch, "findings": [asdict(finding) for finding in self.findings],
+            "forward": asdict(self.forward), "backward": asdict(self.backward), "initial_loss": self.initial_loss,
+            "uniform_loss": self.uniform_loss, "margins": self.margins, "layers": [asdict(layer) for layer in self.layers],
+        })  # fmt: skip
+        return numbers
+
+    def __str__(self) -> str:
+        rows = [_HEAD, *(_cells(layer) for layer in self.layers)]
+        if len(self.layers) > _SHOWN:
+            hidden = len(self.layers) - 2 * _ENDS
+            rows[1 + _ENDS : -_ENDS] = [(f"... {hidden} more", *[""] * (len(_HEAD) - 1))]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([self.title, *table, "", *self._summary()])
+
+    def _summary(self) -> list[str]:
+        lines = [f"forward   {_change(self.forward)}", f"backward  {_change(self.backward)}"]
+        if not math.isnan(self.initial_loss):
+            lines.append(f"loss      {self.initial_loss:.3f} at first, ln {self.widths[-1]} = {self.uniform_loss:.3f}")
+        lines.append(f"verdict   {self.verdict}" + (", borderline: other seeds may be judged otherwise" * self.borderline))
+        for finding in self.findings:
+            lines.append(f"  {finding.severity}: {finding.name}: {finding.reason}")
+            if finding.recommendation:
+                lines.append(f"        try {finding.recommendation}")
+        if not self.findings:
+            far = ", ".join(f"{name} {value:.3g} of {limit:.3g}" for name, (value, limit) in self.margins.items())
+            lines.append(f"  from the thresholds: {far}")
+        return lines
+
+    def _repr_html_(self) -> str:
+        """The same as a table and a list, for notebooks."""
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in _HEAD)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(layer)) + "</tr>" for layer in self.layers
+        )
+        summary = "\n".join(escape(line) for line in self._summary())
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<p>{escape(self.title)}</p><pre>{summary}</pre>{table}"
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the layers' root mean squares, forward and backward, measured and expected; needs matplotlib.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes, optional
+            Where to draw; a new figure's by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        if axes is None:
+            from matplotlib.figure import Figure
+
+            axes = Figure(figsize=(7, 4), layout="constrained").add_subplot()
+        numbers = [layer.layer for layer in self.layers]
+        for name, colour, label in (("rms", "#2f7fd0", "pre-activations"), ("gradient", "#e0702a", "gradients")):
+            measured = [getattr(layer, "rms" if name == "rms" else "gradient_rms") for layer in self.layers]
+            theory = [getattr(layer, f"{name}_theory") for layer in self.layers]
+            axes.plot(numbers, _positive(measured), color=colour, marker=".", label=label)
+            if any(not math.isnan(value) for value in theory):
+                axes.plot(numbers, _positive(theory), color=colour, linestyle="--", label=f"{label}, theory")
+        axes.set_yscale("log")
+        axes.set_xlabel("layer")
+        axes.set_ylabel("root mean square")
+        axes.set_title(f"{self.title}: {self.verdict}")
+        axes.legend()
+        return axes
+
+
+_HEAD = ("layer", "units", "z rms", "theory", "grad rms", "theory", "saturated", "dead", "cosine", "theory", "|dW|/|W|")
+
+
+def _cells(layer: DiagnosedLayer) -> tuple[str, ...]:
+    return (
+        f"{layer.layer}", f"{layer.units}", _number(layer.rms), _number(layer.rms_theory), _number(layer.gradient_rms),
+        _number(layer.gradient_theory), f"{layer.saturated:.1%}", f"{layer.dead:.1%}", f"{layer.cosine:.4f}",
+        "-" if math.isnan(layer.cosine_theory) else f"{layer.cosine_theory:.4f}",
+        _number(layer.gradient_to_weight),
+    )  # fmt: skip
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3g}"
+
+
+def _change(change: Change) -> str:
+    text = f"{change.nats:+.2f} nats"
+    if not math.isnan(change.low):
+        text += f" [{change.low:+.2f}, {change.high:+.2f}]"
+    return text + ("" if math.isnan(change.theory) else f", theory {change.theory:+.2f}")
+
+
+def _positive(values: Sequence[float]) -> list[float]:
+    """For a logarithmic axis: what has no logarithm is left out."""
+    return [value if 0 < value < math.inf else math.nan for value in values]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if not isinstance(value, (str, int, float, type(None))):
+        return repr(value)  # an initializer
+    return None if isinstance(value, float) and not math.isfinite(value) else value

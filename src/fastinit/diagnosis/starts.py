@@ -1,0 +1,209 @@
+"""Starts that look at data or at theory: layer by layer, weights are scaled until pre-activations have the right variance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._common.arithmetic import ieee
+from .._common.checks import boolean, no_nan, real_array, real_number, whole_number
+from .._engine.stack import Stack
+from .._engine.virtual_weights import DrawnWeights
+from ..initializers import Orthogonal
+from .expected import Stream, variances
+
+__all__ = ["ScaledLayer", "lsuv", "variance_fit"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ScaledLayer:
+    """What `lsuv` or `variance_fit` did to one layer.
+
+    Attributes
+    ----------
+    layer : int
+        0 for the one that reads the input.
+    before, after : float
+        Variance of its pre-activations, measured by `lsuv` and expected by `variance_fit`.
+    factor : float
+        On its weights.
+    rounds : int
+        How many times they were scaled.
+    """
+
+    layer: int
+    before: float
+    after: float
+    factor: float
+    rounds: int
+
+
+@ieee
+def lsuv(
+    stack: Stack, x: Any, *, tolerance: float = 0.1, most_rounds: int = 10, orthogonal: bool = True
+) -> tuple[ScaledLayer, ...]:
+    """Layer-sequential unit variance: orthogonal weights, scaled until each layer's pre-activations have variance 1 on a batch.
+
+    The arrays in ``stack.weights`` are written, all of them after the last layer has been found. The result depends on the
+    stack, its key and `x` alone, to the bit.
+
+    Parameters
+    ----------
+    stack : Stack
+        Not virtual.
+    x : array_like of shape (batch, n_0)
+    tolerance : float in (0, 1), default 0.1
+        By how much a variance may differ from 1.
+    most_rounds : int >= 1, default 10
+        How often a layer is scaled at most.
+    orthogonal : bool, default True
+        Begin with orthogonal weights from ``stack.key / f"{i}.weight"``; False begins with those that are there.
+
+    Returns
+    -------
+    tuple of ScaledLayer
+        What was done, one a layer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `stack` is none, or is virtual; if an option or `x` does not fit; if the variance of a layer is 0 or not finite, which
+        no factor mends. Nothing has been written then.
+
+    References
+    ----------
+    Mishkin & Matas, "All you need is a good init", 2016.
+
+    Examples
+    --------
+    >>> stack = fastinit.Stack([64] * 21, "tanh", weights="ones", key=fastinit.Key(0))
+    >>> log = fastinit.lsuv(stack, fastinit.normal((128, 64), key=fastinit.Key(1)))
+    >>> all(abs(layer.after - 1) < 0.1 for layer in log)
+    True
+    """
+    _check_stack(stack)
+    inputs = real_array("x", x)
+    if inputs.ndim != 2 or inputs.shape[1] != stack.widths[0] or not len(inputs):
+        raise ValueError(f"x: expected shape (batch, {stack.widths[0]}) with at least one sample, got {inputs.shape}")
+    no_nan("x", inputs)
+    boolean("orthogonal", orthogonal)
+    rounds = whole_number("most_rounds", most_rounds)
+    limit = real_number("tolerance", tolerance)
+    if not 0 < limit < 1:
+        raise ValueError(f"tolerance: expected a number in (0, 1), got {limit}")
+
+    values = [np.asarray(inputs, dtype=stack.dtype)]
+    sources = {end: begin for begin, end in stack.residual_blocks}
+    weights, log = [], []
+    for i in range(stack.depth):
+        shape = stack.weights[i].shape
+        start = Orthogonal()(shape, dtype=stack.dtype, key=stack.key / f"{i}.weight") if orthogonal else stack.weights[i]
+        layer, scaled, output = _unit_variance(stack, i, start, values[i], limit, rounds)
+        if i in sources:
+            output = values[sources[i]] + np.asarray(stack.alpha, stack.dtype) * output
+        values.append(output)
+        weights.append(scaled)
+        log.append(layer)
+    for array, scaled in zip(stack.weights, weights, strict=True):
+        array[...] = scaled
+    return tuple(log)
+
+
+def _unit_variance(
+    stack: Stack, i: int, weight: Array, x: Array, tolerance: float, most_rounds: int
+) -> tuple[ScaledLayer, Array, Array]:
+    """One layer scaled: what was done, its weights, and phi(z) for the batch."""
+    factor, rounds, before = 1.0, 0, math.nan
+    while True:
+        layer = Stack(
+            stack.widths[i : i + 2], stack.activations[i], weights=[weight], biases=[stack.biases[i]], key=stack.key,
+            dtype=stack.dtype,
+        )  # fmt: skip
+        report = layer.propagate(x)
+        variance = report.layers[0].pre_activation.variance
+        if rounds == 0:
+            before = variance
+        if not 0 < variance < math.inf:
+            raise ValueError(f"stack: expected layers whose variance a factor can change, got {variance} in layer {i}")
+        if abs(variance - 1) < tolerance or rounds == most_rounds:
+            return ScaledLayer(i, before, variance, factor, rounds), weight, report.output
+        scale = np.asarray(1 / math.sqrt(variance), stack.dtype)
+        weight = weight * scale
+        factor *= float(scale)
+        rounds += 1
+
+
+@ieee
+def variance_fit(stack: Stack, variance: float = 1.0, *, x: Any = None) -> tuple[ScaledLayer, ...]:
+    """Scale the weights so that theory expects pre-activations of one variance in every layer; no pass is run.
+
+    Layer by layer, the variance that wide layers would have, sigma_w^2 E a^2 + sigma_b^2, is made the wanted one by a factor on
+    the weights, where sigma_w^2 is what the numbers in ``stack.weights`` have. Unlike a gain, this is right for any
+    widths, weights, biases, activations and residual blocks.
+
+    Parameters
+    ----------
+    stack : Stack
+        Not virtual; its weights are drawn about 0, and are written.
+    variance : float > 0, default 1.0
+        Of the pre-activations.
+    x : array_like of shape (batch, n_0), optional
+        Inputs whose mean square is that of the data; 1 if not given.
+
+    Returns
+    -------
+    tuple of ScaledLayer
+        What was done, one a layer, with the expected variances.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `stack` is none, or is virtual; if `variance` or `x` does not fit; if some weights have another mean than 0, or
+        are 0; if the biases alone have a larger variance. Nothing has been written then.
+
+    References
+    ----------
+    Bingham & Miikkulainen, "AutoInit: analytic signal-preserving weight initialization for neural networks", 2023.
+    """
+    _check_stack(stack)
+    wanted = real_number("variance", variance)
+    if not 0 < wanted <= 1e6:
+        raise ValueError(f"variance: expected a number in (0, 1e6], got {wanted}")
+    square = 1.0
+    if x is not None:
+        inputs = real_array("x", x)
+        no_nan("x", inputs)
+        square = float(np.mean(np.square(inputs, dtype=np.float64)))
+        if not 0 < square < math.inf:
+            raise ValueError(f"x: expected inputs with a finite mean square > 0, got {square}")
+    found = variances(stack)
+    if found is None:
+        raise ValueError("stack: expected weights of mean 0, as an initializer draws them")
+    stream, factors, log = Stream(stack, square), [], []
+    for i, (of_weights, of_biases) in enumerate(zip(*found, strict=True)):
+        before = of_weights * stream.square
+        if not before > 0 or of_biases >= wanted:
+            raise ValueError(
+                f"variance: expected layers that can have {wanted:g}, got layer {i} with weights that make "
+                f"{before:g} and biases of variance {of_biases:g}"
+            )
+        factor = np.asarray(math.sqrt((wanted - of_biases) / before), stack.dtype)
+        factors.append(factor)
+        log.append(ScaledLayer(i, float(before + of_biases), wanted, float(factor), 1))
+        stream.through(i, wanted)
+    for array, factor in zip(stack.weights, factors, strict=True):
+        array *= factor
+    return tuple(log)
+
+
+def _check_stack(stack: Any) -> None:
+    if not isinstance(stack, Stack):
+        raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")
+    if isinstance(stack.weights, DrawnWeights):
+        raise ValueError("stack: expected stored weights to scale, got a virtual stack")
