@@ -1,4 +1,4 @@
-"""Parts of the command line: writing files, and standard output, errors and signals.
+"""Parts of the command line: its smaller commands, writing files, and standard output, errors and signals.
 
-May import: nothing.
+May import: _stream, diagnosis, study, theory.
 """

@@ -1,0 +1,234 @@
+"""The commands ``fastinit diagnose``, ``fastinit theory`` and ``fastinit compare``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .._stream.keys import Key
+from ..diagnosis import diagnose
+from ..diagnosis.compare import compare
+from ..theory import (
+    chi_1,
+    critical_pair,
+    fixed_correlation,
+    fixed_point,
+    forward_gain,
+    length_scale,
+    stability,
+    variance_map,
+)  # fmt: skip
+from .outputs import TargetError, decide
+from .terminal import say
+
+__all__ = ["RUN", "add_parsers"]
+
+_PATIENCE = 1.0  # seconds before a bar is shown
+
+
+def add_parsers(commands: Any, seed: Callable[[str], int]) -> None:
+    """Declare the three commands; `seed` parses a seed."""
+    found = commands.add_parser(
+        "diagnose",
+        help="say whether a network will train from its start",
+        description="Draw networks, run one pass forward and back, and say what keeps them from training, layer by layer, with "
+        "what was tried and found better. Exit status: 0, or with --check 1 unless the verdict is healthy; 2 on a wrong use.",
+    )
+    _network(found, seed)
+    found.add_argument("--depth", type=_count, default=20, metavar="L", help="layers (default: %(default)s)")
+    found.add_argument("--activation", default="relu", metavar="NAME", help="(default: %(default)s)")
+    found.add_argument("--init", default="glorot_uniform", metavar="NAME", help="of the weights (default: %(default)s)")
+    found.add_argument("--bias", default="zeros", metavar="NAME", help="of the biases (default: %(default)s)")
+    found.add_argument("--inputs", type=_count, metavar="N", help="numbers of a sample (default: the width)")
+    found.add_argument("--outputs", type=_count, metavar="N", help="add a linear last layer of so many units")
+    found.add_argument("--residual", type=_count, metavar="K", help="residual blocks of so many layers")
+    found.add_argument("--alpha", type=float, default=1.0, metavar="A", help="weight of their branches (default: 1)")
+    found.add_argument("--json", action="store_true", help="print all numbers as JSON")
+    found.add_argument("--check", action="store_true", help="exit status 1 unless the verdict is healthy")
+
+    theory = commands.add_parser(
+        "theory",
+        help="what mean-field theory says of an activation",
+        description="Print gains and the critical point of an activation and, with --weight-variance, where signals end.",
+    )
+    theory.add_argument("activation")
+    theory.add_argument("--weight-variance", type=float, metavar="V", help="fan_in times the variance of a weight")
+    theory.add_argument("--bias-variance", type=float, default=0.0, metavar="V", help="(default: 0)")
+    theory.add_argument("--json", action="store_true", help="print all numbers as JSON")
+
+    grid = commands.add_parser(
+        "compare",
+        help="diagnose a grid of initializers, activations and depths",
+        description="Diagnose every initializer with every activation at every depth: a table, and a picture if wanted.",
+    )
+    _network(grid, seed)
+    grid.add_argument("--init", nargs="+", default=["glorot_uniform", "he_normal", "lecun_normal"], metavar="NAME")
+    grid.add_argument("--activation", nargs="+", default=["tanh", "relu", "gelu"], metavar="NAME")
+    grid.add_argument("--depth", nargs="+", type=_count, default=[5, 10, 20, 50], metavar="L")
+    grid.add_argument("--picture", metavar="FILE", help="draw the changes over the depth, as SVG; needs matplotlib")
+    grid.add_argument("--json", action="store_true", help="print all numbers as JSON")
+
+
+def _network(parser: argparse.ArgumentParser, seed: Callable[[str], int]) -> None:
+    parser.add_argument("--width", type=_count, default=256, metavar="N", help="units of a layer (default: %(default)s)")
+    parser.add_argument("--batch", type=_count, default=32, metavar="N", help="samples (default: %(default)s)")
+    parser.add_argument("--seeds", type=_count, metavar="N", help="networks (default: as many as the numbers scatter)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of all of them (default: 0)")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: %(default)s)")
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected an int >= 1, got {text!r}")
+    return value
+
+
+def _diagnose(options: argparse.Namespace) -> int:
+    widths = [options.inputs or options.width] + [options.width] * options.depth
+    activation: Any = options.activation
+    if options.outputs:
+        widths.append(options.outputs)
+        activation = [options.activation] * options.depth + ["linear"]
+    extra: dict[str, Any] = {}
+    if options.residual:
+        extra = {"residual": options.residual, "alpha": options.alpha}
+    found = diagnose(
+        widths, activation, weights=options.init, biases=options.bias, batch=options.batch, seeds=options.seeds,
+        key=Key(options.seed), dtype=options.dtype, **extra,
+    )  # fmt: skip
+    print(_json(found.to_dict()) if options.json else found)
+    return 1 if options.check and not found.healthy else 0
+
+
+def _theory(options: argparse.Namespace) -> int:
+    name, bias_variance = options.activation, options.bias_variance
+    variance_map(name, 1.0, 1.0 if options.weight_variance is None else options.weight_variance, bias_variance)  # checks them
+    numbers: dict[str, Any] = {"activation": name, "bias_variance": bias_variance, "preactivation_gain": forward_gain(name)}
+    rows = [("gain that keeps pre-activations at variance 1", f"{numbers['preactivation_gain']:.6g}")]
+    try:
+        weight_variance, q = critical_pair(name, bias_variance)
+    except ValueError as error:
+        numbers["critical_pair"] = None
+        rows.append((f"critical point at bias variance {bias_variance:g}", f"none: {error}"))
+    else:
+        numbers["critical_pair"] = {"weight_variance": weight_variance, "variance": q}
+        rows.append((
+            f"critical point at bias variance {bias_variance:g}",
+            f"weight variance {weight_variance:.6g}, pre-activations {q:.6g}",
+        ))  # fmt: skip
+    if options.weight_variance is not None:
+        found, lines = _phase(name, options.weight_variance, bias_variance)
+        numbers |= found
+        rows += lines
+    if options.json:
+        print(_json(numbers))
+    else:
+        width = max(len(what) for what, _ in rows)
+        print("\n".join([name, *(f"  {what.ljust(width)}  {value}" for what, value in rows)]))
+    return 0
+
+
+def _phase(name: str, weight_variance: float, bias_variance: float) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Where signals end for weights and biases of these variances."""
+    numbers: dict[str, Any] = {"weight_variance": weight_variance}
+    try:
+        q = fixed_point(name, weight_variance, bias_variance)
+    except ValueError as error:
+        return numbers | {"fixed_point": None}, [("pre-activations end at variance", f"none: {error}")]
+    chi = chi_1(name, q, weight_variance)
+    rows = [("pre-activations end at variance", f"{q:.6g}"), ("gradients' energy per layer, chi_1", f"{chi:.6g}")]
+    numbers |= {"fixed_point": q, "chi_1": chi, "phase": "ordered" if chi < 1 else "chaotic" if chi > 1 else "critical"}
+    if q > 0:
+        c = fixed_correlation(name, q, weight_variance, bias_variance)
+        numbers |= {
+            "stability": stability(name, q, weight_variance), "fixed_correlation": c,
+            "length_scale": length_scale(name, c, q, weight_variance),
+        }  # fmt: skip
+        rows += [
+            ("change of a disturbed variance per layer", f"{numbers['stability']:.6g}"),
+            ("two samples end at correlation", f"{c:.6g}"),
+            ("over layers, xi_c", f"{numbers['length_scale']:.6g}"),
+        ]
+    return numbers, rows
+
+
+def _compare(options: argparse.Namespace) -> int:
+    targets = decide({"--picture": options.picture})
+    if targets:
+        from ..study.pictures import import_matplotlib
+
+        import_matplotlib()
+    with _bar() as progress:
+        found = compare(
+            options.init, options.activation, options.depth, options.width, batch=options.batch, seeds=options.seeds,
+            key=Key(options.seed), dtype=options.dtype, progress=progress,
+        )  # fmt: skip
+    for target in targets.values():
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+        figure, text = found.plot(), io.StringIO()
+        FigureCanvasSVG(figure).print_svg(text)  # type: ignore[no-untyped-call, unused-ignore]
+        target.write(text.getvalue())
+    print(_json(found.to_dict()) if options.json else found)
+    return 0
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """A line on standard error that counts, where that is a terminal and the work takes longer than a second."""
+    begin, shown = time.monotonic(), False
+
+    def progress(done: int, of: int) -> None:
+        nonlocal shown
+        if sys.stderr is None or not sys.stderr.isatty() or time.monotonic() - begin < _PATIENCE:
+            return
+        shown = True
+        filled = 30 * done // of
+        print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done}/{of}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield progress
+    finally:
+        if shown:
+            print("\r" + " " * 50 + "\r", end="", file=sys.stderr, flush=True)
+
+
+def _json(value: Any) -> str:
+    def plain(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {key: plain(inner) for key, inner in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [plain(inner) for inner in item]
+        return None if isinstance(item, float) and not math.isfinite(item) else item
+
+    return json.dumps(plain(value), indent=2, allow_nan=False)
+
+
+def _checked(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """A wrong name or number is a message and status 2, as a wrong option is."""
+
+    def run(options: argparse.Namespace) -> int:
+        try:
+            return command(options)
+        except (ValueError, TypeError, TargetError) as error:
+            say(str(error))
+            return 2
+        except ImportError as error:
+            say(f"{error}: pip install 'fastinit[report]'")
+            return 2
+
+    return run
+
+
+RUN = {name: _checked(command) for name, command in (("diagnose", _diagnose), ("theory", _theory), ("compare", _compare))}

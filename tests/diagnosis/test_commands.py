@@ -1,0 +1,76 @@
+"""``fastinit diagnose``, ``theory`` and ``compare``: what they print, and their exit status."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fastinit import cli
+
+SMALL = ["--depth", "6", "--width", "64", "--seeds", "2"]
+
+
+def test_check_is_the_exit_status(capsys) -> None:
+    healthy = ["diagnose", *SMALL, "--width", "256", "--init", "he_normal"]
+    bad = ["diagnose", "--depth", "30", "--width", "64", "--init", "xavier_normal", "--seeds", "2"]
+    assert cli.main([*healthy, "--check"]) == 0
+    assert "verdict   healthy" in capsys.readouterr().out
+    assert cli.main(bad) == 0
+    assert "verdict   vanishing" in capsys.readouterr().out
+    assert cli.main([*bad, "--check"]) == 1
+
+
+def test_a_head_and_residual_blocks(capsys) -> None:
+    assert cli.main(["diagnose", *SMALL, "--inputs", "10", "--outputs", "5", "--residual", "2", "--alpha", "0.5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["widths"] == [10] + [64] * 6 + [5]
+    assert [layer["activation"] for layer in found["layers"]] == ["relu"] * 6 + ["linear"]
+    assert "residual blocks" in found["title"]
+
+
+def test_theory(capsys) -> None:
+    assert cli.main(["theory", "tanh", "--bias-variance", "0.05", "--weight-variance", "4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["critical_pair"]["weight_variance"] == pytest.approx(1.7609, abs=1e-3)
+    assert found["phase"] == "chaotic"
+    assert cli.main(["theory", "relu", "--bias-variance", "1"]) == 0
+    assert "none: bias_variance: expected 0 for relu" in capsys.readouterr().out
+    assert cli.main(["theory", "relu", "--weight-variance", "3", "--bias-variance", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fixed_point"] is None
+
+
+def test_compare(capsys, tmp_path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "grid.svg"
+    arguments = ["compare", "--init", "he_normal", "lecun_normal", "--activation", "relu", "tanh", "--depth", "3", "12"]
+    arguments += ["--width", "48", "--seeds", "2"]
+    assert cli.main([*arguments, "--picture", str(picture)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 8
+    assert sum("he_normal" in line for line in lines) == 4
+    assert picture.read_text(encoding="utf-8").count("</svg>") == 1
+    assert cli.main([*arguments, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["cells"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["diagnose", "--activation", "nope"], "activation: expected one of"),
+        (["diagnose", "--init", "nope"], "nope"),
+        (["diagnose", "--depth", "0"], "expected an int >= 1, got '0'"),
+        (["diagnose", "--residual", "40"], "residual: expected"),
+        (["diagnose", "--seed", "-1"], "expected an int in [0, 2**64), got -1"),
+        (["theory", "nope"], "expected one of"),
+        (["theory", "tanh", "--bias-variance", "-1"], "bias_variance: expected"),
+        (["theory"], "required"),
+        (["compare", "--picture", "missing/dir/a.svg"], "expected an existing directory"),
+        (["compare", "--init", "nope"], "nope"),
+    ],
+)
+def test_wrong_use_is_status_2(arguments, message, capsys) -> None:
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
