@@ -48,8 +48,7 @@ checked before it is timed, peers in the same run. Rates of a shared machine mov
 - NumPy works in place where it can; peers of the stack compute no statistics, norms or cosines.
 - A **target** is what we set out for, and **no** is where we miss it.
 - On two threads every case rests first: the workers of OpenBLAS and OpenMP go on spinning after a product and take CPUs
-  from what comes next, ours too. A stack's gradients are written into the memory of its last ones where nobody holds
-  those any more, because the system takes as long to hand out new memory as the pass takes to fill it.
+  from what comes next, ours too.
 """
 
 
