@@ -1,9 +1,11 @@
-"""How often `fastinit.diagnose` is wrong: `python -m bench.diagnosis [--seed N] [--trained]`.
+"""How often `fastinit.diagnose` is wrong: `python -m bench.diagnosis [--trained] [--seed N] [--count N]`.
 
 The first part draws settings whose truth mean-field theory knows and compares verdicts. The truth is worked out here from the
 laws of the weights alone, by `fastinit.theory`; the diagnosis looks at networks that were drawn.
 The second part trains networks on handwritten digits with several optimizers and compares a verdict that fails with an
-accuracy below 0.7. Every disagreement is printed.
+accuracy below 0.7 (some minutes; docs/diagnosis.md has the figures of the whole). Every disagreement is printed. The exit status
+is 1 above the errors that are allowed: of a verdict, false alarms or misses in 3 % of all settings; of trained networks, 8 %
+false alarms or 4 % misses.
 """
 
 from __future__ import annotations
@@ -175,7 +177,7 @@ class Curve:
     collapse: float
 
 
-def settings(seed: int, count: int = 200) -> Iterator[Setting]:
+def settings(seed: int, count: int) -> Iterator[Setting]:
     """Drawn at random, but none of the largest, and none of more than two layers a unit: theory is of first order in that."""
     draw = np.random.default_rng([14, seed])
     made = 0
@@ -191,11 +193,11 @@ def settings(seed: int, count: int = 200) -> Iterator[Setting]:
         yield Setting(str(activation), depth, width, str(start), residual, dtype)
 
 
-def against_theory(seed: int) -> int:
-    """Print every disagreement and the sums; returns how many verdicts were wrong."""
+def against_theory(seed: int, count: int) -> bool:
+    """Print every disagreement and the sums; returns whether no verdict is wrong too often."""
     false, missed, truths = Counter(), Counter(), Counter()
     begin = time.perf_counter()
-    for i, setting in enumerate(settings(seed)):
+    for i, setting in enumerate(settings(seed, count)):
         truth = setting.truth()
         found = setting.diagnosis(fastinit.Key(seed) / "theory" / f"{i}")
         truths[truth] += 1
@@ -207,14 +209,14 @@ def against_theory(seed: int) -> int:
                 f"forward {found.forward.nats:.2f} [{found.forward.theory:.2f}], backward {found.backward.nats:.2f} "
                 f"[{found.backward.theory:.2f}], seeds {found.seeds}"
             )
-    print(f"\nverdict               of 200   false alarms   misses   ({time.perf_counter() - begin:.0f} s)")
+    print(f"\nverdict              of {count:>4}   false alarms   misses   ({time.perf_counter() - begin:.0f} s)")
     for name in (*VERDICTS, "healthy"):
         if truths[name] or false[name]:
             print(f"{name:<20}{truths[name]:>8}{false[name]:>15}{missed[name]:>9}")
-    return sum(false.values())
+    return max((*false.values(), *missed.values()), default=0) <= 0.03 * count
 
 
-def networks(seed: int, count: int = 100) -> Iterator[tuple[Setting, fastinit.Key]]:
+def networks(seed: int, count: int) -> Iterator[tuple[Setting, fastinit.Key]]:
     """Networks small enough to be trained many times."""
     draw = np.random.default_rng([15, seed])
     starts = [start for start in STARTS if start != "zeros"]
@@ -269,8 +271,8 @@ def best_accuracy(setting: Setting, key: fastinit.Key, data: Any, epochs: int) -
     return best
 
 
-def against_training(seed: int, count: int = 100, epochs: int = 20) -> tuple[int, int]:
-    """Print every disagreement; returns false alarms and misses."""
+def against_training(seed: int, count: int, epochs: int = 20) -> bool:
+    """Print every network and the sums; returns whether neither error is too frequent."""
     data = digits()
     false = missed = bad = 0
     for setting, key in networks(seed, count):
@@ -289,19 +291,18 @@ def against_training(seed: int, count: int = 100, epochs: int = 20) -> tuple[int
             flush=True,
         )
     print(f"{count} networks, {bad} below 0.7: {false} false alarms, {missed} misses")
-    return false, missed
+    return bool(false <= 0.08 * count and missed <= 0.04 * count)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.diagnosis", description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--trained", action="store_true", help="train networks, in place of the comparison with theory")
+    parser.add_argument("--count", type=int, metavar="N", help="settings (default: 200), or networks (default: 100)")
     options = parser.parse_args()
     if options.trained:
-        against_training(options.seed)
-    else:
-        against_theory(options.seed)
-    return 0
+        return 0 if against_training(options.seed, options.count or 100) else 1
+    return 0 if against_theory(options.seed, options.count or 200) else 1
 
 
 if __name__ == "__main__":
