@@ -15,15 +15,18 @@ May import: _common, _core.
 from .activations import Activation
 from .correlations import correlation_map, correlation_slope, fixed_correlation, length_scale
 from .critical import critical_pair
+from .jacobian import jacobian_moments, jacobian_singular_values
 from .maps import chi_1, expectation, fixed_point, forward_gain, function, slope, stability, variance_map
 from .normalisation import batch_norm_chi, layer_norm_chi
 from .phases import PhaseDiagram, gradient_scale, phase, phase_diagram, trainable_depth, variance_scale
 from .profile import DepthProfile, profile
+from .residual_stacks import ResidualProfile, residual_profile
 
 __all__ = [
     "Activation",
     "DepthProfile",
     "PhaseDiagram",
+    "ResidualProfile",
     "batch_norm_chi",
     "chi_1",
     "correlation_map",
@@ -35,11 +38,14 @@ __all__ = [
     "forward_gain",
     "function",
     "gradient_scale",
+    "jacobian_moments",
+    "jacobian_singular_values",
     "layer_norm_chi",
     "length_scale",
     "phase",
     "phase_diagram",
     "profile",
+    "residual_profile",
     "slope",
     "stability",
     "trainable_depth",

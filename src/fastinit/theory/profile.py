@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from .activations import Activation, ActivationLike, known
 from .maps import Array, check_keep, check_number, homogeneous_second_moment, nodes_of
 from .pairs import half_squared_difference, squares_means
 
-__all__ = ["DepthProfile", "profile"]
+__all__ = ["DepthProfile", "LayerMeans", "layer_means", "profile"]
 
 _SAME = 1e-5  # relative change of q and of 1 - c, over some layers, below which fluctuations are what they were
 _HALVINGS = 16  # of `pair_nodes`: signals that explode get no more nodes from layer to layer
@@ -58,7 +59,7 @@ class DepthProfile:
     backward_std: Array | None
 
 
-class _Moments(NamedTuple):
+class LayerMeans(NamedTuple):
     """Means over u = sqrt(q) z; those of squares of squares are relative to what they were if the squares did not vary."""
 
     value: float  # E phi^2 / q
@@ -70,11 +71,11 @@ class _Moments(NamedTuple):
     slope_growth: float = math.nan  # d ln E phi'^2 / d ln q
 
 
-def _moments(phi: Activation, q: float, spread: bool) -> _Moments:
+def _means(phi: Activation, q: float, spread: bool) -> LayerMeans:
     if phi._leak is not None:
         second = homogeneous_second_moment(phi._leak)
         square = (1 + phi._leak**4) / 2 / second**2
-        return _Moments(second, second, 3 * square, square, square, 1.0, 0.0)
+        return LayerMeans(second, second, 3 * square, square, square, 1.0, 0.0)
     z, w = nodes_of(phi, q)
     std = math.sqrt(q)
     values, slopes = phi._both(std * z)
@@ -87,12 +88,31 @@ def _moments(phi: Activation, q: float, spread: bool) -> _Moments:
 
     value, slope = mean(values), mean(slopes)
     if not spread or not (0 < value < math.inf and slope > 0):
-        return _Moments(value, slope)
+        return LayerMeans(value, slope)
     values, slopes = values / value, slopes / slope
     hermite = (z * z - 1) / 2  # d/d ln q of the normal density is its product with this: no further derivative is needed
-    return _Moments(
+    return LayerMeans(
         value, slope, mean(values**2), mean(slopes**2), mean(values * slopes), mean(hermite * values), mean(hermite * slopes)
     )
+
+
+def _ratio(signal: float, bias_variance: float, q: float) -> float:
+    """By what a variance q is multiplied in a layer, where `signal` is the weights' part of it."""
+    with np.errstate(over="ignore"):
+        return float(np.float64(signal) + np.float64(bias_variance) / q)
+
+
+def layer_means(
+    phi: Activation, depth: int, weight_variance: float, bias_variance: float, q: float, *, spread: bool
+) -> Iterator[tuple[float, float, LayerMeans]]:
+    """ln(q_i / q_0), the variance q_i, or the nearest one at which means are taken, and the means at it, for every layer."""
+    log_q, change = math.log(q), 0.0
+    for _ in range(depth):
+        near = math.exp(min(max(log_q + change, -_FAR_LOG_Q), _FAR_LOG_Q))
+        m = _means(phi, near, spread)
+        yield change, near, m
+        ratio = _ratio(weight_variance * m.value, bias_variance, near)
+        change += math.log(ratio) if ratio > 0 else -math.inf
 
 
 class _Noise(NamedTuple):
@@ -108,7 +128,7 @@ class _Noise(NamedTuple):
     unit_and_value: float
 
 
-def _noise(m: _Moments, squares: tuple[float, float, float], c: float, batch: int, keep: float, orthogonal: bool) -> _Noise:
+def _noise(m: LayerMeans, squares: tuple[float, float, float], c: float, batch: int, keep: float, orthogonal: bool) -> _Noise:
     """Variances and covariances of a layer's means, for a batch whose samples have a correlation of c.
 
     For one sample they are variances over units that are independent, with E h^4 = 3. For two samples the same with the pairs'
@@ -212,25 +232,20 @@ def profile(
     if batch > 1 and apart is None:
         raise ValueError(f"batch: expected c=, the correlation of the samples, with more than 1, got {batch} alone")
 
-    log_q, change = math.log(q), 0.0
     rows, layers = [], []
-    for _ in range(depth):
-        near = math.exp(min(max(log_q + change, -_FAR_LOG_Q), _FAR_LOG_Q))
-        m = _moments(phi, near, units is not None)
+    for change, near, m in layer_means(phi, depth, weight_variance / keep, bias_variance, q, spread=units is not None):
         rows.append((change, weight_variance / keep * m.slope, math.nan if apart is None else apart))
         signal = weight_variance / keep * m.value
-        with np.errstate(over="ignore", divide="ignore"):
-            ratio = float(np.float64(signal) + np.float64(bias_variance) / near)
+        ratio = _ratio(signal, bias_variance, near)
         after = apart
         if apart is not None and 0 < ratio < math.inf:
             moved = half_squared_difference(phi, np.array([apart]), np.array([near]), _HALVINGS)[0] / near
             after = min(2.0, float((weight_variance * moved + signal * (1 - keep)) / ratio))
         layers.append((near, m, apart, after, signal / ratio if 0 < ratio < math.inf else 1.0))
         apart = after
-        change += math.log(ratio) if ratio > 0 else -math.inf
     forward, chi, distances = np.array(rows).T
     with np.errstate(over="ignore", divide="ignore"):
-        variances = np.exp(log_q + forward)
+        variances = np.exp(math.log(q) + forward)
         backward = np.append(np.cumsum(np.log(chi[:-1])[::-1])[::-1], 0.0)
     variances[0] = q
     stds: tuple[Array | None, Array | None] = None, None
