@@ -304,6 +304,37 @@ def test_data_of_the_user() -> None:
     assert found.layers[0].saturated > 0.9
 
 
+def test_margins_are_where_a_finding_begins() -> None:
+    """A network is healthy exactly if it is inside of all of them."""
+    found = diagnose([64] * 9 + [10], "relu", output_activation="linear", weights="he_normal", recommend=False)
+    assert found.healthy
+    assert all(value <= limit for value, limit in found.margins.values())
+    for name, verdict in (("exploding", "exploding"), ("narrow", "narrow"), ("initial_loss", "over-confident head")):
+        value, limit = found.margins[verdict]
+        start = value - (math.log(10) if name == "initial_loss" else 0)
+        for shift, healthy in ((-0.01, False), (0.01, True)):
+            line = start + shift if name == "narrow" else (start + shift, 1000.0)
+            assert diagnose([64] * 9 + [10], "relu", output_activation="linear", weights="he_normal", recommend=False,
+                            thresholds=Thresholds(**{name: line})).healthy == healthy  # fmt: skip
+        assert value < limit
+
+
+def test_text_of_a_network_with_zeros_by_design() -> None:
+    found = diagnose([32, 64, 64, 10], ["relu", "relu", "linear"], weights=["he_normal", "he_normal", "zeros"])
+    assert "rank collapse" not in found.margins  # zeros have no cosine
+    assert "nan" not in str(found)
+    assert "inf" not in str(found)
+    assert all(math.isnan(layer.gradient_theory) for layer in found.layers[:-1])
+
+
+def test_text_names_the_layer_and_both_thresholds() -> None:
+    text = str(diagnose([64] * 31, "relu", weights="lecun_normal", recommend=False))
+    assert "warn: vanishing, layer " in text
+    assert "a warning begins at 6, a failure at 28" in text
+    assert "loss " not in text  # outputs of ReLU are no logits
+    assert " times the size" in text
+
+
 # ---- recommendations --------------------------------------------------------------------------------
 
 

@@ -85,7 +85,9 @@ def _layers(network: Network, runs: Sequence[Measured], theory: Expected | None)
     forward = np.full(depth, math.nan) if theory is None else np.sqrt(theory.pre_activation)
     apart = np.full(depth, math.nan) if theory is None else theory.apart
     last = middle["gradient"][-1] * units[-1]
-    backward = np.full(depth, math.nan) if theory is None else np.sqrt(theory.gradient * last / units)
+    backward = np.full(depth, math.nan)
+    if theory is not None:  # behind zeros it has nothing to say: what is measured there is what a virtual step shows
+        backward = np.sqrt(np.where(theory.gradient == 0, math.nan, theory.gradient) * last / units)
     return tuple(
         DiagnosedLayer(
             i, network.widths[i], network.widths[i + 1], name, float(math.sqrt(middle["pre_activation"][i])), float(forward[i]),

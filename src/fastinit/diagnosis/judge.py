@@ -32,7 +32,8 @@ class Finding:
         One of `fastinit.diagnosis.VERDICTS`.
     severity : {"fail", "warn"}
     layer : int or None
-        The first layer concerned, 0 for the one that reads the input; None where it is the network as a whole.
+        The first layer concerned, 0 for the one that reads the input; None where it is the network as a whole. A signal passes
+        it first: of gradients that explode or vanish it is the layer where they have passed the warning, counted from the output.
     reason : str
         One sentence with its number.
     recommendation : str or None
@@ -129,7 +130,7 @@ def judge(network: Network, runs: Sequence[Measured], limits: Thresholds) -> lis
         *_no_signal(network, runs),
         *_symmetric(network, runs),
         *_dead(network, runs, limits),
-        *_changed(forward, backward, limits),
+        *_changed(network, forward, backward, limits),
         *_saturated(network, runs, limits),
         *_collapsed(runs, limits),
         *_narrow(network, limits),
@@ -193,7 +194,7 @@ def _symmetric(network: Network, runs: Sequence[Measured]) -> list[Finding]:
 
 def _dead(network: Network, runs: Sequence[Measured], limits: Thresholds) -> list[Finding]:
     share = _median(runs, "dead")
-    most = np.array([limits.dead + limits.dead_deviations * math.sqrt(0.25 / units) for units in network.widths[1:]])
+    most = _allowed_dead(network, limits)
     if not (share > most).any():
         return []
     layer = _first(share > most)
@@ -204,7 +205,12 @@ def _dead(network: Network, runs: Sequence[Measured], limits: Thresholds) -> lis
     )]  # fmt: skip
 
 
-def _changed(forward: Total, backward: Total, limits: Thresholds) -> list[Finding]:
+def _allowed_dead(network: Network, limits: Thresholds) -> Array:
+    """The share of dead units up to which a layer is not called dead."""
+    return limits.dead + limits.dead_deviations * np.sqrt(0.25 / np.array(network.widths[1:]))
+
+
+def _changed(network: Network, forward: Total, backward: Total, limits: Thresholds) -> list[Finding]:
     """Exploding and vanishing: the way forward is spoken of where it passes the threshold that the larger change does."""
     found = []
     for name, sign, (warn, fail) in (("exploding", 1, limits.exploding), ("vanishing", -1, limits.vanishing)):
@@ -216,17 +222,23 @@ def _changed(forward: Total, backward: Total, limits: Thresholds) -> list[Findin
         size, way = ways[direction], forward if direction == "forward" else backward
         reached = sign * np.median(way.steps, axis=0) > warn
         layer = way.path[_first(reached)]
-        what = "pre-activations" if direction == "forward" else "gradients"
-        ends = "from the first layer to the last" if direction == "forward" else "from the last layer back to the first"
+        if direction == "forward":
+            what = "mean square of the " + ("residual stream" if network.blocks else "pre-activations")
+            ends = "from the input to the last block" if network.blocks else "from the first layer to the last"
+        else:
+            what = "gradients' sum of squares"
+            ends = "from the last block back to the first" if network.blocks else "from the last layer back to the first"
         verb = "grows" if sign > 0 else "shrinks"
-        limit = fail if size > fail else warn
         found.append(Finding(
             name, "fail" if size > fail else "warn", layer,
-            f"The mean square of the {what} {verb} by {size:.1f} nats, a factor of {_power_of_ten(size)}, {ends}; "
-            f"{limit:g} is the limit.",
+            f"The {what} {verb} by {size:.1f} nats, a factor of {_power_of_ten(size)}, {ends}; {_from(warn, fail)}.",
             borderline=_straddles(sign * way.each, (warn, fail), limits),
         ))  # fmt: skip
     return found
+
+
+def _from(warn: float, fail: float) -> str:
+    return f"a warning begins at {warn:.4g}, a failure at {fail:.4g}"
 
 
 def _power_of_ten(nats: float) -> str:
@@ -267,23 +279,28 @@ def _collapsed(runs: Sequence[Measured], limits: Thresholds) -> list[Finding]:
     return [Finding(
         "rank collapse", "fail" if shrunk[-1] > fail else "warn", layer,
         f"Samples become alike: 1 - cosine shrinks by {shrunk[-1]:.1f} nats, to {apart[-1]:.1e}, from the first layer to the "
-        f"last; {fail if shrunk[-1] > fail else warn:g} is the limit.",
+        f"last; {_from(warn, fail)}.",
     )]  # fmt: skip
 
 
 def _narrow(network: Network, limits: Thresholds) -> list[Finding]:
     if network.blocks:  # what goes around the branches does not scatter
         return []
-    terms = np.array([
-        5 / units if name in _RELU_LIKE else 0.0 for units, name in zip(network.widths[1:], network.activations, strict=True)
-    ])  # fmt: skip
+    terms = _scatter(network)
     if not terms.sum() > limits.narrow:
         return []
     return [Finding(
         "narrow", "warn", _first(np.cumsum(terms) > limits.narrow),
-        f"From seed to seed the logarithm of a squared norm has variance {terms.sum():.1f} (the sum of 5 / width); "
-        f"{limits.narrow:g} is the limit, above which one network says nothing of another.",
+        f"So few units for so many layers that seeds differ: the logarithm of a squared norm has variance {terms.sum():.1f} over "
+        f"them (the sum of 5 / width); above {limits.narrow:g} one network says nothing of another.",
     )]  # fmt: skip
+
+
+def _scatter(network: Network) -> Array:
+    """What each layer adds to the variance, from seed to seed, of the logarithm of a squared norm."""
+    return np.array([
+        5 / units if name in _RELU_LIKE else 0.0 for units, name in zip(network.widths[1:], network.activations, strict=True)
+    ])  # fmt: skip
 
 
 def _over_confident(network: Network, runs: Sequence[Measured], limits: Thresholds) -> list[Finding]:
@@ -300,7 +317,7 @@ def _over_confident(network: Network, runs: Sequence[Measured], limits: Threshol
     return [Finding(
         "over-confident head", "fail" if loss > times * fair else "warn", len(network.activations) - 1,
         f"The initial loss is {loss:.2f} nats where ln {classes} = {fair:.2f} is that of no opinion: logits of standard "
-        f"deviation {math.sqrt(variance):.2g}.",
+        f"deviation {math.sqrt(variance):.2g}; {_from(fair + over, times * fair)}.",
     )]  # fmt: skip
 
 
@@ -315,21 +332,24 @@ def _without_gradient(runs: Sequence[Measured]) -> list[Finding]:
 
 
 def margins(network: Network, runs: Sequence[Measured], limits: Thresholds) -> dict[str, tuple[float, float]]:
-    """For each threshold that is a number: what was measured, and where a network fails."""
+    """For each verdict with a threshold what was measured, and above which number it is a finding."""
     forward, backward = (np.median(total(network, runs, backward=way).each) for way in (False, True))
+    dead, allowed = _median(runs, "dead"), _allowed_dead(network, limits)
+    layer = int(np.argmax(dead / allowed))
     found = {
-        "exploding": (max(forward, backward), limits.exploding[1]),
-        "vanishing": (-min(forward, backward), limits.vanishing[1]),
-        "dead": (float(_median(runs, "dead").max()), limits.dead),
-        "rank collapse": (
-            float(np.log(np.divide(*np.maximum(_median(runs, "apart")[[0, -1]], _FULL_PRECISION)))), limits.rank_collapse[1],
-        ),
-    }  # fmt: skip
+        "dead": (dead[layer], allowed[layer]),
+        "exploding": (max(forward, backward), limits.exploding[0]),
+        "vanishing": (-min(forward, backward), limits.vanishing[0]),
+    }
     layers = [i for i, name in enumerate(network.activations) if name in _SIGMOIDAL]
     if layers:
-        found["saturated"] = (float(_median(runs, "saturated")[layers].mean()), limits.saturated)
+        found["saturated"] = (_median(runs, "saturated")[layers].mean(), limits.saturated)
+    apart = np.maximum(_median(runs, "apart")[[0, -1]], _FULL_PRECISION)
+    if not np.isnan(apart).any():  # as it is where a layer, by design perhaps, is all zeros
+        found["rank collapse"] = (np.log(apart[0] / apart[1]), limits.rank_collapse[0])
+    if not network.blocks and (scatter := _scatter(network).sum()):
+        found["narrow"] = (scatter, limits.narrow)
     if network.widths[-1] > 1 and network.activations[-1] == "linear":
-        found["over-confident head"] = (
-            float(np.median([run.loss for run in runs])), limits.initial_loss[1] * math.log(network.widths[-1]),
-        )  # fmt: skip
+        loss = np.median([run.loss for run in runs])
+        found["over-confident head"] = (loss, math.log(network.widths[-1]) + limits.initial_loss[0])
     return {name: (float(value), float(limit)) for name, (value, limit) in found.items()}

@@ -18,7 +18,9 @@ _ENDS = 10
 
 @dataclass(frozen=True)
 class Change:
-    """A total change over the depth, in nats: the logarithm of the ratio of two mean squares.
+    """A total change over the depth, in nats: the natural logarithm of the ratio of two mean squares.
+
+    So n nats are a factor of exp(n) in the squares, and of exp(n / 2) in the size of the numbers.
 
     Attributes
     ----------
@@ -52,14 +54,15 @@ class DiagnosedLayer:
     rms, rms_theory : float
         Root mean square of the pre-activations, and what theory expects; NaN where it expects nothing.
     gradient_rms, gradient_theory : float
-        The same of the gradients with respect to them, of a standard normal gradient at the output; theory's curve begins at
-        the last layer's number.
+        The same of the gradients with respect to them, for a gradient of standard normals at the output; theory's curve begins
+        at the last layer's number.
     saturated, dead : float
         Shares in [0, 1] of elements and of units, as in `LayerReport`.
     cosine, cosine_theory : float
         Mean cosine of two samples' pre-activations, and what theory expects.
     gradient_to_weight : float
-        Norm of the weight's gradient by the norm of the weight; NaN where the weight is 0 or not stored.
+        Norm of the weight's gradient by the norm of the weight; NaN where the weight is 0 or not stored. The gradient is that
+        of the made-up gradient at the output, summed over the batch: only its course over the layers says something.
     """
 
     layer: int
@@ -82,6 +85,7 @@ class Diagnosis:
     """Whether a network will train from its start: `fastinit.diagnose` makes one.
 
     ``print`` shows a line for each layer, shortened beyond 30, and the verdict with its reasons; a notebook shows it as HTML.
+    docs/diagnosis.md explains every column.
 
     Attributes
     ----------
@@ -92,13 +96,13 @@ class Diagnosis:
     layers : tuple of DiagnosedLayer
     forward, backward : Change
         Of the pre-activations from the first layer to the last (of the stream, in a residual network), and of the gradients
-        from the last layer to the first.
+        from the last layer to the first: above 0 they grow on their way, below 0 they shrink.
     initial_loss : float
         Mean cross-entropy in nats of the outputs as logits; NaN of fewer than two outputs.
     uniform_loss : float
         ln C for C outputs: the loss of one who has no opinion.
     margins : dict of str to (float, float)
-        What was measured and where a network fails, for each threshold that is a number.
+        For each verdict with a threshold what was measured, and above which number it is a finding, a warning at first.
     seeds, batch : int
         How many networks and samples were looked at.
     widths : tuple of int
@@ -161,16 +165,17 @@ class Diagnosis:
 
     def _summary(self) -> list[str]:
         lines = [f"forward   {_change(self.forward)}", f"backward  {_change(self.backward)}"]
-        if not math.isnan(self.initial_loss):
+        if "over-confident head" in self.margins:  # the outputs are logits
             lines.append(f"loss      {self.initial_loss:.3f} at first, ln {self.widths[-1]} = {self.uniform_loss:.3f}")
         lines.append(f"verdict   {self.verdict}" + (", borderline: other seeds may be judged otherwise" * self.borderline))
         for finding in self.findings:
-            lines.append(f"  {finding.severity}: {finding.name}: {finding.reason}")
+            where = "" if finding.layer is None else f", layer {finding.layer}"
+            lines.append(f"  {finding.severity}: {finding.name}{where}: {finding.reason}")
             if finding.recommendation:
                 lines.append(f"        try {finding.recommendation}")
         if not self.findings:
-            far = ", ".join(f"{name} {value:.3g} of {limit:.3g}" for name, (value, limit) in self.margins.items())
-            lines.append(f"  from the thresholds: {far}")
+            far = ", ".join(f"{name} {value:.3g} ({limit:.3g})" for name, (value, limit) in self.margins.items())
+            lines.append(f"  measured, and in brackets where a warning or a failure would begin: {far}")
         return lines
 
     def _repr_html_(self) -> str:
@@ -207,7 +212,7 @@ class Diagnosis:
             if any(not math.isnan(value) for value in theory):
                 axes.plot(numbers, _positive(theory), color=colour, linestyle="--", label=f"{label}, theory")
         axes.set_yscale("log")
-        axes.set_xlabel("layer")
+        axes.set_xlabel("layer, input → output")
         axes.set_ylabel("root mean square")
         axes.set_title(f"{self.title}: {self.verdict}")
         axes.legend()
@@ -220,9 +225,8 @@ _HEAD = ("layer", "units", "z rms", "theory", "grad rms", "theory", "saturated",
 def _cells(layer: DiagnosedLayer) -> tuple[str, ...]:
     return (
         f"{layer.layer}", f"{layer.units}", _number(layer.rms), _number(layer.rms_theory), _number(layer.gradient_rms),
-        _number(layer.gradient_theory), f"{layer.saturated:.1%}", f"{layer.dead:.1%}", f"{layer.cosine:.4f}",
-        "-" if math.isnan(layer.cosine_theory) else f"{layer.cosine_theory:.4f}",
-        _number(layer.gradient_to_weight),
+        _number(layer.gradient_theory), f"{layer.saturated:.1%}", f"{layer.dead:.1%}", _cosine(layer.cosine),
+        _cosine(layer.cosine_theory), _number(layer.gradient_to_weight),
     )  # fmt: skip
 
 
@@ -230,11 +234,17 @@ def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3g}"
 
 
+def _cosine(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
 def _change(change: Change) -> str:
     text = f"{change.nats:+.2f} nats"
+    if abs(change.nats) < 1000:
+        text += f" ({math.exp(change.nats / 2):.3g} times the size)"
     if not math.isnan(change.low):
-        text += f" [{change.low:+.2f}, {change.high:+.2f}]"
-    return text + ("" if math.isnan(change.theory) else f", theory {change.theory:+.2f}")
+        text += f", mean of seeds in [{change.low:+.2f}, {change.high:+.2f}]"
+    return text + (f", theory {change.theory:+.2f}" if math.isfinite(change.theory) else "")
 
 
 def _positive(values: Sequence[float]) -> list[float]:
