@@ -390,3 +390,52 @@ def test_the_expected_cosine_is_that_of_theory(activation: str) -> None:
         expected = fastinit.theory.correlation_map(activation, before.cosine_theory, before.rms_theory**2, weight, bias)
         assert 1 - after.cosine_theory == pytest.approx(1 - expected, rel=5e-3, abs=1e-6)
         assert after.cosine == pytest.approx(after.cosine_theory, abs=0.06)
+
+
+def test_pixels_are_to_be_standardised() -> None:
+    """Not another gain, with which the first layer stays saturated, or a last layer of zeros behind values of some hundred."""
+    x = np.round(fastinit.uniform((128, 64), 0.0, 255.0, key=Key(5)))
+    widths = (64, 128, 128, 128, 10)
+    for activation, weights in (("relu", "he_normal"), ("tanh", "glorot_normal")):
+        options = {"output_activation": "linear", "weights": weights, "x": x}
+        finding = diagnose(widths, activation, **options).findings[0]
+        assert finding.recommendation.startswith("x=(x - 1")
+        assert finding.changes["x"].mean() == pytest.approx(0.0, abs=1e-9)
+        assert finding.changes["x"].std() == pytest.approx(1.0)
+        assert all(f.severity == "warn" for f in diagnose(widths, activation, **{**options, **finding.changes}).findings)
+        json.dumps(diagnose(widths, activation, **options).to_dict(), allow_nan=False)
+
+
+def test_a_stack_gets_recommendations_too() -> None:
+    """Of weights where they are the fault, and with its own weights where they are not."""
+    small = [fastinit.normal((64, 64), std=0.05, key=Key(i)) for i in range(20)]
+    stack = Stack([64] * 21, "relu", weights=small, key=Key(0))
+    finding = diagnose(stack).findings[0]
+    assert finding.name == "vanishing"
+    assert diagnose(Stack([64] * 21, "relu", key=Key(1), **finding.changes)).verdict != "vanishing"
+    blocks = Stack([64] * 41, "relu", weights="he_normal", residual=2, key=Key(0))
+    finding = diagnose(blocks).findings[0]
+    assert finding.name == "exploding"
+    assert finding.changes["alpha"] == 40**-0.5
+    assert diagnose(Stack([64] * 41, "relu", residual=2, key=Key(1), **finding.changes)).verdict != "exploding"
+    head = [*["he_normal"] * 4, fastinit.RandomNormal(0.0, 2.0)]
+    confident = Stack([64] * 5 + [10], "relu", output_activation="linear", weights=head, key=Key(0))
+    (finding,) = diagnose(confident).findings
+    assert all(new is old for new, old in zip(finding.changes["weights"], confident.weights[:-1], strict=False))  # its own
+    assert diagnose(blocks, recommend=False).findings[0].recommendation is None
+
+
+def test_one_change_for_all_findings_that_it_removes() -> None:
+    large = fastinit.RandomNormal(0.0, 1.0)
+    found = diagnose([64] * 10 + [10], "tanh", output_activation="linear", weights=large)
+    assert [finding.name for finding in found.findings] == ["exploding", "saturated", "over-confident head"]
+    assert len({finding.recommendation.partition(": then")[0] for finding in found.findings}) == 1
+
+
+def test_a_recommendation_can_be_copied() -> None:
+    finding = diagnose([100] * 21, "gelu").findings[0]
+    text = finding.recommendation.partition(": then")[0]
+    options = eval(f"dict({text})", vars(fastinit).copy())
+    again = diagnose([100] * 21, "gelu", recommend=False, **options)
+    said = float(finding.recommendation.partition(" is ")[2].split()[0])
+    assert max(abs(again.forward.nats), abs(again.backward.nats)) == pytest.approx(said, abs=0.05)  # of rounded numbers

@@ -13,6 +13,7 @@ from .._common.activations import name_of
 from .._common.arithmetic import ieee
 from .._common.checks import boolean, no_nan, real_array, shown, whole_number
 from .._engine.stack import Stack
+from .._engine.virtual_weights import DrawnWeights
 from .._stream.keys import Key, check_key
 from .._stream.sampling import normal, uniform
 from .assemble import assembled
@@ -66,7 +67,9 @@ def diagnose(
     thresholds : Thresholds, optional
         Where warnings and failures begin.
     recommend : bool, default True
-        With widths: for each finding try some changes, and recommend the best of those that a second run shows to be better.
+        For each finding try some changes of weights, biases, alpha, activation or, if they were given on another scale than
+        variance 1, of the data, and recommend the best of those that a second run shows to be better. Nothing is tried for a
+        virtual `Stack`.
     **options
         With widths: all other options of `Stack`, such as `weights`, `biases`, `residual` and `dtype`.
 
@@ -98,6 +101,8 @@ def diagnose(
             raise TypeError(f"network: expected widths beside {', '.join(named)}, got a Stack, which has its own")
         names = check_key(network.key if key is None else key)
         stacks = [network]
+        if not isinstance(network.weights, DrawnWeights):
+            description = Description.of(network, names)
     else:
         if activation is None:
             raise TypeError("activation: expected one beside widths, got none")

@@ -25,6 +25,7 @@ __all__ = ["Description", "recommended"]
 Array = NDArray[Any]
 
 _TRIED = 3  # seeds that the best candidate is run with
+_ENOUGH = 0.8  # of a number: what makes it smaller by less is no advice
 
 
 class Description(NamedTuple):
@@ -40,38 +41,62 @@ class Description(NamedTuple):
         return [Stack(self.widths, key=self.key / f"{i}", **options) for i in range(seeds)]
 
 
+    @classmethod
+    def of(cls, stack: Stack, key: Key) -> Description:
+        """Of a stack that is there, with its own arrays where nothing is changed."""
+        options: dict[str, Any] = {"weights": list(stack.weights), "biases": list(stack.biases), "dtype": stack.dtype}
+        if stack.residual_blocks:
+            begin, end = stack.residual_blocks[0]
+            options |= {"residual": end - begin + 1, "alpha": stack.alpha}
+        return cls(stack.widths, list(stack.activations), options, key)
+
+
 def recommended(
     diagnosis: Diagnosis, network: Description, x: Array, labels: Array, limits: Thresholds
 ) -> Diagnosis:
     """The diagnosis with a recommendation for each finding for which something that was tried is better.
 
-    All candidates are run with one seed, the best one again with more. A candidate is better if it makes the number smaller that
-    the finding is about, and if it has no finding of an earlier verdict, or of this one at the same severity.
+    First come the data, if they are of another scale than starts are made for, and what was recommended for an earlier finding,
+    if this one is gone with it too: one change is better than two. Of the others all are run with one seed, and the best two
+    again with more. A candidate is better if it makes the number smaller that the finding is about (by a fifth, unless the
+    finding is gone), if it has no finding of an earlier verdict, and if it does not fail this one.
     """
     runs: dict[tuple[str, int], Diagnosis] = {}
 
     def run(text: str, changes: dict[str, Any], seeds: int) -> Diagnosis:
         if (text, seeds) not in runs:
-            runs[text, seeds] = assembled(network.stacks(seeds, **changes), x, labels, limits)
+            options = dict(changes)
+            inputs = options.pop("x", x)
+            runs[text, seeds] = assembled(network.stacks(seeds, **options), inputs, labels, limits)
         return runs[text, seeds]
 
-    findings = []
+    seeds = max(_TRIED, diagnosis.seeds)
+    data, findings = list(_standardised(x)), []
+    accepted: list[tuple[str, dict[str, Any], float]] = []
     for finding in diagnosis.findings:
         number, what = _NUMBERS[finding.name]
         before = number(diagnosis)
-        candidates = list(_candidates(finding, network))
-        if finding.name == "narrow":  # whose number is about several seeds
-            ranked = candidates
-        else:
-            ranked = sorted(candidates, key=lambda candidate: number(run(candidate[0], candidate[1], 1)))
-        for text, changes in ranked[:2]:
-            found = run(text, changes, max(_TRIED, diagnosis.seeds))
-            if number(found) < before and _is_better(found, finding):
-                text = f"{text}: {what} {_shown(number(found))} instead of {_shown(before)}"
-                finding = dataclasses.replace(finding, recommendation=text, changes=changes)
+        ranked = list(_candidates(finding, network))
+        if finding.name != "narrow":  # whose number is about several seeds
+            ranked.sort(key=lambda candidate: number(run(candidate[0], candidate[1], 1)))
+        for text, changes, enough in (*data, *accepted, *((*candidate, _ENOUGH) for candidate in ranked[:2])):
+            found = run(text, changes, seeds)
+            after, gone = number(found), all(other.name != finding.name for other in found.findings)
+            if after < before and (gone or after < enough * before) and _is_better(found, finding):
+                said = f"{text}: then {what} is {_shown(after)} instead of {_shown(before)}"
+                finding = dataclasses.replace(finding, recommendation=said, changes=changes)
+                accepted.append((text, changes, 0.0))
                 break
         findings.append(finding)
     return dataclasses.replace(diagnosis, findings=tuple(findings))
+
+
+def _standardised(x: Array) -> Iterator[tuple[str, dict[str, Any], float]]:
+    """Data with mean 0 and variance 1, if theirs are far from that, as those of pixels from 0 to 255 are."""
+    numbers = np.asarray(x, dtype=np.float64)
+    mean, std = float(numbers.mean()), float(numbers.std())
+    if 0 < std < math.inf and not 0.25 <= mean**2 + std**2 <= 4:
+        yield f"x=(x - {mean:.4g}) / {std:.4g}", {"x": (numbers - mean) / std}, _ENOUGH
 
 
 def _is_better(found: Diagnosis, finding: Finding) -> bool:
@@ -110,17 +135,17 @@ def _scatter(diagnosis: Diagnosis) -> float:
 
 
 _NUMBERS: dict[str, tuple[Callable[[Diagnosis], float], str]] = {
-    "non-finite": (_largest_change, "largest change in nats"),
-    "no signal": (_largest_change, "largest change in nats"),
-    "symmetric": (_count("symmetric"), "findings of symmetry"),
-    "dead": (_margin("dead"), "largest share of dead units"),
-    "exploding": (_largest_change, "largest change in nats"),
-    "vanishing": (_largest_change, "largest change in nats"),
-    "saturated": (_margin("saturated"), "share of saturated elements"),
-    "rank collapse": (_margin("rank collapse"), "nats that 1 - cosine shrinks by"),
-    "narrow": (_scatter, "standard deviation of the forward change in nats"),
-    "over-confident head": (_margin("over-confident head"), "initial loss"),
-    "no gradient": (_count("no gradient"), "findings without a gradient"),
+    "non-finite": (_largest_change, "the largest change in nats"),
+    "no signal": (_largest_change, "the largest change in nats"),
+    "symmetric": (_count("symmetric"), "the number of symmetries"),
+    "dead": (_margin("dead"), "the largest share of dead units"),
+    "exploding": (_largest_change, "the largest change in nats"),
+    "vanishing": (_largest_change, "the largest change in nats"),
+    "saturated": (_margin("saturated"), "the share of saturated elements"),
+    "rank collapse": (_margin("rank collapse"), "what 1 - cosine shrinks by, in nats,"),
+    "narrow": (_scatter, "the standard deviation over seeds of the forward change in nats"),
+    "over-confident head": (_margin("over-confident head"), "the initial loss"),
+    "no gradient": (_count("no gradient"), "the number of findings of no gradient"),
 }
 
 
@@ -132,7 +157,7 @@ def _candidates(finding: Finding, network: Description) -> Iterator[tuple[str, d
     stack = network.stacks(1)[0]
     if finding.name == "over-confident head":
         weights = [_of_layer(network.options.get("weights", "glorot_uniform"), i) for i in range(stack.depth - 1)]
-        yield "weights of zeros in the last layer", {"weights": [*weights, Zeros()]}
+        yield "weights='zeros' in the last layer", {"weights": [*weights, Zeros()]}
         return
     alpha: dict[str, Any] = {}
     if stack.residual_blocks:
@@ -144,7 +169,7 @@ def _candidates(finding: Finding, network: Description) -> Iterator[tuple[str, d
         if head is not None and "activation" in changes:
             changes = {**changes, "activation": [changes["activation"]] * (stack.depth - 1) + [head], "output_activation": None}
         if alpha:
-            yield f"{text} and alpha={alpha['alpha']:.4g}", {**changes, **alpha}
+            yield f"{text}, alpha={alpha['alpha']:.4g}", {**changes, **alpha}
         yield text, changes
 
 
@@ -168,21 +193,22 @@ def _starts(activation: str, orthogonal: bool) -> Iterator[tuple[str, dict[str, 
         return
     if name == "sigmoid":
         changes = {"activation": "tanh", "weights": "lecun_normal", "biases": "zeros"}
-        yield "activation='tanh' with weights='lecun_normal'", changes
+        yield "activation='tanh', weights='lecun_normal'", changes
     for bias_variance in (0.0, _BIASED.get(name, 0.05)):
         try:
             start = CriticalNormal(activation, bias_variance)
         except ValueError:  # no critical point, or one that repels
             continue
         biases = start.biases if bias_variance else "zeros"
+        drawn = f", biases=RandomNormal(std={math.sqrt(bias_variance):.4g})" if bias_variance else ""
         yield (
-            f"weights=CriticalNormal({activation!r}, {bias_variance:g})" + (" with its biases" if bias_variance else ""),
+            f"weights=CriticalNormal({activation!r}, {bias_variance:g}){drawn}",
             {"weights": start, "biases": biases},
         )
         if orthogonal:
             gain = math.sqrt(start.variance((1, 1)))
             yield (
-                f"weights=Orthogonal(gain={gain:.4g})" + (f" with biases of variance {bias_variance:g}" if bias_variance else ""),
+                f"weights=Orthogonal(gain={gain:.4g}){drawn}",
                 {"weights": Orthogonal(gain=gain), "biases": biases},
             )
     if name != "sigmoid":
