@@ -418,7 +418,7 @@ def test_a_stack_gets_recommendations_too() -> None:
     assert finding.name == "exploding"
     assert finding.changes["alpha"] == 40**-0.5
     assert diagnose(Stack([64] * 41, "relu", residual=2, key=Key(1), **finding.changes)).verdict != "exploding"
-    head = [*["he_normal"] * 4, fastinit.RandomNormal(0.0, 2.0)]
+    head = [*["he_normal"] * 4, fastinit.RandomNormal(0.0, 1.0)]
     confident = Stack([64] * 5 + [10], "relu", output_activation="linear", weights=head, key=Key(0))
     (finding,) = diagnose(confident).findings
     assert all(new is old for new, old in zip(finding.changes["weights"], confident.weights[:-1], strict=False))  # its own
