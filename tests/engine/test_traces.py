@@ -182,3 +182,43 @@ def test_a_virtual_stack_has_a_law_for_each_layer() -> None:
 def test_bad_lists(activation, options, error, message) -> None:
     with pytest.raises(error, match=message):
         Stack((5, 6, 7), activation, **{"key": Key(0), **options})
+
+
+@pytest.mark.parametrize("names", [["tanh", "relu"], ("tanh", "tanh"), list(np.array(["tanh", "linear"]))])
+def test_a_list_of_activations_has_a_repr_that_makes_the_stack_again(names) -> None:
+    stack = Stack((5, 6, 7), names, key=Key(0))
+    assert repr(stack) == f"Stack((5, 6, 7), {[str(name) for name in names]!r}, dtype='float32', key={Key(0)!r})"
+    assert repr(eval(repr(stack), vars(fastinit))) == repr(stack)
+    assert repr(Stack([2] * 51, ["tanh", "relu"] * 25, key=Key(0))).startswith("Stack(<50 layers>, '<tanh, relu>', dtype")
+
+
+def test_a_list_of_activations_may_change_afterwards() -> None:
+    names = ["tanh", "relu"]
+    stack = Stack((5, 6, 7), names, key=Key(0))
+    names[0] = "gelu"
+    assert "['tanh', 'relu']" in repr(stack)
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [
+        np.array([-100, 100], np.int8), np.array([0, 127], np.uint8), np.array([-6e4, 6e4], np.float16),
+        np.array([-1.7e308, 1.7e308]),
+    ],
+)  # fmt: skip
+def test_edges_of_any_dtype(edges) -> None:
+    """Differences of small integers wrap around, and those of the largest numbers overflow."""
+    found = stack_of().propagate(batch(), histograms=edges).histograms["pre_activation"][0]
+    assert list(found[1]) == list(edges.astype(float))
+    with pytest.raises(ValueError, match="at least two edges that rise"):
+        stack_of().propagate(batch(), histograms=edges[::-1])
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e150, 1e307, 1.7e308])
+def test_percentiles_and_histograms_of_any_size(size) -> None:
+    """Interpolated between numbers whose difference is beyond float64."""
+    stack = Stack((1, 1), "linear", weights="identity", dtype="float64", key=Key(0))
+    report = stack.propagate([[-size], [size]], [[size], [-size]], percentiles=[0, 50, 100], histograms=2)
+    for name in ("pre_activation", "gradient"):
+        assert list(report.percentiles[name][0]) == [-size, 0, size]
+        assert list(report.histograms[name][0][0]) == [1, 1]

@@ -26,8 +26,8 @@ def activations_of(
             raise TypeError(f"output_activation: expected none beside a list, one a layer, got {shown(output_activation)}")
         if len(activation) != depth:
             raise ValueError(f"activation: expected {depth} names, one a layer, got {len(activation)}")
-        names = tuple(activation)
-        parsed = tuple(parse(f"activation[{i}]", name) for i, name in enumerate(names))
+        parsed = tuple(parse(f"activation[{i}]", name) for i, name in enumerate(activation))
+        names = tuple(map(str, activation))  # NumPy's strings become Python's
     else:
         inner = last = parse("activation", activation)
         if output_activation is not None:

@@ -122,7 +122,9 @@ class Stack:
         self.key = Key.from_entropy() if key is None else check_key(key)
         depth = len(self.widths) - 1
         self.activations, of_layers = activations_of(activation, output_activation, depth, self.dtype)
-        self._activation, self._residual = activation, residual
+        # A list is kept as a copy: whoever made it may change it.
+        self._activation = activation if isinstance(activation, str) else list(self.activations)
+        self._residual = residual
         self._sources = () if residual is None else residual_sources(self.widths, residual)
         self._alpha = check_representable("alpha", real_number("alpha", alpha), self.dtype)
         if residual is None and self._alpha != 1:
@@ -170,14 +172,17 @@ class Stack:
     def __repr__(self) -> str:
         widths = self.widths if len(self.widths) <= 8 else f"<{self.depth} layers>"
         options = {"dtype": self.dtype, "key": self.key}
-        if self.activations and self.activations[-1] != self._activation:
+        activation = self._activation
+        if isinstance(activation, list):
+            activation = activation if len(self.widths) <= 8 else f"<{', '.join(dict.fromkeys(activation))}>"
+        elif self.activations and self.activations[-1] != activation:
             options = {"output_activation": self.activations[-1], **options}
         if self._residual is not None:
             options |= {"residual": self._residual, "alpha": self._alpha}
         if isinstance(self.weights, DrawnWeights):
             options["virtual"] = True
         shown = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        return f"Stack({widths}, {self._activation!r}, {shown})"
+        return f"Stack({widths}, {activation!r}, {shown})"
 
     def forward(self, x: Any) -> NDArray[Any]:
         """The output for a batch.

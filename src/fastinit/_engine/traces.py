@@ -44,10 +44,10 @@ def check_bins(bins: Any) -> int | Array:
     """A number of bins, or the edges between them."""
     if not isinstance(bins, (Sequence, np.ndarray)) or isinstance(bins, str):
         return whole_number("histograms", bins, most=1 << 24)
-    edges = real_array("histograms", bins)
-    if edges.ndim != 1 or len(edges) < 2 or not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
+    edges = real_array("histograms", bins).astype(np.float64)
+    if edges.ndim != 1 or len(edges) < 2 or not np.isfinite(edges).all() or not (edges[1:] > edges[:-1]).all():
         raise ValueError(f"histograms: expected a number of bins, or at least two edges that rise, got {shown(bins)}")
-    return edges.astype(np.float64)
+    return edges
 
 
 def check_percentiles(percentiles: Any) -> Array:
@@ -83,9 +83,8 @@ def _histogram(numbers: Array, bins: int | Array) -> tuple[Array, Array]:
     finite = numbers[np.isfinite(numbers)].astype(np.float64)
     if not isinstance(bins, int):
         return np.histogram(finite, bins)
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    scale = 0.25 if max(-low, high) > 1e307 else 1.0  # so that the range is finite, too
-    low, high = low * scale, high * scale
+    scale = _scale(finite)
+    low, high = (finite.min() * scale, finite.max() * scale) if finite.size else (0.0, 0.0)
     least = bins * np.spacing(max(abs(low), abs(high)))  # edges that differ
     if high - low < least:
         low, high = low - max(0.5, least), high + max(0.5, least)
@@ -93,11 +92,17 @@ def _histogram(numbers: Array, bins: int | Array) -> tuple[Array, Array]:
     return counts, edges / scale
 
 
+def _scale(numbers: Array) -> float:
+    """A power of 2 that brings numbers near the limit of float64 so far below it that their differences are finite."""
+    return 0.25 if numbers.size and max(-numbers.min(), numbers.max()) > 1e307 else 1.0
+
+
 def _percentiles(numbers: Array, points: Array) -> Array:
     """Percentiles of the numbers that are no NaN, interpolated linearly; NaN where there are none."""
     known = numbers[~np.isnan(numbers)].astype(np.float64)
     if not known.size:
         return np.full(len(points), np.nan)
+    scale = _scale(known)
     with np.errstate(invalid="ignore"):  # between inf and inf
-        found: Array = np.percentile(known, points)
+        found: Array = np.percentile(known * scale, points) / scale
     return found
