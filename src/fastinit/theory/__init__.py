@@ -7,7 +7,15 @@ the mean square of the gradients is multiplied, in each layer, by chi_1 = sigma_
 Ganguli & Sohl-Dickstein, "Deep information propagation", 2017).
 
 Everywhere here q is the variance of the pre-activations, c the correlation of the pre-activations of two inputs,
-`weight_variance` is sigma_w^2 (fan_in times the variance of a weight) and `bias_variance` is sigma_b^2.
+`weight_variance` is sigma_w^2 (fan_in times the variance of a weight) and `bias_variance` is sigma_b^2. An activation phi is a name
+that `Stack` takes, a function of arrays, or an `Activation`. Where a function takes numbers it takes arrays of them, too, which
+are broadcast.
+
+- one layer: `variance_map`, `correlation_map`, `chi_1`, `stability`, `correlation_slope`, and gains
+- its limit: `fixed_point`, `fixed_correlation`, `critical_pair`, `phase`, `phase_diagram`
+- how deep: `length_scale`, `gradient_scale`, `variance_scale`, `trainable_depth`
+- a whole stack: `profile`, `residual_profile`, `jacobian_moments`, `nngp_kernel`, `ntk_kernel`
+- normalisation: `layer_norm_chi`, `batch_norm_chi`
 
 May import: _common, _core.
 """
@@ -16,6 +24,7 @@ from .activations import Activation
 from .correlations import correlation_map, correlation_slope, fixed_correlation, length_scale
 from .critical import critical_pair
 from .jacobian import jacobian_moments, jacobian_singular_values
+from .kernels import condition_number, nngp_kernel, ntk_kernel
 from .maps import chi_1, expectation, fixed_point, forward_gain, function, slope, stability, variance_map
 from .normalisation import batch_norm_chi, layer_norm_chi
 from .phases import PhaseDiagram, gradient_scale, phase, phase_diagram, trainable_depth, variance_scale
@@ -29,6 +38,7 @@ __all__ = [
     "ResidualProfile",
     "batch_norm_chi",
     "chi_1",
+    "condition_number",
     "correlation_map",
     "correlation_slope",
     "critical_pair",
@@ -42,6 +52,8 @@ __all__ = [
     "jacobian_singular_values",
     "layer_norm_chi",
     "length_scale",
+    "nngp_kernel",
+    "ntk_kernel",
     "phase",
     "phase_diagram",
     "profile",
