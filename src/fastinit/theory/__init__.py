@@ -7,9 +7,9 @@ the mean square of the gradients is multiplied, in each layer, by chi_1 = sigma_
 Ganguli & Sohl-Dickstein, "Deep information propagation", 2017).
 
 Everywhere here q is the variance of the pre-activations, c the correlation of the pre-activations of two inputs,
-`weight_variance` is sigma_w^2 (fan_in times the variance of a weight) and `bias_variance` is sigma_b^2. An activation phi is a name
-that `Stack` takes, a function of arrays, or an `Activation`. Where a function takes numbers it takes arrays of them, too, which
-are broadcast.
+`weight_variance` is sigma_w^2 (fan_in times the variance of a weight) and `bias_variance` is sigma_b^2. An activation phi
+is a name that `Stack` takes, a function of arrays, or an `Activation`. Functions of one layer and of its limit take arrays of
+numbers, too, which are broadcast.
 
 - one layer: `variance_map`, `correlation_map`, `chi_1`, `stability`, `correlation_slope`, and gains
 - its limit: `fixed_point`, `fixed_correlation`, `critical_pair`, `phase`, `phase_diagram`
