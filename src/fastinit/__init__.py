@@ -17,6 +17,7 @@ from ._training.losses import mean_squared_error, softmax_cross_entropy
 from ._training.optimizers import SGD, Adam, Momentum
 from ._version import __version__
 from .config import show_config
+from .diagnosis.compare import Comparison, compare
 from .diagnosis.diagnose import diagnose
 from .diagnosis.judge import Finding
 from .diagnosis.result import Change, DiagnosedLayer, Diagnosis
@@ -29,6 +30,7 @@ __all__ = [
     "STREAM_VERSION",
     "Adam",
     "Change",
+    "Comparison",
     "DiagnosedLayer",
     "Diagnosis",
     "Finding",
@@ -45,6 +47,7 @@ __all__ = [
     "Stack",
     "Thresholds",
     "__version__",
+    "compare",
     "diagnose",
     "fit",
     "gains",

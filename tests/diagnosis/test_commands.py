@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import fastinit
 from fastinit import cli
 
 SMALL = ["--depth", "6", "--width", "64", "--seeds", "2"]
@@ -35,9 +36,47 @@ def test_theory(capsys) -> None:
     assert found["critical_pair"]["weight_variance"] == pytest.approx(1.7609, abs=1e-3)
     assert found["phase"] == "chaotic"
     assert cli.main(["theory", "relu", "--bias-variance", "1"]) == 0
-    assert "none: bias_variance: expected 0 for relu" in capsys.readouterr().out
+    assert "none: --bias-variance would have to be 0 for relu" in capsys.readouterr().out
     assert cli.main(["theory", "relu", "--weight-variance", "3", "--bias-variance", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["fixed_point"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["gelu"], ["none: --bias-variance would have to be at least 0.172923 for gelu"]),
+        (["softplus"], ["none: no weights are critical beside such biases"]),
+        (["relu"], ["variance 2 / fan_in", "stay at variance             any"]),
+        (["relu", "--weight-variance", "3"], ["chaotic: gradients explode", "train, about  14.8", "grows without bound"]),
+        (["tanh", "--weight-variance", "1.5", "--bias-variance", "0.05"], ["ordered: gradients vanish", "correlation"]),
+    ],
+)
+def test_what_theory_prints(arguments, lines, capsys) -> None:
+    assert cli.main(["theory", *arguments]) == 0
+    text = capsys.readouterr().out
+    for line in lines:
+        assert line in text
+    assert ", got" not in text  # no error of a function that nobody has called
+
+
+def test_check_of_failures_only() -> None:
+    """A warning is status 1 unless failures alone are asked for, as `assert_healthy(warnings=False)` does."""
+    warned = ["diagnose", "--depth", "12", "--width", "256", "--seeds", "2"]  # 7 nats
+    assert [cli.main([*warned, *check]) for check in ([], ["--check"], ["--check", "warn"], ["--check", "fail"])] == [0, 1, 1, 0]
+    assert cli.main(["diagnose", "--depth", "50", "--width", "64", "--seeds", "2", "--check", "fail"]) == 1
+
+
+def test_compare_takes_objects_and_stars_the_best() -> None:
+    orthogonal = fastinit.Orthogonal(gain=2**0.5)
+    found = fastinit.compare(["glorot_uniform", orthogonal], ["relu"], [20], 64, seeds=3)
+    assert found.best("relu", 20) == repr(orthogonal)
+    lines = str(found).splitlines()
+    assert lines[2].endswith("vanishing (warn)")
+    assert f"{orthogonal!r} *" in lines[3]
+    assert isinstance(found, fastinit.Comparison)
+    for wrong in ("he_normal", 3):
+        with pytest.raises(TypeError, match="initializers: expected a sequence of names"):
+            fastinit.compare(wrong, ["relu"], [5])
 
 
 def test_compare(capsys, tmp_path) -> None:

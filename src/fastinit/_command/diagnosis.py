@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .._stream.keys import Key
-from ..diagnosis import diagnose
-from ..diagnosis.compare import compare
+from ..diagnosis import compare, diagnose
 from ..theory import (
     chi_1,
     critical_pair,
@@ -22,7 +21,9 @@ from ..theory import (
     fixed_point,
     forward_gain,
     length_scale,
+    phase,
     stability,
+    trainable_depth,
     variance_map,
 )  # fmt: skip
 from .outputs import TargetError, decide
@@ -30,6 +31,11 @@ from .terminal import say
 
 __all__ = ["RUN", "add_parsers"]
 
+_PHASES = {
+    "ordered": "gradients vanish, and samples become alike",
+    "critical": "gradients neither vanish nor explode",
+    "chaotic": "gradients explode, and samples that are alike become different",
+}
 _PATIENCE = 1.0  # seconds before a bar is shown
 
 
@@ -39,26 +45,35 @@ def add_parsers(commands: Any, seed: Callable[[str], int]) -> None:
         "diagnose",
         help="say whether a network will train from its start",
         description="Draw networks, run one pass forward and back, and say what keeps them from training, layer by layer, with "
-        "what was tried and found better. Exit status: 0, or with --check 1 unless the verdict is healthy; 2 on a wrong use.",
+        "what was tried and found better. Exit status: 0, or with --check 1 unless the verdict is healthy; 2 on a wrong use. "
+        "docs/diagnosis.md explains what is printed.",
     )
     _network(found, seed)
     found.add_argument("--depth", type=_count, default=20, metavar="L", help="layers (default: %(default)s)")
-    found.add_argument("--activation", default="relu", metavar="NAME", help="(default: %(default)s)")
-    found.add_argument("--init", default="glorot_uniform", metavar="NAME", help="of the weights (default: %(default)s)")
+    found.add_argument(
+        "--activation", default="relu", metavar="NAME", help="such as tanh, gelu or leaky_relu(0.2) (default: %(default)s)"
+    )
+    found.add_argument(
+        "--init", default="glorot_uniform", metavar="NAME",
+        help="of the weights, as fastinit.get takes it; a wrong name lists all (default: %(default)s)",
+    )  # fmt: skip
     found.add_argument("--bias", default="zeros", metavar="NAME", help="of the biases (default: %(default)s)")
     found.add_argument("--inputs", type=_count, metavar="N", help="numbers of a sample (default: the width)")
     found.add_argument("--outputs", type=_count, metavar="N", help="add a linear last layer of so many units")
     found.add_argument("--residual", type=_count, metavar="K", help="residual blocks of so many layers")
     found.add_argument("--alpha", type=float, default=1.0, metavar="A", help="weight of their branches (default: 1)")
     found.add_argument("--json", action="store_true", help="print all numbers as JSON")
-    found.add_argument("--check", action="store_true", help="exit status 1 unless the verdict is healthy")
+    found.add_argument(
+        "--check", nargs="?", const="warn", choices=("warn", "fail"), metavar="SEVERITY",
+        help="exit status 1 on any finding, with 'fail' only on failures and not on warnings",
+    )  # fmt: skip
 
     theory = commands.add_parser(
         "theory",
         help="what mean-field theory says of an activation",
         description="Print gains and the critical point of an activation and, with --weight-variance, where signals end.",
     )
-    theory.add_argument("activation")
+    theory.add_argument("activation", help="its name, such as tanh, gelu or leaky_relu(0.2)")
     theory.add_argument("--weight-variance", type=float, metavar="V", help="fan_in times the variance of a weight")
     theory.add_argument("--bias-variance", type=float, default=0.0, metavar="V", help="(default: 0)")
     theory.add_argument("--json", action="store_true", help="print all numbers as JSON")
@@ -66,7 +81,8 @@ def add_parsers(commands: Any, seed: Callable[[str], int]) -> None:
     grid = commands.add_parser(
         "compare",
         help="diagnose a grid of initializers, activations and depths",
-        description="Diagnose every initializer with every activation at every depth: a table, and a picture if wanted.",
+        description="Diagnose every initializer with every activation at every depth: a table, and a picture if wanted. The "
+        "best start of each activation and depth has a star.",
     )
     _network(grid, seed)
     grid.add_argument("--init", nargs="+", default=["glorot_uniform", "he_normal", "lecun_normal"], metavar="NAME")
@@ -108,7 +124,7 @@ def _diagnose(options: argparse.Namespace) -> int:
         key=Key(options.seed), dtype=options.dtype, **extra,
     )  # fmt: skip
     print(_json(found.to_dict()) if options.json else found)
-    return 1 if options.check and not found.healthy else 0
+    return 1 if any(options.check in ("warn", finding.severity) for finding in found.findings) else 0
 
 
 def _theory(options: argparse.Namespace) -> int:
@@ -116,17 +132,19 @@ def _theory(options: argparse.Namespace) -> int:
     variance_map(name, 1.0, 1.0 if options.weight_variance is None else options.weight_variance, bias_variance)  # checks them
     numbers: dict[str, Any] = {"activation": name, "bias_variance": bias_variance, "preactivation_gain": forward_gain(name)}
     rows = [("gain that keeps pre-activations at variance 1", f"{numbers['preactivation_gain']:.6g}")]
+    critical = f"critical weights at bias variance {bias_variance:g}"
     try:
         weight_variance, q = critical_pair(name, bias_variance)
     except ValueError as error:
         numbers["critical_pair"] = None
-        rows.append((f"critical point at bias variance {bias_variance:g}", f"none: {error}"))
+        rows.append((critical, f"none: {_needed(str(error))}"))
     else:
         numbers["critical_pair"] = {"weight_variance": weight_variance, "variance": q}
-        rows.append((
-            f"critical point at bias variance {bias_variance:g}",
-            f"weight variance {weight_variance:.6g}, pre-activations {q:.6g}",
-        ))  # fmt: skip
+        any_stays = q > 0 and math.isclose(stability(name, q, weight_variance), 1)  # as for ReLU
+        rows += [
+            (critical, f"variance {weight_variance:.6g} / fan_in"),
+            ("  pre-activations stay at variance", "any" if any_stays else f"{q:.6g}"),
+        ]
     if options.weight_variance is not None:
         found, lines = _phase(name, options.weight_variance, bias_variance)
         numbers |= found
@@ -139,16 +157,33 @@ def _theory(options: argparse.Namespace) -> int:
     return 0
 
 
+def _needed(error: str) -> str:
+    """What `critical_pair` says of a bias variance, as a sentence about an option."""
+    expected = error.partition("bias_variance: expected ")[2].rpartition(", got ")[0]
+    if expected.startswith("one with"):
+        return "no weights are critical beside such biases"
+    return f"--bias-variance would have to be {expected}" if expected else error
+
+
 def _phase(name: str, weight_variance: float, bias_variance: float) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Where signals end for weights and biases of these variances."""
-    numbers: dict[str, Any] = {"weight_variance": weight_variance}
+    given = {"phase": phase(name, weight_variance, bias_variance)}
+    given["trainable_depth"] = trainable_depth(name, weight_variance, bias_variance)
+    numbers: dict[str, Any] = {"weight_variance": weight_variance, **given}
+    rows = [
+        (f"weights of variance {weight_variance:g} / fan_in", f"{given['phase']}: {_PHASES[given['phase']]}"),
+        ("  layers up to which plain networks train, about", f"{given['trainable_depth']:.3g}"),
+    ]
     try:
         q = fixed_point(name, weight_variance, bias_variance)
-    except ValueError as error:
-        return numbers | {"fixed_point": None}, [("pre-activations end at variance", f"none: {error}")]
+    except ValueError:
+        return numbers | {"fixed_point": None}, [*rows, ("  pre-activations end at variance", "none: it grows without bound")]
     chi = chi_1(name, q, weight_variance)
-    rows = [("pre-activations end at variance", f"{q:.6g}"), ("gradients' energy per layer, chi_1", f"{chi:.6g}")]
-    numbers |= {"fixed_point": q, "chi_1": chi, "phase": "ordered" if chi < 1 else "chaotic" if chi > 1 else "critical"}
+    rows += [
+        ("  pre-activations end at variance", f"{q:.6g}"),
+        ("  gradients' mean square per layer, chi_1", f"times {chi:.6g}"),
+    ]
+    numbers |= {"fixed_point": q, "chi_1": chi}
     if q > 0:
         c = fixed_correlation(name, q, weight_variance, bias_variance)
         numbers |= {
@@ -156,9 +191,9 @@ def _phase(name: str, weight_variance: float, bias_variance: float) -> tuple[dic
             "length_scale": length_scale(name, c, q, weight_variance),
         }  # fmt: skip
         rows += [
-            ("change of a disturbed variance per layer", f"{numbers['stability']:.6g}"),
-            ("two samples end at correlation", f"{c:.6g}"),
-            ("over layers, xi_c", f"{numbers['length_scale']:.6g}"),
+            ("  distance from that variance per layer", f"times {numbers['stability']:.6g}"),
+            ("  two samples end at correlation", f"{c:.6g}"),
+            ("  layers for a factor of e towards it, xi_c", f"{numbers['length_scale']:.6g}"),
         ]
     return numbers, rows
 

@@ -11,6 +11,7 @@ from .._common.checks import shown, whole_number
 from .._stream.keys import Key
 from .diagnose import diagnose
 from .result import Diagnosis
+from .thresholds import Thresholds
 
 __all__ = ["Comparison", "compare"]
 
@@ -22,6 +23,7 @@ class Comparison:
     Attributes
     ----------
     initializers, activations : tuple of str
+        Names; of an initializer that was given as an object, its repr.
     depths : tuple of int
     width : int
     diagnoses : dict of (str, str, int) to Diagnosis
@@ -34,14 +36,28 @@ class Comparison:
     width: int
     diagnoses: dict[tuple[str, str, int], Diagnosis]
 
+    def best(self, activation: str, depth: int) -> str:
+        """The initializer with the mildest findings, then the fewest, and among these with the smallest change."""
+
+        def faults(name: str) -> tuple[int, int, float]:
+            found = self.diagnoses[name, activation, depth]
+            change = _larger(found)
+            worst = max((("warn", "fail").index(finding.severity) + 1 for finding in found.findings), default=0)
+            return worst, len(found.findings), math.inf if math.isnan(change) else abs(change)
+
+        return min(self.initializers, key=faults)
+
     def __str__(self) -> str:
         rows = [("activation", "depth", "initializer", "forward", "backward", "verdict")]
         for activation in self.activations:
             for depth in self.depths:
+                best = self.best(activation, depth)
                 for name in self.initializers:
                     found = self.diagnoses[name, activation, depth]
+                    severity = next((f" ({f.severity})" for f in found.findings if f.name == found.verdict), "")
                     rows.append((
-                        activation, f"{depth}", name, f"{found.forward.nats:+.2f}", f"{found.backward.nats:+.2f}", found.verdict,
+                        activation, f"{depth}", f"{name} *" if name == best else name, f"{found.forward.nats:+.2f}",
+                        f"{found.backward.nats:+.2f}", f"{found.verdict}{severity}",
                     ))  # fmt: skip
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
@@ -51,7 +67,8 @@ class Comparison:
             ).rstrip()
             for row in rows
         ]
-        return "\n".join([f"layers of {self.width}; changes in nats", *lines])
+        head = f"layers of {self.width}; changes in nats; * the best start of each activation and depth"
+        return "\n".join([head, *lines])
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as a dict of values that JSON has."""
@@ -81,8 +98,10 @@ class Comparison:
                 changes = [_larger(self.diagnoses[name, activation, depth]) for depth in self.depths]
                 axes.plot(self.depths, changes, marker=".", label=name)
             axes.set_yscale("symlog", linthresh=10)
-            for line in (-10, 6):
-                axes.axhline(line, color="grey", linewidth=0.8, linestyle=":")
+            limits = Thresholds()
+            for lines, style in zip(zip(limits.exploding, limits.vanishing, strict=True), (":", "--"), strict=True):
+                for line in (lines[0], -lines[1]):  # of a warning dotted, of a failure dashed
+                    axes.axhline(line, color="grey", linewidth=0.8, linestyle=style)
             axes.set_title(activation)
             axes.set_xlabel("layers")
             axes.set_ylabel("change, nats")
@@ -98,7 +117,7 @@ def _larger(found: Diagnosis) -> float:
 
 
 def compare(
-    initializers: Sequence[str],
+    initializers: Sequence[Any],
     activations: Sequence[str],
     depths: Sequence[int],
     width: int = 256,
@@ -111,8 +130,10 @@ def compare(
 
     Parameters
     ----------
-    initializers, activations : sequence of str
-        Names, as `fastinit.get` and `Stack` take them.
+    initializers : sequence of initializers or str
+        Whatever `fastinit.get` takes.
+    activations : sequence of str
+        Names, as `Stack` takes them.
     depths : sequence of int
         Numbers of layers.
     width : int, default 256
@@ -131,20 +152,29 @@ def compare(
     ------
     TypeError, ValueError
         As for `diagnose`; if a name stands in the place of a sequence.
+
+    Examples
+    --------
+    >>> found = fastinit.compare(["glorot_uniform", "he_normal", fastinit.Orthogonal()], ["relu"], [10, 50])
+    >>> found.best("relu", 50)
+    'he_normal'
     """
     for what, names in (("initializers", initializers), ("activations", activations)):
-        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        if isinstance(names, str) or not isinstance(names, Sequence):
             raise TypeError(f"{what}: expected a sequence of names, got {shown(names)}")
+    if not all(isinstance(name, str) for name in activations):
+        raise TypeError(f"activations: expected a sequence of names, got {shown(activations)}")
+    starts = {start if isinstance(start, str) else repr(start): start for start in initializers}
     layers = [whole_number("depths", depth) for depth in depths]
     units = whole_number("width", width)
-    grid = [(name, activation, depth) for activation in activations for depth in layers for name in initializers]
+    grid = [(name, activation, depth) for activation in activations for depth in layers for name in starts]
     found = {}
     for i, (name, activation, depth) in enumerate(grid):
         if progress is not None:
             progress(i, len(grid))
         found[name, activation, depth] = diagnose(
-            [units] * (depth + 1), activation, weights=name, key=key, recommend=False, **options
+            [units] * (depth + 1), activation, weights=starts[name], key=key, recommend=False, **options
         )
     if progress is not None:
         progress(len(grid), len(grid))
-    return Comparison(tuple(initializers), tuple(activations), tuple(layers), units, found)
+    return Comparison(tuple(starts), tuple(activations), tuple(layers), units, found)
