@@ -130,3 +130,62 @@ def test_bad_arguments(start, arguments, error, message) -> None:
 def test_bad_options_of_lsuv(options, error, message) -> None:
     with pytest.raises(error, match=message):
         lsuv(Stack((8, 8), "tanh", key=Key(9)), batch(16, 8), **options)
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (read_only, r"stack\.weights\[1\]: expected a writable C-contiguous array of float32"),
+        (lambda array: array.tolist(), r"stack\.weights\[1\]: expected a writable"),
+        (lambda array: array.astype(np.int32), r"stack\.weights\[1\]: expected a writable"),
+        (lambda array: array.T, r"stack\.weights\[1\]: expected a writable"),
+        (lambda array: array[:4], r"weights\[1\]: expected shape \(8, 8\), got \(4, 8\)"),
+        (lambda array: array * np.nan, r"weights\[1\]: expected no NaN"),
+        ("tied", r"stack\.weights\[1\]: expected an array of its own, got memory that stack\.weights\[0\] has"),
+    ],
+)
+@pytest.mark.parametrize("start", [lambda stack: lsuv(stack, batch(16, 8)), variance_fit])
+def test_nothing_is_written_where_one_layer_cannot_be(start, change, message) -> None:
+    stack = Stack((8, 8, 8), "tanh", key=Key(10))
+    stack.weights[1] = stack.weights[0] if change == "tied" else change(stack.weights[1])
+    before = stack.weights[0].copy()
+    with pytest.raises(ValueError, match=message):
+        start(stack)
+    np.testing.assert_array_equal(stack.weights[0], before)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("start", "options", "message"),
+    [
+        (lambda stack: lsuv(stack, np.full((4, 8), 1e300)), {}, "whose variance a factor can change, got"),
+        (lambda stack: lsuv(stack, np.eye(8) * 1e-44), {}, "whose variance a factor can change, got"),
+        (lambda stack: lsuv(stack, np.eye(8)), {"residual": 1, "alpha": 3e38}, "whose variance a factor can change, got"),
+        (lambda stack: lsuv(stack, np.eye(8)), {"biases": [np.arange(8.0)] * 2}, "biases of a variance below 1, got 5.25 in"),
+        (lambda stack: variance_fit(stack, x=np.ones((0, 8))), {}, r"x: expected shape \(batch, 8\) with at least one"),
+        (lambda stack: variance_fit(stack, x=np.ones((2, 3))), {}, r"x: expected shape \(batch, 8\), got \(2, 3\)"),
+        (lambda stack: variance_fit(stack, x=np.full((2, 8), 1e200)), {}, "x: expected inputs with a finite mean square"),
+        (variance_fit, {"weights": fastinit.RandomNormal(0.0, 1e-40)}, "a factor in the range of float32, got inf for layer 0"),
+        (lambda stack: variance_fit(stack, 1e-300), {}, "a factor in the range of float32, got 0.0 for layer 0"),
+        (variance_fit, {"weights": fastinit.RandomNormal(0.0, 1e200), "dtype": "float64"}, "a variance in the range of float64"),
+        (variance_fit, {"residual": 1, "alpha": 1e200, "dtype": "float64"}, "layer 1 with weights that make inf"),
+    ],
+)
+def test_numbers_that_leave_every_range(start, options, message) -> None:
+    stack = Stack((8, 8, 8), "relu", key=Key(11), **options)
+    before = [weight.copy() for weight in stack.weights]
+    with pytest.raises(ValueError, match=message):
+        start(stack)
+    for weight, old in zip(stack.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+
+
+def test_variance_fit_of_single_weights() -> None:
+    stack = Stack([1] * 5, "linear", key=Key(12))
+    variance_fit(stack)
+    assert all(abs(abs(weight.item()) - 1) < 1e-6 for weight in stack.weights)

@@ -33,13 +33,17 @@ _CENTRED = 6.0  # standard errors that the mean of drawn weights may lie off 0
 def variances(stack: Stack) -> tuple[Array, Array] | None:
     """sigma_w^2 and sigma_b^2 of each layer, from the numbers that are there; None if some weights have another mean than 0.
 
-    sigma_w^2 is fan_in times the mean square of a weight about its mean, sigma_b^2 the mean square of a bias.
+    sigma_w^2 is fan_in times the mean square of a weight about its mean (about 0 of a single one), sigma_b^2 the mean square of
+    a bias.
     """
     weights, biases = [], []
     for i, (array, bias) in enumerate(zip(stack.weights, stack.biases, strict=True)):
         fan_in = stack.widths[i]
-        mean, variance = float(array.mean(dtype=np.float64)), float(array.var(dtype=np.float64))
-        if not math.isfinite(variance) or abs(mean) > _CENTRED * math.sqrt(variance / array.size):
+        with np.errstate(all="ignore"):
+            mean, variance = float(np.mean(array, dtype=np.float64)), float(np.var(array, dtype=np.float64))
+        if np.size(array) == 1:  # one number says nothing of a mean
+            mean, variance = 0.0, mean * mean
+        if not math.isfinite(variance) or abs(mean) > _CENTRED * math.sqrt(variance / np.size(array)):
             return None
         weights.append(fan_in * variance)
         biases.append(0.0 if bias is None else float(np.mean(np.square(bias, dtype=np.float64))))
@@ -104,7 +108,7 @@ class Stream:
         if layer in self._ends:
             alpha = self._stack.alpha
             p, mu = self._around
-            self.square, self.mean = p + alpha**2 * square + 2 * alpha * mu * mean, mu + alpha * mean
+            self.square, self.mean = p + alpha * alpha * square + 2 * alpha * mu * mean, mu + alpha * mean
         else:
             self.square, self.mean = square, mean
         return float(w @ derivatives**2)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _core
 from .._common.arithmetic import ieee
-from .._common.checks import boolean, no_nan, real_array, real_number, whole_number
+from .._common.checks import boolean, check_apart, real_number, whole_number
+from .._engine.arguments import check_batch, check_parameters
 from .._engine.stack import Stack
 from .._engine.virtual_weights import DrawnWeights
 from ..initializers import Orthogonal
@@ -73,8 +75,8 @@ def lsuv(
     Raises
     ------
     TypeError, ValueError
-        If `stack` is none, or is virtual; if an option or `x` does not fit; if the variance of a layer is 0 or not finite, which
-        no factor mends. Nothing has been written then.
+        If `stack` is none, is virtual, or has weights that cannot be written; if an option or `x` does not fit; if the variance
+        of a layer is 0 or not finite, or that of its biases alone >= 1, which no factor mends. Nothing has been written then.
 
     References
     ----------
@@ -88,17 +90,14 @@ def lsuv(
     True
     """
     _check_stack(stack)
-    inputs = real_array("x", x)
-    if inputs.ndim != 2 or inputs.shape[1] != stack.widths[0] or not len(inputs):
-        raise ValueError(f"x: expected shape (batch, {stack.widths[0]}) with at least one sample, got {inputs.shape}")
-    no_nan("x", inputs)
+    inputs = _inputs(stack, x)
     boolean("orthogonal", orthogonal)
     rounds = whole_number("most_rounds", most_rounds)
     limit = real_number("tolerance", tolerance)
     if not 0 < limit < 1:
         raise ValueError(f"tolerance: expected a number in (0, 1), got {limit}")
 
-    values = [np.asarray(inputs, dtype=stack.dtype)]
+    values = [inputs]
     sources = {end: begin for begin, end in stack.residual_blocks}
     weights, log = [], []
     for i in range(stack.depth):
@@ -106,7 +105,8 @@ def lsuv(
         start = Orthogonal()(shape, dtype=stack.dtype, key=stack.key / f"{i}.weight") if orthogonal else stack.weights[i]
         layer, scaled, output = _unit_variance(stack, i, start, values[i], limit, rounds)
         if i in sources:
-            output = values[sources[i]] + np.asarray(stack.alpha, stack.dtype) * output
+            with np.errstate(all="ignore"):  # what overflows is refused in the next layer
+                output = values[sources[i]] + np.asarray(stack.alpha, stack.dtype) * output
         values.append(output)
         weights.append(scaled)
         log.append(layer)
@@ -120,6 +120,9 @@ def _unit_variance(
 ) -> tuple[ScaledLayer, Array, Array]:
     """One layer scaled: what was done, its weights, and phi(z) for the batch."""
     factor, rounds, before = 1.0, 0, math.nan
+    of_biases = float(np.var(stack.biases[i], dtype=np.float64))
+    if of_biases >= 1:
+        raise ValueError(f"stack: expected biases of a variance below 1, got {of_biases:g} in layer {i}")
     while True:
         layer = Stack(
             stack.widths[i : i + 2], stack.activations[i], weights=[weight], biases=[stack.biases[i]], key=stack.key,
@@ -129,11 +132,11 @@ def _unit_variance(
         variance = report.layers[0].pre_activation.variance
         if rounds == 0:
             before = variance
-        if not 0 < variance < math.inf:
+        scale = _in_dtype(1 / math.sqrt(variance), stack.dtype) if 0 < variance < math.inf else math.nan
+        if not 0 < scale < math.inf:
             raise ValueError(f"stack: expected layers whose variance a factor can change, got {variance} in layer {i}")
         if abs(variance - 1) < tolerance or rounds == most_rounds:
             return ScaledLayer(i, before, variance, factor, rounds), weight, report.output
-        scale = np.asarray(1 / math.sqrt(variance), stack.dtype)
         weight = weight * scale
         factor *= float(scale)
         rounds += 1
@@ -154,7 +157,7 @@ def variance_fit(stack: Stack, variance: float = 1.0, *, x: Any = None) -> tuple
     variance : float > 0, default 1.0
         Of the pre-activations.
     x : array_like of shape (batch, n_0), optional
-        Inputs whose mean square is that of the data; 1 if not given.
+        Inputs whose mean square is that of the data; 1 if not given. At least one sample.
 
     Returns
     -------
@@ -164,8 +167,9 @@ def variance_fit(stack: Stack, variance: float = 1.0, *, x: Any = None) -> tuple
     Raises
     ------
     TypeError, ValueError
-        If `stack` is none, or is virtual; if `variance` or `x` does not fit; if some weights have another mean than 0, or
-        are 0; if the biases alone have a larger variance. Nothing has been written then.
+        If `stack` is none, is virtual, or has weights that cannot be written; if `variance` or `x` does not fit; if some weights
+        have another mean than 0, or are 0; if the biases alone have a larger variance; if a factor leaves the range of the
+        dtype. Nothing has been written then.
 
     References
     ----------
@@ -177,23 +181,24 @@ def variance_fit(stack: Stack, variance: float = 1.0, *, x: Any = None) -> tuple
         raise ValueError(f"variance: expected a number in (0, 1e6], got {wanted}")
     square = 1.0
     if x is not None:
-        inputs = real_array("x", x)
-        no_nan("x", inputs)
-        square = float(np.mean(np.square(inputs, dtype=np.float64)))
+        with np.errstate(all="ignore"):
+            square = float(np.mean(np.square(_inputs(stack, x), dtype=np.float64)))
         if not 0 < square < math.inf:
             raise ValueError(f"x: expected inputs with a finite mean square > 0, got {square}")
     found = variances(stack)
     if found is None:
-        raise ValueError("stack: expected weights of mean 0, as an initializer draws them")
+        raise ValueError("stack: expected weights of mean 0 and a variance in the range of float64, as an initializer draws them")
     stream, factors, log = Stream(stack, square), [], []
     for i, (of_weights, of_biases) in enumerate(zip(*found, strict=True)):
         before = of_weights * stream.square
-        if not before > 0 or of_biases >= wanted:
+        if not 0 < before < math.inf or of_biases >= wanted:
             raise ValueError(
                 f"variance: expected layers that can have {wanted:g}, got layer {i} with weights that make "
                 f"{before:g} and biases of variance {of_biases:g}"
             )
-        factor = np.asarray(math.sqrt((wanted - of_biases) / before), stack.dtype)
+        factor = _in_dtype(math.sqrt((wanted - of_biases) / before), stack.dtype)
+        if not 0 < factor < math.inf:
+            raise ValueError(f"variance: expected a factor in the range of {stack.dtype}, got {factor} for layer {i}")
         factors.append(factor)
         log.append(ScaledLayer(i, float(before + of_biases), wanted, float(factor), 1))
         stream.through(i, wanted)
@@ -202,8 +207,28 @@ def variance_fit(stack: Stack, variance: float = 1.0, *, x: Any = None) -> tuple
     return tuple(log)
 
 
+def _in_dtype(number: float, dtype: str) -> Any:
+    """A number in `dtype`; infinite where it is beyond it."""
+    with np.errstate(over="ignore"):
+        return np.asarray(number, dtype)
+
+
+def _inputs(stack: Stack, x: Any) -> Array:
+    inputs = check_batch("x", x, stack.widths[0], stack.dtype)
+    if not len(inputs):
+        raise ValueError(f"x: expected shape (batch, {stack.widths[0]}) with at least one sample, got {inputs.shape}")
+    return inputs
+
+
 def _check_stack(stack: Any) -> None:
+    """A stack whose weights can be written in place, each by itself."""
     if not isinstance(stack, Stack):
         raise TypeError(f"stack: expected a fastinit.Stack, got {type(stack).__name__}")
     if isinstance(stack.weights, DrawnWeights):
         raise ValueError("stack: expected stored weights to scale, got a virtual stack")
+    readable = check_parameters("weights", stack.weights, stack.widths, stack.dtype)
+    check_parameters("biases", stack.biases, stack.widths, stack.dtype)
+    for i, (array, same) in enumerate(zip(stack.weights, readable, strict=True)):
+        if array is not same or not array.flags.writeable:
+            raise ValueError(f"stack.weights[{i}]: expected a writable C-contiguous array of {stack.dtype}, got another one")
+    check_apart("stack.weights", [(*_core.span(array), i) for i, array in enumerate(stack.weights)])
