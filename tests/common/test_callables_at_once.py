@@ -147,6 +147,11 @@ CALLS = {
     "Stack.propagate": lambda: [
         STACK.propagate(X, DY, gradients=True, norms=True, pairs=[(0, 1)]), VIRTUAL.propagate(X, DY, norms=True)
     ],
+    "Stack.layers_of": lambda: [list(layer) for layer in STACK.layers_of(X) + VIRTUAL.layers_of(X)],
+    "diagnose": lambda: str(fastinit.diagnose((64, 200, 200, 10), "gelu", seeds=2)),
+    "compare": lambda: str(fastinit.compare(["he_normal", "lecun_normal"], ["tanh"], [2], 32, seeds=2)),
+    "lsuv": lambda: [fastinit.lsuv(own := network(), X), own.weights],
+    "variance_fit": lambda: [fastinit.variance_fit(own := network()), own.weights],
     "Stack.record": lambda: STACK.record(X).backward(DY),
     "Recorder": lambda: [(one := Recorder(STACK, 400)).forward(X), one.backward(DY), one.weight_gradients],
     "predict": lambda: fastinit.predict(STACK, X),
@@ -166,7 +171,8 @@ CALLS = {
 # Callables with tests of their own below, and those that need none: containers of results, and functions that print.
 ELSEWHERE = {
     "_core.Descent", "_core.Held", "_core.StackRun", "SGD", "Momentum", "Adam", "Recording", "FanRule", "Fans", "Gradients",
-    "History", "LayerReport", "Moments", "Propagation", "show_config",
+    "History", "LayerReport", "Moments", "Propagation", "show_config", "Change", "Comparison", "DiagnosedLayer", "Diagnosis",
+    "Finding", "ScaledLayer", "Thresholds",
 }  # fmt: skip
 
 
