@@ -37,14 +37,17 @@ def _quadrature(
     """E f(u, v) for every pair and each of some functions, which have the kinks of phi."""
     if not len(apart):
         return [np.empty(0)]
-    means: list[tuple[Array, ...]] = []
+    found: list[list[Array]] = []
     begin, many = 0, 1
     while begin < len(apart):
         rows = slice(begin, begin + many)
-        u, v, w = pair_nodes(phi.kinks, apart[rows], q1[rows], q2[rows], most)
-        means.append(tuple(np.sum(w * values, axis=1) for values in f(u, v)))
-        begin, many = begin + many, max(1, _AT_ONCE // w.shape[1])
-    return [np.concatenate(parts) for parts in zip(*means, strict=True)]
+        sums, nodes = [], 0
+        for u, v, w in pair_nodes(phi.kinks, apart[rows], q1[rows], q2[rows], most):
+            sums.append([np.sum(w * values, axis=1) for values in f(u, v)])
+            nodes += w.shape[1]
+        found.append([np.sum(parts, axis=0) for parts in zip(*sums, strict=True)])
+        begin, many = begin + many, max(1, _AT_ONCE // nodes)
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 def product_mean(phi: Activation, apart: Array, q1: Array, q2: Array) -> Array:
@@ -125,7 +128,8 @@ def squares_means(phi: Activation, apart: float, q: float, most: int = 16) -> tu
             (leak * (leak + bent) + bent**2 * arc_0) / unit,
             (leak * (leak + bent) + bent**2 * arc_1) / unit,
         )
-    u, v, w = (nodes[0] for nodes in pair_nodes(phi.kinks, np.array([apart]), np.array([q]), np.array([q]), most))
+    blocks = list(pair_nodes(phi.kinks, np.array([apart]), np.array([q]), np.array([q]), most))
+    u, v, w = (np.concatenate(parts, axis=1)[0] for parts in zip(*blocks, strict=True))
     (value_u, slope_u), (value_v, slope_v) = phi._both(u), phi._both(v)
     for one, other in ((value_u, value_v), (slope_u, slope_v)):
         largest = max(np.abs(one).max(), np.abs(other).max()) or 1.0  # so that no square overflows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ Array = NDArray[Any]
 CUTOFF = 13.0  # standard deviations at which integrals end: the density is 1e-37 there
 _FAR = (3.0, 4.5, 6.0, 7.5, 9.5)  # ends of a ray's pieces beyond the first, of 1.5; the density is 1e-19 at the last
 _PAIR_POINTS = 10  # of an interval
+_BLOCK = 1 << 19  # nodes that are made at once
 _EXTRA = 2  # halvings of a sector's pieces for kinks off 0, which come in from far along a ray as e^(-1/t^2) does
 
 
@@ -78,8 +80,10 @@ def _ray(halvings: int) -> tuple[Array, Array]:
 
 def pair_nodes(
     kinks: tuple[float, ...], apart: Array, q1: Array, q2: Array, most: int = 2000
-) -> tuple[Array, Array, Array]:
+) -> Iterator[tuple[Array, Array, Array]]:
     """u, v and w with E f(u, v) = sum of w f(u, v) for correlated normals u and v: arrays of shape (pairs, nodes).
+
+    They come in blocks, over all of which the sum goes; up to a variance of 1e8, one pair's nodes are in one block.
 
     If the two variances are equal, f must be symmetric, because half of the plane is enough then.
 
@@ -102,15 +106,17 @@ def pair_nodes(
         within 2^-k: 16 are enough up to a variance of 1e8.
     """
     if np.array_equal(q1, q2):
-        return _half_plane(kinks, apart, q1, q2, most)
-    halves = (_half_plane(kinks, apart, q1, q2, most), _half_plane(kinks, apart, q2, q1, most))
-    (u1, v1, w1), (v2, u2, w2) = halves
-    return np.concatenate([u1, u2], -1), np.concatenate([v1, v2], -1), np.concatenate([w1, w2], -1) / 2
+        yield from _half_plane(kinks, apart, q1, q2, most)
+        return
+    for u, v, w in _half_plane(kinks, apart, q1, q2, most):
+        yield u, v, w / 2
+    for v, u, w in _half_plane(kinks, apart, q2, q1, most):
+        yield u, v, w / 2
 
 
 def _half_plane(
     kinks: tuple[float, ...], apart: Array, q1: Array, q2: Array, most: int
-) -> tuple[Array, Array, Array]:
+) -> Iterator[tuple[Array, Array, Array]]:
     """The nodes with t in [a/2, a/2 + pi], which together with their mirror images, u and v exchanged, are all; w is doubled."""
     root = math.sqrt(max(q1.max(), q2.max(), 1e-300))
     between = 2 * np.arcsin(np.sqrt(apart / 2))[:, None]  # a
@@ -132,16 +138,20 @@ def _half_plane(
     weight = (length[..., None] * share).reshape(len(apart), -1) / math.pi
     cos_u, cos_v = np.cos(theta), np.cos(theta - between)
     halvings = max(0, min(most, math.ceil(math.log2(root)) + 1))
-    if len(others):
-        with np.errstate(divide="ignore", over="ignore"):
-            crossed = np.concatenate([at_u[:, None] / cos_u[..., None], at_v[:, None] / cos_v[..., None]], axis=2)
-        fixed = _ray_edges(halvings)
-        ends = np.where((crossed > 0) & (crossed < fixed[-1]), crossed, fixed[-1])
-        r, along = _in_pieces(np.sort(np.concatenate([np.broadcast_to(fixed, (*theta.shape, len(fixed))), ends], axis=2), axis=2))
-        along = along * r * np.exp(-r * r / 2)
-    else:
-        r, along = _ray(halvings)
+    fixed = _ray_edges(halvings)
+    r, along = _ray(halvings)
+    rays = max(1, _BLOCK // ((len(fixed) + 2 * len(others)) * _PAIR_POINTS * len(apart)))
     shape = (len(apart), -1)
-    u = np.sqrt(q1)[:, None] * (cos_u[..., None] * r).reshape(shape)
-    v = np.sqrt(q2)[:, None] * (cos_v[..., None] * r).reshape(shape)
-    return u, v, (weight[..., None] * along).reshape(shape)
+    for begin_of_block in range(0, theta.shape[1], rays):
+        block = slice(begin_of_block, begin_of_block + rays)
+        along_u, along_v = cos_u[:, block, None], cos_v[:, block, None]
+        if len(others):
+            with np.errstate(divide="ignore", over="ignore"):
+                crossed = np.concatenate([at_u[:, None] / along_u, at_v[:, None] / along_v], axis=2)
+            ends = np.where((crossed > 0) & (crossed < fixed[-1]), crossed, fixed[-1])
+            edges = np.sort(np.concatenate([np.broadcast_to(fixed, (*ends.shape[:2], len(fixed))), ends], axis=2), axis=2)
+            r, along = _in_pieces(edges)
+            along = along * r * np.exp(-r * r / 2)
+        u = np.sqrt(q1)[:, None] * (along_u * r).reshape(shape)
+        v = np.sqrt(q2)[:, None] * (along_v * r).reshape(shape)
+        yield u, v, (weight[:, block, None] * along).reshape(shape)
