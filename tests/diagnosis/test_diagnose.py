@@ -272,7 +272,7 @@ def test_plot() -> None:
         (([4, 4], "tanh"), {"labels": np.zeros(5, int)}, ValueError, "labels: expected 32 ints"),
         (([4, 4], "tanh"), {"labels": np.full(32, 4)}, ValueError, r"labels: expected classes in \[0, 4\), got 4 to 4"),
         (([4, 4], "tanh"), {"labels": np.zeros(32)}, ValueError, "labels: expected 32 ints"),
-        (([4, 4], "tanh"), {"thresholds": {"narrow": 3}}, TypeError, "thresholds: expected a fastinit.diagnosis.Thresholds"),
+        (([4, 4], "tanh"), {"thresholds": {"narrow": 3}}, TypeError, "thresholds: expected a fastinit.Thresholds"),
         (([4, 4], "tanh"), {"recommend": "yes"}, TypeError, "recommend: expected a bool"),
         (([4, 4], "tanh"), {"nope": 1}, TypeError, "nope"),
         (([4, 4], "tanh"), {"key": 3}, TypeError, "key: expected"),

@@ -47,14 +47,16 @@ def diagnose(
 ) -> Diagnosis:
     """Say whether a network will train from its start, by a pass forward and back and by theory.
 
+    ``print(diagnose(...))`` shows it; docs/diagnosis.md explains what is printed, the verdicts, and how often they are wrong.
+
     Parameters
     ----------
     network : Stack, or sequence of int
         One network; or the widths (n_0, ..., n_L) of networks that are drawn, one for each seed.
     activation : str or sequence of str
-        With widths: as in `Stack`.
+        With widths: as in `Stack`. A network whose outputs are logits needs ``output_activation="linear"`` too.
     x : array_like of shape (batch, n_0), batch >= 2, optional
-        Inputs; standard normals from ``key / "x"`` if not given.
+        Inputs, some dozens in random order; standard normals from ``key / "x"`` if not given.
     labels : array_like of int, shape (batch,), optional
         Classes in [0, n_L), for the initial loss; uniform ones from ``key / "labels"`` if not given.
     batch : int >= 2, default 32
@@ -71,11 +73,12 @@ def diagnose(
         variance 1, of the data, and recommend the best of those that a second run shows to be better. Nothing is tried for a
         virtual `Stack`.
     **options
-        With widths: all other options of `Stack`, such as `weights`, `biases`, `residual` and `dtype`.
+        With widths: all other options of `Stack`, such as `weights`, `biases`, `output_activation`, `residual` and `dtype`.
 
     Returns
     -------
     Diagnosis
+        With `verdict`, `findings` (what is wrong, where, and what to change), `layers`, and the changes `forward` and `backward`.
 
     Raises
     ------
@@ -88,10 +91,13 @@ def diagnose(
     'vanishing'
     >>> fastinit.diagnose([256] * 51, "relu", weights="he_normal").verdict
     'healthy'
+    >>> found = fastinit.diagnose((784, *[256] * 20, 10), "gelu", output_activation="linear")
+    >>> found.verdict, found.findings[0].recommendation.partition(":")[0]
+    ('vanishing', "weights=CriticalNormal('gelu', 0.2), biases=RandomNormal(std=0.4472)")
     """
     limits = Thresholds() if thresholds is None else thresholds
     if not isinstance(limits, Thresholds):
-        raise TypeError(f"thresholds: expected a fastinit.diagnosis.Thresholds, got {shown(thresholds)}")
+        raise TypeError(f"thresholds: expected a fastinit.Thresholds, got {shown(thresholds)}")
     boolean("recommend", recommend)
     description = None
     if isinstance(network, Stack):

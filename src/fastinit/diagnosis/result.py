@@ -186,7 +186,7 @@ class Diagnosis:
         )
         summary = "\n".join(escape(line) for line in self._summary())
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        return f"<p>{escape(self.title)}</p><pre>{summary}</pre>{table}"
+        return f"<p>{escape(self.title)}</p><pre style='white-space: pre-wrap'>{summary}</pre>{table}"
 
     def plot(self, axes: Any = None) -> Any:
         """Draw the layers' root mean squares, forward and backward, measured and expected; needs matplotlib.
