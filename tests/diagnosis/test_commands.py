@@ -73,7 +73,8 @@ def test_compare_takes_objects_and_stars_the_best() -> None:
     lines = str(found).splitlines()
     assert lines[2].endswith("vanishing (warn)")
     assert f"{orthogonal!r} *" in lines[3]
-    assert isinstance(found, fastinit.Comparison)
+    assert repr(found) == "<Comparison of 2 diagnoses>"
+    assert found._repr_html_().startswith("<pre>layers of 64")
     for wrong in ("he_normal", 3):
         with pytest.raises(TypeError, match="initializers: expected a sequence of names"):
             fastinit.compare(wrong, ["relu"], [5])

@@ -233,6 +233,7 @@ def test_text_html_and_numbers() -> None:
     assert "<table>" in found._repr_html_()
     assert found._repr_html_().count("<tr>") == 51
     numbers = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert repr(found) == "<Diagnosis of 50 layers of 64, relu; 10 seeds, batch of 32: vanishing>"  # short, at a prompt
     assert numbers["verdict"] == "vanishing"
     assert len(numbers["layers"]) == 50
     broken = diagnose([8] * 60, "relu", weights="ones", recommend=False)

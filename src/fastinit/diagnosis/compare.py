@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from .._common.checks import shown, whole_number
@@ -16,7 +17,7 @@ from .thresholds import Thresholds
 __all__ = ["Comparison", "compare"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """A grid of diagnoses; ``print`` shows it as a table, with the forward and backward change of each in nats.
 
@@ -46,6 +47,12 @@ class Comparison:
             return worst, len(found.findings), math.inf if math.isnan(change) else abs(change)
 
         return min(self.initializers, key=faults)
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {len(self.diagnoses)} diagnoses>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
 
     def __str__(self) -> str:
         rows = [("activation", "depth", "initializer", "forward", "backward", "verdict")]

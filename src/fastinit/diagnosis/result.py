@@ -80,7 +80,7 @@ class DiagnosedLayer:
     gradient_to_weight: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
     """Whether a network will train from its start: `fastinit.diagnose` makes one.
 
@@ -154,6 +154,9 @@ class Diagnosis:
         })  # fmt: skip
         return numbers
 
+    def __repr__(self) -> str:
+        return f"<Diagnosis of {self.title}: {self.verdict}>"
+
     def __str__(self) -> str:
         rows = [_HEAD, *(_cells(layer) for layer in self.layers)]
         if len(self.layers) > _SHOWN:
@@ -199,6 +202,7 @@ class Diagnosis:
         Returns
         -------
         matplotlib.axes.Axes
+            Whose ``.figure.savefig("layers.png")`` writes the picture; a notebook shows ``.figure`` as the last line of a cell.
         """
         if axes is None:
             from matplotlib.figure import Figure
@@ -212,6 +216,7 @@ class Diagnosis:
             if any(not math.isnan(value) for value in theory):
                 axes.plot(numbers, _positive(theory), color=colour, linestyle="--", label=f"{label}, theory")
         axes.set_yscale("log")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("layer, input → output")
         axes.set_ylabel("root mean square")
         axes.set_title(f"{self.title}: {self.verdict}")
