@@ -58,7 +58,7 @@ class Thresholds:
 
     Notes
     -----
-    The thresholds of failure were chosen on a hundred networks of 5 to 40 layers that were trained on handwritten digits, each
+    The thresholds of failure were chosen on two hundred networks of 5 to 40 layers that were trained on handwritten digits, each
     with SGD(0.1), Momentum(0.01) and Adam(0.001), and confirmed on a hundred others (``python -m bench.diagnosis --trained``).
     Vanishing is forgiven more than growth, by Adam: networks that shrink by 27 nats learn, those that shrink by 29 do not;
     networks that grow by 9 nats learn, by 14 hardly. An initial loss of 80 is trained away within an epoch; it costs that
