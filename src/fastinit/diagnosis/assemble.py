@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._common.activations import name_of
 from .._engine.stack import Stack
 from .expected import Expected, expected
-from .judge import Network, Total, judge, margins, total
+from .judge import Network, Total, backward_steps, judge, margins, middle, total
 from .measure import Measured, measure
 from .result import Change, DiagnosedLayer, Diagnosis
 from .thresholds import Thresholds
@@ -22,10 +22,12 @@ __all__ = ["assembled"]
 Array = NDArray[Any]
 
 
-def assembled(stacks: Sequence[Stack], x: Array, labels: Array, limits: Thresholds) -> Diagnosis:
-    """The diagnosis of networks that differ in their seeds alone."""
-    runs = [measure(stack, x, labels) for stack in stacks]
-    first = stacks[0]
+def assembled(stacks: Iterable[Stack], x: Array, labels: Array, limits: Thresholds) -> Diagnosis:
+    """The diagnosis of networks that differ in their seeds alone, each of which may be made when it is wanted."""
+    networks = iter(stacks)
+    first = next(networks)
+    runs = [measure(first, x, labels)]
+    runs += [measure(stack, x, labels) for stack in networks]
     network = Network(first.widths, tuple(map(name_of, first.activations)), first.residual_blocks)
     with np.errstate(all="ignore"):
         theory = expected(first, runs[0].input, _apart(x))
@@ -35,8 +37,8 @@ def assembled(stacks: Sequence[Stack], x: Array, labels: Array, limits: Threshol
             verdict=next((f.name for s in ("fail", "warn") for f in findings if f.severity == s), "healthy"),
             findings=tuple(findings),
             layers=_layers(network, runs, theory),
-            forward=_changed(forward, limits, _forward_theory(network, runs[0], theory)),
-            backward=_changed(backward, limits, _backward_theory(backward, theory)),
+            forward=_changed(forward, limits, _forward_theory(network, forward, runs[0], theory)),
+            backward=_changed(backward, limits, _backward_theory(network, backward, theory)),
             initial_loss=float(np.median([run.loss for run in runs])),
             uniform_loss=math.log(first.widths[-1]),
             margins=margins(network, runs, limits),
@@ -52,7 +54,8 @@ def _apart(x: Array) -> float:
     numbers = np.asarray(x, dtype=np.float64)
     left, right = numbers[0 : len(numbers) // 2 * 2 : 2], numbers[1::2]
     lengths = np.sqrt((left * left).sum(axis=1) * (right * right).sum(axis=1))
-    return float(1 - ((left * right).sum(axis=1) / lengths).mean())
+    known = lengths > 0
+    return float(1 - ((left * right).sum(axis=1)[known] / lengths[known]).sum() / known.sum())
 
 
 def _changed(way: Total, limits: Thresholds, theory: float) -> Change:
@@ -62,37 +65,40 @@ def _changed(way: Total, limits: Thresholds, theory: float) -> Change:
     return Change(float(np.median(values)), middle - half, middle + half, theory, tuple(map(float, values)))
 
 
-def _forward_theory(network: Network, run: Measured, theory: Expected | None) -> float:
+def _forward_theory(network: Network, way: Total, run: Measured, theory: Expected | None) -> float:
     if theory is None:
         return math.nan
-    if network.blocks:
-        begin, end = network.blocks[0][0], network.blocks[-1][1]
-        source = theory.stream[begin - 1] if begin else run.input
-        return float(np.log(theory.stream[end] / source))
-    return float(np.log(theory.pre_activation[-1] / theory.pre_activation[0]))
+    values = theory.stream if network.blocks else theory.pre_activation
+    begin = run.input if network.blocks and not network.blocks[0][0] else values[way.path[0]]
+    return _finite(np.log(values[way.path[-1]] / begin))
 
 
-def _backward_theory(way: Total, theory: Expected | None) -> float:
-    """From the last layer of the path to the first."""
-    return math.nan if theory is None else float(np.log(theory.gradient[way.path[-1]] / theory.gradient[way.path[0]]))
+def _backward_theory(network: Network, way: Total, theory: Expected | None) -> float:
+    return math.nan if theory is None else _finite(backward_steps(network, way.path[::-1], theory.gradient)[-1])
+
+
+def _finite(value: Any) -> float:
+    """A number; NaN where theory has none, as behind a layer of zeros."""
+    return float(value) if math.isfinite(value) else math.nan
 
 
 def _layers(network: Network, runs: Sequence[Measured], theory: Expected | None) -> tuple[DiagnosedLayer, ...]:
     names = ("pre_activation", "gradient", "saturated", "dead", "apart", "gradient_to_weight")
-    middle = {name: np.median([getattr(run, name) for run in runs], axis=0) for name in names}
+    middles = {name: middle(runs, name) for name in names}
     units = np.array(network.widths[1:], dtype=float)
     depth = len(units)
     forward = np.full(depth, math.nan) if theory is None else np.sqrt(theory.pre_activation)
     apart = np.full(depth, math.nan) if theory is None else theory.apart
-    last = middle["gradient"][-1] * units[-1]
+    last = middles["gradient"][-1] * units[-1]
     backward = np.full(depth, math.nan)
     if theory is not None:  # behind zeros it has nothing to say: what is measured there is what a virtual step shows
         backward = np.sqrt(np.where(theory.gradient == 0, math.nan, theory.gradient) * last / units)
     return tuple(
         DiagnosedLayer(
-            i, network.widths[i], network.widths[i + 1], name, float(math.sqrt(middle["pre_activation"][i])), float(forward[i]),
-            float(math.sqrt(middle["gradient"][i])), float(backward[i]), float(middle["saturated"][i]), float(middle["dead"][i]),
-            float(1 - middle["apart"][i]), float(1 - apart[i]), float(middle["gradient_to_weight"][i]),
+            i, network.widths[i], network.widths[i + 1], name, float(math.sqrt(middles["pre_activation"][i])), float(forward[i]),
+            float(math.sqrt(middles["gradient"][i])), float(backward[i]), float(middles["saturated"][i]),
+            float(middles["dead"][i]), float(1 - middles["apart"][i]), float(1 - apart[i]),
+            float(middles["gradient_to_weight"][i]),
         )
         for i, name in enumerate(network.activations)
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from .._common.activations import name_of
 from .._common.arithmetic import ieee
 from .._common.checks import boolean, no_nan, real_array, shown, whole_number
+from .._engine.arguments import check_parameters
 from .._engine.stack import Stack
 from .._engine.virtual_weights import DrawnWeights
 from .._stream.keys import Key, check_key
@@ -101,14 +104,16 @@ def diagnose(
     boolean("recommend", recommend)
     description = None
     if isinstance(network, Stack):
-        surplus = {"activation": activation, "seeds": seeds, **options}
-        named = [name for name, value in surplus.items() if value is not None]
+        given = {"activation": activation, "seeds": seeds}
+        named = [*(name for name, value in given.items() if value is not None), *options]
         if named:
             raise TypeError(f"network: expected widths beside {', '.join(named)}, got a Stack, which has its own")
         names = check_key(network.key if key is None else key)
-        stacks = [network]
+        first, count = network, 1
         if not isinstance(network.weights, DrawnWeights):
-            description = Description.of(network, names)
+            first = _readable(network)
+            if not any(np.isnan(array).any() for array in first.weights + first.biases):
+                description = Description.of(first, names)
     else:
         if activation is None:
             raise TypeError("activation: expected one beside widths, got none")
@@ -116,14 +121,23 @@ def diagnose(
         first = Stack(network, activation, key=names / "0", **options)
         description = Description(first.widths, activation, options, names)
         count = _seeds(first) if seeds is None else whole_number("seeds", seeds)
-        stacks = [first, *(Stack(network, activation, key=names / f"{i}", **options) for i in range(1, count))]
-    if not stacks[0].depth:
-        raise ValueError(f"network: expected at least one layer, got widths {stacks[0].widths}")
-    inputs = _inputs(stacks[0], x, batch, names)
-    classes = _labels(labels, len(inputs), stacks[0].widths[-1], names)
-    found = assembled(stacks, inputs, classes, limits)
+    if not first.depth:
+        raise ValueError(f"network: expected at least one layer, got widths {first.widths}")
+    inputs = _inputs(first, x, batch, names)
+    classes = _labels(labels, len(inputs), first.widths[-1], names)
+    # Each network is drawn when the one before has been measured: two of them are in memory, not all.
+    others = (Stack(first.widths, activation, key=names / f"{i}", **options) for i in range(1, count))
+    found = assembled(itertools.chain([first], others), inputs, classes, limits)
     if recommend and found.findings and description is not None:
         return recommended(found, description, inputs, classes, limits)
+    return found
+
+
+def _readable(stack: Stack) -> Stack:
+    """A stack with the same numbers, as arrays of its dtype, whatever arrays the user has put in its lists."""
+    found = copy.copy(stack)
+    for what in ("weights", "biases"):
+        setattr(found, what, check_parameters(what, getattr(stack, what), stack.widths, stack.dtype, nan=True))
     return found
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .measure import Measured
 from .thresholds import VERDICTS, Thresholds
 
-__all__ = ["Finding", "Network", "Total", "judge", "margins", "total"]
+__all__ = ["Finding", "Network", "Total", "backward_steps", "judge", "margins", "middle", "total"]
 
 Array = NDArray[Any]
 
@@ -94,32 +94,53 @@ class Total:
 
 
 def total(network: Network, runs: Sequence[Measured], *, backward: bool) -> Total:
-    """Forward of z, or of the stream at the ends of residual blocks; backward of the gradient's energy with respect to z.
+    """Forward of z, or of the stream where there are residual blocks; backward of the gradient's energy with respect to z.
 
     The energy is that of a sample, the sum over units and not their mean: of weights with variance 1 / fan_in the one stays
     where widths change, and the other does not. A last layer of zeros, moved by a virtual step, is not counted.
     """
-    path = [end for _, end in network.blocks] or list(range(len(network.activations)))
+    stepped = {i for run in runs for i in run.stepped}
+    path = _path(network, stepped)
     widths = np.array(network.widths[1:], dtype=float)
     rows = []
     for run in runs:
-        layers = [i for i in path if network.blocks or i not in run.stepped] or path
         if backward:
-            layers = layers[::-1]
-            energies = (run.gradient * widths)[layers]
-        elif network.blocks:
-            source = network.blocks[0][0]
-            energies = np.append(run.activation[source - 1] if source else run.input, run.activation[layers])
-        else:
-            energies = run.pre_activation[layers]
+            rows.append(backward_steps(network, path, run.gradient * widths))
+            continue
+        values = run.activation if network.blocks else run.pre_activation
+        begin = run.input if network.blocks and not network.blocks[0][0] else values[path[0]]
         with np.errstate(divide="ignore", invalid="ignore"):
-            logs = np.log(energies)
-            steps = logs - logs[0]
-        rows.append(steps[1:] if network.blocks and not backward else steps)
-    length = min(map(len, rows))  # seeds may differ in layers of zeros
-    path = [i for i in path if network.blocks or i not in runs[0].stepped] or path
-    path = path[::-1] if backward else path
-    return Total(tuple(path[:length]), np.array([row[:length] for row in rows]))
+            rows.append(np.log(values[path]) - np.log(begin))
+    return Total(tuple(path[::-1] if backward else path), np.array(rows))
+
+
+def _path(network: Network, stepped: set[int]) -> list[int]:
+    """The layers that a signal passes one after the other: those outside of residual blocks, and the ends of blocks.
+
+    What follows the last block as the network's last layer is its head, whose size the initial loss judges.
+    """
+    depth = len(network.activations)
+    ends = {end for _, end in network.blocks}
+    within = {i for begin, end in network.blocks for i in range(begin, end)}
+    if network.blocks and depth - 1 not in ends:
+        within.add(depth - 1)
+    path = [i for i in range(depth) if i not in within]
+    return [i for i in path if i in ends or i not in stepped] or path
+
+
+def backward_steps(network: Network, path: Sequence[int], energies: Array) -> Array:
+    """The change of a gradient's energy on its way back, up to each layer of a path, whose last one is the first to meet it.
+
+    The gradient with respect to the z that ends a branch has the branch's scale, that of a layer outside has the stream's:
+    between the two no change is counted.
+    """
+    ends = {end for _, end in network.blocks}
+    order = list(path[::-1])
+    kind = np.array([i in ends for i in order])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(energies[order])
+        joins = np.where(kind[1:] != kind[:-1], np.diff(logs), 0.0)
+        return np.asarray(logs - logs[0] - np.append(0.0, np.cumsum(joins)))
 
 
 def judge(network: Network, runs: Sequence[Measured], limits: Thresholds) -> list[Finding]:
@@ -140,9 +161,11 @@ def judge(network: Network, runs: Sequence[Measured], limits: Thresholds) -> lis
     return sorted(found, key=lambda finding: VERDICTS.index(finding.name))
 
 
-def _median(runs: Sequence[Measured], name: str) -> Array:
-    """The median over seeds, layer by layer."""
-    return np.asarray(np.median([getattr(run, name) for run in runs], axis=0))
+def middle(runs: Sequence[Measured], name: str) -> Array:
+    """The median over those seeds that have a number, layer by layer; NaN where none has."""
+    columns = np.transpose([getattr(run, name) for run in runs])
+    known = [column[~np.isnan(column)] for column in columns]
+    return np.array([np.median(numbers) if numbers.size else math.nan for numbers in known])
 
 
 def _first(which: Iterable[Any]) -> int:
@@ -151,23 +174,35 @@ def _first(which: Iterable[Any]) -> int:
 
 def _non_finite(runs: Sequence[Measured]) -> list[Finding]:
     counts = np.max([run.non_finite for run in runs], axis=0)
-    if not counts.any():
+    backward = np.max([run.non_finite_gradient for run in runs], axis=0)
+    infinite = np.any([np.isinf([run.pre_activation, run.activation, run.gradient]).any(axis=0) for run in runs], axis=0)
+    if counts.any():
+        layer = _first(counts)
+        reason = f"Infinite or NaN: {int(counts[layer])} of the pre-activations and values of layer {layer}."
+    elif backward.any():
+        layer = int(np.flatnonzero(backward)[-1])  # the first on the way back
+        reason = f"Infinite or NaN: {int(backward[layer])} of the gradients of layer {layer}."
+    elif infinite.any():  # of numbers of float64 above 1e154
+        layer = _first(infinite)
+        reason = f"The numbers of layer {layer} are so large that their mean square is beyond float64."
+    else:
         return []
-    layer = _first(counts)
-    return [Finding("non-finite", "fail", layer, f"{int(counts[layer])} numbers of layer {layer} are infinite or NaN.")]
+    return [Finding("non-finite", "fail", layer, reason)]
 
 
 def _no_signal(network: Network, runs: Sequence[Measured]) -> list[Finding]:
     for run in runs:
-        for what, squares in (("pre-activations", run.pre_activation), ("values that it passes on", run.activation)):
+        if run.non_finite.any():  # behind NaN there are zeros that say nothing
+            continue
+        for what, squares in (("pre-activations", run.pre_activation), ("values", run.activation)):
             gone = squares == 0
             gone[list(run.stepped)] = False
             if gone.any():
                 layer = _first(gone)
-                return [Finding("no signal", "fail", layer, f"Of layer {layer} all {what} are exactly 0.")]
+                return [Finding("no signal", "fail", layer, f"The mean square of the {what} of layer {layer} is exactly 0.")]
         if (run.gradient == 0).any():
             layer = int(np.flatnonzero(run.gradient == 0)[-1])  # the first that a gradient meets on its way back
-            return [Finding("no signal", "fail", layer, f"Of layer {layer} all gradients are exactly 0.")]
+            return [Finding("no signal", "fail", layer, f"The mean square of the gradients of layer {layer} is exactly 0.")]
     return []
 
 
@@ -175,11 +210,12 @@ def _symmetric(network: Network, runs: Sequence[Measured]) -> list[Finding]:
     found = []
     run = runs[0]
     if run.symmetric:
-        layer, copies = min(run.symmetric.items())
-        units = network.widths[layer + 1]
-        inside = any(begin <= layer <= end for begin, end in network.blocks)  # the stream goes around them
+        inside = {i for begin, end in network.blocks for i in range(begin, end + 1)}  # the stream goes around them
+        fails = [i for i, copies in run.symmetric.items() if 2 * copies >= network.widths[i + 1] and i not in inside]
+        layer = min(fails or run.symmetric)
+        copies, units = run.symmetric[layer], network.widths[layer + 1]
         found.append(Finding(
-            "symmetric", "fail" if 2 * copies >= units and not inside else "warn", layer,
+            "symmetric", "fail" if fails else "warn", layer,
             f"{copies} of the {units} units of layer {layer} are copies of another one, with the same weights in and out: "
             "they stay equal in training.",
         ))  # fmt: skip
@@ -193,7 +229,8 @@ def _symmetric(network: Network, runs: Sequence[Measured]) -> list[Finding]:
 
 
 def _dead(network: Network, runs: Sequence[Measured], limits: Thresholds) -> list[Finding]:
-    share = _median(runs, "dead")
+    share = middle(runs, "dead")
+    share[np.any([run.non_finite > 0 for run in runs], axis=0)] = 0  # a NaN is not active, but no dead unit either
     most = _allowed_dead(network, limits)
     if not (share > most).any():
         return []
@@ -211,23 +248,29 @@ def _allowed_dead(network: Network, limits: Thresholds) -> Array:
 
 
 def _changed(network: Network, forward: Total, backward: Total, limits: Thresholds) -> list[Finding]:
-    """Exploding and vanishing: the way forward is spoken of where it passes the threshold that the larger change does."""
+    """Exploding and vanishing: the way forward is spoken of where it passes the threshold that the larger change does.
+
+    Of a way whose change is infinite, as a signal is lost, an earlier finding speaks.
+    """
     found = []
     for name, sign, (warn, fail) in (("exploding", 1, limits.exploding), ("vanishing", -1, limits.vanishing)):
         ways = {way: sign * float(np.median(steps.each)) for way, steps in (("forward", forward), ("backward", backward))}
-        passed = [way for line in (fail, warn) for way, size in ways.items() if size > line]
+        passed = [way for line in (fail, warn) for way, size in ways.items() if line < size < math.inf]
         if not passed:
             continue
         direction = passed[0]
         size, way = ways[direction], forward if direction == "forward" else backward
         reached = sign * np.median(way.steps, axis=0) > warn
         layer = way.path[_first(reached)]
+        begin, end = f"layer {way.path[0]}", f"layer {way.path[-1]}"
         if direction == "forward":
             what = "mean square of the " + ("residual stream" if network.blocks else "pre-activations")
-            ends = "from the input to the last block" if network.blocks else "from the first layer to the last"
+            if network.blocks and not network.blocks[0][0]:
+                begin = "the input"
+            ends = f"from {begin} to {end}"
         else:
             what = "gradients' sum of squares"
-            ends = "from the last block back to the first" if network.blocks else "from the last layer back to the first"
+            ends = f"from {begin} back to {end}"
         verb = "grows" if sign > 0 else "shrinks"
         found.append(Finding(
             name, "fail" if size > fail else "warn", layer,
@@ -250,15 +293,15 @@ def _straddles(values: Array, lines: tuple[float, float], limits: Thresholds) ->
     if len(values) < 2 or not np.isfinite(values).all():
         return False
     half = limits.interval * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    middle = float(np.mean(values))
-    return any(middle - half <= line <= middle + half for line in lines)
+    mean = float(np.mean(values))
+    return any(mean - half <= line <= mean + half for line in lines)
 
 
 def _saturated(network: Network, runs: Sequence[Measured], limits: Thresholds) -> list[Finding]:
     layers = [i for i, name in enumerate(network.activations) if name in _SIGMOIDAL]
     if not layers:
         return []
-    share = _median(runs, "saturated")[layers]
+    share = middle(runs, "saturated")[layers]
     if not share.mean() > limits.saturated:
         return []
     layer = layers[_first(share > limits.saturated)]
@@ -270,17 +313,23 @@ def _saturated(network: Network, runs: Sequence[Measured], limits: Thresholds) -
 
 
 def _collapsed(runs: Sequence[Measured], limits: Thresholds) -> list[Finding]:
-    apart = np.maximum(_median(runs, "apart"), _FULL_PRECISION)
-    shrunk = np.log(apart[0] / apart)
+    layers, apart, shrunk = _collapse(runs)
     warn, fail = limits.rank_collapse
-    if not shrunk[-1] > warn:
+    if not len(layers) or not shrunk[-1] > warn:
         return []
-    layer = _first(shrunk > warn)
     return [Finding(
-        "rank collapse", "fail" if shrunk[-1] > fail else "warn", layer,
-        f"Samples become alike: 1 - cosine shrinks by {shrunk[-1]:.1f} nats, to {apart[-1]:.1e}, from the first layer to the "
-        f"last; {_from(warn, fail)}.",
+        "rank collapse", "fail" if shrunk[-1] > fail else "warn", int(layers[_first(shrunk > warn)]),
+        f"Samples become alike: 1 - cosine shrinks by {shrunk[-1]:.1f} nats, to {apart[-1]:.1e}, from layer {layers[0]} to layer "
+        f"{layers[-1]}; {_from(warn, fail)}.",
     )]  # fmt: skip
+
+
+def _collapse(runs: Sequence[Measured]) -> tuple[Array, Array, Array]:
+    """The layers that have cosines, 1 - c of each, and by how much it has shrunk there; a layer of zeros has none."""
+    apart = middle(runs, "apart")
+    layers = np.flatnonzero(~np.isnan(apart))
+    apart = np.maximum(apart[layers], _FULL_PRECISION)
+    return layers, apart, np.log(apart[:1] / apart)
 
 
 def _narrow(network: Network, limits: Thresholds) -> list[Finding]:
@@ -309,32 +358,36 @@ def _over_confident(network: Network, runs: Sequence[Measured], limits: Threshol
     if classes < 2 or network.activations[-1] != "linear":
         return []
     loss = float(np.median([run.loss for run in runs]))
-    variance = float(np.median([run.logit_variance for run in runs]))
+    deviation = float(np.median([run.logit_deviation for run in runs]))
     fair = math.log(classes)
     over, times = limits.initial_loss
     if not loss > fair + over:
         return []
     return [Finding(
         "over-confident head", "fail" if loss > times * fair else "warn", len(network.activations) - 1,
-        f"The initial loss is {loss:.2f} nats where ln {classes} = {fair:.2f} is that of no opinion: logits of standard "
-        f"deviation {math.sqrt(variance):.2g}; {_from(fair + over, times * fair)}.",
+        f"The initial loss is {_loss(loss)} nats where ln {classes} = {fair:.2f} is that of no opinion: logits of standard "
+        f"deviation {deviation:.2g}; {_from(fair + over, times * fair)}.",
     )]  # fmt: skip
+
+
+def _loss(value: float) -> str:
+    return f"{value:.2f}" if value < 1e6 else f"{value:.3g}"
 
 
 def _without_gradient(runs: Sequence[Measured]) -> list[Finding]:
     names = runs[0].without_gradient
-    if not names:
+    if not names or runs[0].non_finite.any():
         return []
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     return [Finding(
-        "no gradient", "fail", int(names[0].partition(".")[0]), f"The gradient of {shown} is exactly 0 for the whole batch."
+        "no gradient", "fail", int(names[0].partition(".")[0]), f"The gradient of {shown} has a norm of exactly 0."
     )]  # fmt: skip
 
 
 def margins(network: Network, runs: Sequence[Measured], limits: Thresholds) -> dict[str, tuple[float, float]]:
     """For each verdict with a threshold what was measured, and above which number it is a finding."""
     forward, backward = (np.median(total(network, runs, backward=way).each) for way in (False, True))
-    dead, allowed = _median(runs, "dead"), _allowed_dead(network, limits)
+    dead, allowed = middle(runs, "dead"), _allowed_dead(network, limits)
     layer = int(np.argmax(dead / allowed))
     found = {
         "dead": (dead[layer], allowed[layer]),
@@ -343,10 +396,10 @@ def margins(network: Network, runs: Sequence[Measured], limits: Thresholds) -> d
     }
     layers = [i for i, name in enumerate(network.activations) if name in _SIGMOIDAL]
     if layers:
-        found["saturated"] = (_median(runs, "saturated")[layers].mean(), limits.saturated)
-    apart = np.maximum(_median(runs, "apart")[[0, -1]], _FULL_PRECISION)
-    if not np.isnan(apart).any():  # as it is where a layer, by design perhaps, is all zeros
-        found["rank collapse"] = (np.log(apart[0] / apart[1]), limits.rank_collapse[0])
+        found["saturated"] = (middle(runs, "saturated")[layers].mean(), limits.saturated)
+    shrunk = _collapse(runs)[2]
+    if len(shrunk):
+        found["rank collapse"] = (shrunk[-1], limits.rank_collapse[0])
     if not network.blocks and (scatter := _scatter(network).sum()):
         found["narrow"] = (scatter, limits.narrow)
     if network.widths[-1] > 1 and network.activations[-1] == "linear":

@@ -33,18 +33,18 @@ class Measured:
         Mean squares of z, of what the layer passes on, and of the gradient with respect to z.
     saturated, dead : ndarray of shape (L,)
         Shares in [0, 1] of elements and of units.
-    non_finite : ndarray of shape (L,)
+    non_finite, non_finite_gradient : ndarray of shape (L,)
         How many of the layer's numbers are infinite or NaN, forward and back.
     apart : ndarray of shape (L,)
-        1 - c, where c is the mean cosine of two samples' pre-activations.
+        1 - c, where c is the mean cosine of two samples' pre-activations, of which neither is 0; NaN where there are none.
     gradient_to_weight : ndarray of shape (L,)
         Norm of a weight's gradient by the norm of the weight; NaN where the weight is 0 or not stored.
     input : float
         Mean square of the input.
     loss : float
         Mean cross-entropy in nats of the outputs as logits; NaN where there are fewer than two.
-    logit_variance : float
-        Mean over samples of the variance of a sample's logits; NaN likewise.
+    logit_deviation : float
+        Root of the mean over samples of the variance of a sample's logits; NaN likewise.
     symmetric : dict of int to int
         Layers some of whose units are copies of another one, and how many are.
     equal : tuple of (int, int)
@@ -61,11 +61,12 @@ class Measured:
     saturated: Array
     dead: Array
     non_finite: Array
+    non_finite_gradient: Array
     apart: Array
     gradient_to_weight: Array
     input: float
     loss: float
-    logit_variance: float
+    logit_deviation: float
     symmetric: dict[int, int]
     equal: tuple[tuple[int, int], ...]
     stepped: tuple[int, ...]
@@ -86,24 +87,24 @@ def measure(stack: Stack, x: Array, labels: Array) -> Measured:
             if stepped:
                 backward = moved.propagate(x, dy, norms=True)
         unknown = np.full(stack.depth, math.nan)
-        loss, logit_variance = _cross_entropy(forward.output, labels)
+        loss, deviation = _cross_entropy(forward.output, labels)
         rows = forward.statistics
-        gradient = rows["gradient"]["second_moment"]
-        if stepped:  # what the zeros hid
-            gradient = np.where(gradient == 0, backward.statistics["gradient"]["second_moment"], gradient)
+        gradient_rows = np.where(  # what zeros hid, after a step
+            rows["gradient"]["second_moment"] == 0, backward.statistics["gradient"], rows["gradient"]
+        )
         return Measured(
             pre_activation=rows["pre_activation"]["second_moment"],
             activation=rows["activation"]["second_moment"],
-            gradient=gradient,
+            gradient=gradient_rows["second_moment"],
             saturated=rows["saturated"],
             dead=rows["dead"],
-            non_finite=rows["pre_activation"]["non_finite"] + rows["activation"]["non_finite"]
-            + rows["gradient"]["non_finite"],
-            apart=1 - forward.pre_activation_cosines.mean(axis=1) if forward.pre_activation_cosines is not None else unknown,
+            non_finite=rows["pre_activation"]["non_finite"] + rows["activation"]["non_finite"],
+            non_finite_gradient=gradient_rows["non_finite"],
+            apart=_apart(np.asarray(forward.pre_activation_cosines)),
             gradient_to_weight=unknown if backward.weight_gradient_ratios is None else backward.weight_gradient_ratios,
             input=float(np.mean(np.square(x, dtype=np.float64))),
             loss=loss,
-            logit_variance=logit_variance,
+            logit_deviation=deviation,
             symmetric=_symmetric(stack) if stored else {},
             equal=equal_layers(stack.weights) if stored else (),
             stepped=stepped,
@@ -111,14 +112,22 @@ def measure(stack: Stack, x: Array, labels: Array) -> Measured:
         )
 
 
+def _apart(cosines: Array) -> Array:
+    """1 - the mean over pairs, layer by layer; a pair has no cosine where one of the two is 0."""
+    known = ~np.isnan(cosines)
+    return np.asarray(1 - np.where(known, cosines, 0.0).sum(axis=1) / known.sum(axis=1))
+
+
 def _cross_entropy(outputs: Array, labels: Array) -> tuple[float, float]:
-    """The mean loss of logits in nats, and the mean variance of a sample's logits."""
+    """The mean loss of logits in nats, and the standard deviation of a sample's logits."""
     if outputs.shape[1] < 2:
         return math.nan, math.nan
     logits = outputs.astype(np.float64)
     largest = logits.max(axis=1, keepdims=True)
     log_sum = largest[:, 0] + np.log(np.exp(logits - largest).sum(axis=1))
-    return float(np.mean(log_sum - logits[np.arange(len(logits)), labels])), float(logits.var(axis=1).mean())
+    size = float(np.abs(logits).max()) or 1.0  # so that the variance of large numbers is finite
+    deviation = size * math.sqrt((logits / size).var(axis=1).mean())
+    return float(np.mean(log_sum - logits[np.arange(len(logits)), labels])), deviation
 
 
 def _virtual_step(stack: Stack, x: Array, dy: Array) -> tuple[tuple[int, ...], Stack]:

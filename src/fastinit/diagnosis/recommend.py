@@ -36,10 +36,9 @@ class Description(NamedTuple):
     options: dict[str, Any]
     key: Key
 
-    def stacks(self, seeds: int, **changes: Any) -> list[Stack]:
+    def stacks(self, seeds: int, **changes: Any) -> Iterator[Stack]:
         options = {"activation": self.activation, **self.options, **changes}
-        return [Stack(self.widths, key=self.key / f"{i}", **options) for i in range(seeds)]
-
+        return (Stack(self.widths, key=self.key / f"{i}", **options) for i in range(seeds))
 
     @classmethod
     def of(cls, stack: Stack, key: Key) -> Description:
@@ -51,6 +50,7 @@ class Description(NamedTuple):
         return cls(stack.widths, list(stack.activations), options, key)
 
 
+@np.errstate(all="ignore")  # what overflows is not recommended
 def recommended(
     diagnosis: Diagnosis, network: Description, x: Array, labels: Array, limits: Thresholds
 ) -> Diagnosis:
@@ -78,7 +78,9 @@ def recommended(
         before = number(diagnosis)
         ranked = list(_candidates(finding, network))
         if finding.name != "narrow":  # whose number is about several seeds
-            ranked.sort(key=lambda candidate: number(run(candidate[0], candidate[1], 1)))
+            sizes = [number(run(text, changes, 1)) for text, changes in ranked]
+            order = sorted(range(len(ranked)), key=lambda i: math.inf if math.isnan(sizes[i]) else sizes[i])
+            ranked = [ranked[i] for i in order]
         for text, changes, enough in (*data, *accepted, *((*candidate, _ENOUGH) for candidate in ranked[:2])):
             found = run(text, changes, seeds)
             after, gone = number(found), all(other.name != finding.name for other in found.findings)
@@ -95,7 +97,7 @@ def _standardised(x: Array) -> Iterator[tuple[str, dict[str, Any], float]]:
     """Data with mean 0 and variance 1, if theirs are far from that, as those of pixels from 0 to 255 are."""
     numbers = np.asarray(x, dtype=np.float64)
     mean, std = float(numbers.mean()), float(numbers.std())
-    if 0 < std < math.inf and not 0.25 <= mean**2 + std**2 <= 4:
+    if 0 < std < math.inf and not 0.25 <= mean * mean + std * std <= 4:
         yield f"x=(x - {mean:.4g}) / {std:.4g}", {"x": (numbers - mean) / std}, _ENOUGH
 
 
@@ -154,7 +156,7 @@ _NUMBERS: dict[str, tuple[Callable[[Diagnosis], float], str]] = {
 
 def _candidates(finding: Finding, network: Description) -> Iterator[tuple[str, dict[str, Any]]]:
     """What may help against a finding, in words and as options."""
-    stack = network.stacks(1)[0]
+    stack = next(network.stacks(1))
     if finding.name == "over-confident head":
         weights = [_of_layer(network.options.get("weights", "glorot_uniform"), i) for i in range(stack.depth - 1)]
         yield "weights='zeros' in the last layer", {"weights": [*weights, Zeros()]}
@@ -164,10 +166,13 @@ def _candidates(finding: Finding, network: Description) -> Iterator[tuple[str, d
         alpha = {"alpha": 1 / math.sqrt(2 * len(stack.residual_blocks))}
         yield f"alpha={alpha['alpha']:.4g}", alpha
     head = stack.activations[-1] if stack.activations[-1] != stack.activations[0] else None
-    orthogonal = stack.depth > min(stack.widths[1:]) / 10
+    orthogonal = stack.depth > min(stack.widths[1:]) / 10 and not network.options.get("virtual")
+    biased = any(bias is not None and np.any(bias) for bias in stack.biases)
     for text, changes in _starts(stack.activations[0], orthogonal):
         if head is not None and "activation" in changes:
             changes = {**changes, "activation": [changes["activation"]] * (stack.depth - 1) + [head], "output_activation": None}
+        if biased and changes["biases"] == "zeros":
+            text = f"{text}, biases='zeros'"
         if alpha:
             yield f"{text}, alpha={alpha['alpha']:.4g}", {**changes, **alpha}
         yield text, changes

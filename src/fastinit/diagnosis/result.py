@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any
 
+from .._common.checks import shown
 from .judge import Finding
 
 __all__ = ["Change", "DiagnosedLayer", "Diagnosis"]
@@ -145,10 +146,10 @@ class Diagnosis:
             raise AssertionError(str(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as a dict of values that JSON has; NaN and infinities are None."""
+        """Everything as a dict of values that JSON has; NaN and infinities are None, initializers their repr."""
         numbers: dict[str, Any] = _plain({
             "verdict": self.verdict, "borderline": self.borderline, "title": self.title, "widths": self.widths,
-            "seeds": self.seeds, "batch": self.batch, "findings": [asdict(finding) for finding in self.findings],
+            "seeds": self.seeds, "batch": self.batch, "findings": [vars(finding) for finding in self.findings],
             "forward": asdict(self.forward), "backward": asdict(self.backward), "initial_loss": self.initial_loss,
             "uniform_loss": self.uniform_loss, "margins": self.margins, "layers": [asdict(layer) for layer in self.layers],
         })  # fmt: skip
@@ -168,8 +169,9 @@ class Diagnosis:
 
     def _summary(self) -> list[str]:
         lines = [f"forward   {_change(self.forward)}", f"backward  {_change(self.backward)}"]
-        if "over-confident head" in self.margins:  # the outputs are logits
-            lines.append(f"loss      {self.initial_loss:.3f} at first, ln {self.widths[-1]} = {self.uniform_loss:.3f}")
+        if "over-confident head" in self.margins and math.isfinite(self.initial_loss):  # the outputs are logits
+            loss = f"{self.initial_loss:.3f}" if self.initial_loss < 1e6 else f"{self.initial_loss:.3g}"
+            lines.append(f"loss      {loss} at first, ln {self.widths[-1]} = {self.uniform_loss:.3f}")
         lines.append(f"verdict   {self.verdict}" + (", borderline: other seeds may be judged otherwise" * self.borderline))
         for finding in self.findings:
             where = "" if finding.layer is None else f", layer {finding.layer}"
@@ -244,6 +246,8 @@ def _cosine(value: float) -> str:
 
 
 def _change(change: Change) -> str:
+    if not math.isfinite(change.nats):
+        return "no number: a mean square is 0 or not finite"
     text = f"{change.nats:+.2f} nats"
     if abs(change.nats) < 1000:
         text += f" ({math.exp(change.nats / 2):.3g} times the size)"
@@ -263,5 +267,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if not isinstance(value, (str, int, float, type(None))):
-        return repr(value)  # an initializer
+        return shown(value)  # an initializer, an array
     return None if isinstance(value, float) and not math.isfinite(value) else value
