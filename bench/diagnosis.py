@@ -277,7 +277,7 @@ def against_training(seed: int, count: int, epochs: int = 20) -> bool:
     false = missed = bad = 0
     for setting, key in networks(seed, count):
         accuracy, optimizer = best_accuracy(setting, key, data, epochs)
-        found = fastinit.diagnose(stack_of(setting, key), x=data[0][:32], labels=data[1][:32])
+        found = fastinit.diagnose(stack_of(setting, key), x=data[0][:32], labels=data[1][:32], recommend=False)
         alarm = any(finding.severity == "fail" for finding in found.findings)
         bad += accuracy < 0.7
         false += alarm and accuracy >= 0.7
