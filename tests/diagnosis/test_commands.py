@@ -76,7 +76,7 @@ def test_compare_takes_objects_and_stars_the_best() -> None:
     assert repr(found) == "<Comparison of 2 diagnoses>"
     assert found._repr_html_().startswith("<pre>layers of 64")
     for wrong in ("he_normal", 3):
-        with pytest.raises(TypeError, match="initializers: expected a sequence of names"):
+        with pytest.raises(TypeError, match="initializers: expected a sequence with at least one entry"):
             fastinit.compare(wrong, ["relu"], [5])
 
 
@@ -100,6 +100,9 @@ def test_compare(capsys, tmp_path) -> None:
         (["diagnose", "--activation", "nope"], "activation: expected one of"),
         (["diagnose", "--init", "nope"], "nope"),
         (["diagnose", "--depth", "0"], "expected an int >= 1, got '0'"),
+        (["diagnose", "--depth", "1000000000000"], "expected an int <= 1048576"),
+        (["diagnose", "--width", "1000000", "--depth", "1"], "expected enough memory for such networks"),
+        (["diagnose", "--alpha", "0.5"], "alpha: expected residual="),
         (["diagnose", "--residual", "40"], "residual: expected"),
         (["diagnose", "--seed", "-1"], "expected an int in [0, 2**64), got -1"),
         (["theory", "nope"], "expected one of"),
@@ -114,3 +117,35 @@ def test_wrong_use_is_status_2(arguments, message, capsys) -> None:
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
+
+
+def test_a_critical_network_may_have_any_number_of_layers(capsys) -> None:
+    assert cli.main(["theory", "relu", "--weight-variance", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("any number") == 2
+    assert "inf" not in out
+
+
+def test_compare_takes_any_iterables_once_each() -> None:
+    found = fastinit.compare((name for name in ("ones", "ones")), ["linear"] * 2, iter([60, 60]), 16)
+    assert list(found.diagnoses) == [("ones", "linear", 60)]
+    assert "nan" not in str(found)  # of numbers beyond every range there is no change
+    assert str(found).count("linear") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((3, ["relu"], [5]), {}, "initializers: expected a sequence with at least one entry, got 3"),
+        ((["ones"], "relu", [5]), {}, "activations: expected a sequence with at least one entry, got 'relu'"),
+        ((["ones"], ["relu"], 5), {}, "depths: expected a sequence with at least one entry, got 5"),
+        ((["ones"], ["relu"], []), {}, r"depths: expected a sequence with at least one entry, got \[\]"),
+        ((["ones"], [3], [5]), {}, "activations: expected a sequence of names"),
+        ((["ones"], ["relu"], [5]), {"progress": 3}, "progress: expected a function"),
+        ((["ones"], ["relu"], [5]), {"weights": "zeros"}, "weights: expected none of compare"),
+        ((["ones"], ["relu"], [5]), {"recommend": True}, "recommend: expected none of compare"),
+    ],
+)
+def test_bad_arguments_of_compare(arguments, options, message) -> None:
+    with pytest.raises(TypeError, match=message):
+        fastinit.compare(*arguments, 16, **options)

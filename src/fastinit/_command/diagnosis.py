@@ -36,6 +36,7 @@ _PHASES = {
     "critical": "gradients neither vanish nor explode",
     "chaotic": "gradients explode, and samples that are alike become different",
 }
+_MOST = 1 << 20  # layers, units, samples, seeds
 _PATIENCE = 1.0  # seconds before a bar is shown
 
 
@@ -61,7 +62,7 @@ def add_parsers(commands: Any, seed: Callable[[str], int]) -> None:
     found.add_argument("--inputs", type=_count, metavar="N", help="numbers of a sample (default: the width)")
     found.add_argument("--outputs", type=_count, metavar="N", help="add a linear last layer of so many units")
     found.add_argument("--residual", type=_count, metavar="K", help="residual blocks of so many layers")
-    found.add_argument("--alpha", type=float, default=1.0, metavar="A", help="weight of their branches (default: 1)")
+    found.add_argument("--alpha", type=float, metavar="A", help="weight of their branches (default: 1)")
     found.add_argument("--json", action="store_true", help="print all numbers as JSON")
     found.add_argument(
         "--check", nargs="?", const="warn", choices=("warn", "fail"), metavar="SEVERITY",
@@ -105,8 +106,8 @@ def _count(text: str) -> int:
         value = int(text)
     except ValueError:
         value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected an int >= 1, got {text!r}")
+    if not 1 <= value <= _MOST:  # a list of more widths might take all memory before anything is refused
+        raise argparse.ArgumentTypeError(f"expected an int {'>= 1' if value < 1 else f'<= {_MOST}'}, got {text!r}")
     return value
 
 
@@ -116,9 +117,7 @@ def _diagnose(options: argparse.Namespace) -> int:
     if options.outputs:
         widths.append(options.outputs)
         activation = [options.activation] * options.depth + ["linear"]
-    extra: dict[str, Any] = {}
-    if options.residual:
-        extra = {"residual": options.residual, "alpha": options.alpha}
+    extra = {name: value for name in ("residual", "alpha") if (value := getattr(options, name)) is not None}
     found = diagnose(
         widths, activation, weights=options.init, biases=options.bias, batch=options.batch, seeds=options.seeds,
         key=Key(options.seed), dtype=options.dtype, **extra,
@@ -172,7 +171,7 @@ def _phase(name: str, weight_variance: float, bias_variance: float) -> tuple[dic
     numbers: dict[str, Any] = {"weight_variance": weight_variance, **given}
     rows = [
         (f"weights of variance {weight_variance:g} / fan_in", f"{given['phase']}: {_PHASES[given['phase']]}"),
-        ("  layers up to which plain networks train, about", f"{given['trainable_depth']:.3g}"),
+        ("  layers up to which plain networks train, about", _layers(given["trainable_depth"], "3")),
     ]
     try:
         q = fixed_point(name, weight_variance, bias_variance)
@@ -193,9 +192,13 @@ def _phase(name: str, weight_variance: float, bias_variance: float) -> tuple[dic
         rows += [
             ("  distance from that variance per layer", f"times {numbers['stability']:.6g}"),
             ("  two samples end at correlation", f"{c:.6g}"),
-            ("  layers for a factor of e towards it, xi_c", f"{numbers['length_scale']:.6g}"),
+            ("  layers for a factor of e towards it, xi_c", _layers(numbers["length_scale"], "6")),
         ]
     return numbers, rows
+
+
+def _layers(number: float, digits: str) -> str:
+    return "any number" if math.isinf(number) else f"{number:.{digits}g}"
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -258,6 +261,9 @@ def _checked(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse
             return command(options)
         except (ValueError, TypeError, TargetError) as error:
             say(str(error))
+            return 2
+        except MemoryError:
+            say("expected enough memory for such networks, got none: fewer units, layers or samples need less")
             return 2
         except ImportError as error:
             say(f"{error}: pip install 'fastinit[report]'")

@@ -11,7 +11,7 @@ from typing import Any
 from .._common.checks import shown, whole_number
 from .._stream.keys import Key
 from .diagnose import diagnose
-from .result import Diagnosis
+from .result import Change, Diagnosis
 from .thresholds import Thresholds
 
 __all__ = ["Comparison", "compare"]
@@ -63,8 +63,8 @@ class Comparison:
                     found = self.diagnoses[name, activation, depth]
                     severity = next((f" ({f.severity})" for f in found.findings if f.name == found.verdict), "")
                     rows.append((
-                        activation, f"{depth}", f"{name} *" if name == best else name, f"{found.forward.nats:+.2f}",
-                        f"{found.backward.nats:+.2f}", f"{found.verdict}{severity}",
+                        activation, f"{depth}", f"{name} *" if name == best else name, _nats(found.forward),
+                        _nats(found.backward), f"{found.verdict}{severity}",
                     ))  # fmt: skip
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
@@ -117,6 +117,10 @@ class Comparison:
         return figure
 
 
+def _nats(change: Change) -> str:
+    return f"{change.nats:+.2f}" if math.isfinite(change.nats) else "-"
+
+
 def _larger(found: Diagnosis) -> float:
     """The change that is larger in size, forward or backward; NaN where a signal is gone or has left the range."""
     changes = [found.forward.nats, found.backward.nats]
@@ -166,15 +170,17 @@ def compare(
     >>> found.best("relu", 50)
     'he_normal'
     """
-    for what, names in (("initializers", initializers), ("activations", activations)):
-        if isinstance(names, str) or not isinstance(names, Sequence):
-            raise TypeError(f"{what}: expected a sequence of names, got {shown(names)}")
-    if not all(isinstance(name, str) for name in activations):
+    starts = {start if isinstance(start, str) else repr(start): start for start in _entries("initializers", initializers)}
+    names = tuple(dict.fromkeys(_entries("activations", activations)))
+    if not all(isinstance(name, str) for name in names):
         raise TypeError(f"activations: expected a sequence of names, got {shown(activations)}")
-    starts = {start if isinstance(start, str) else repr(start): start for start in initializers}
-    layers = [whole_number("depths", depth) for depth in depths]
+    layers = tuple(dict.fromkeys(whole_number("depths", depth) for depth in _entries("depths", depths)))
     units = whole_number("width", width)
-    grid = [(name, activation, depth) for activation in activations for depth in layers for name in starts]
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress: expected a function (done, of), got {shown(progress)}")
+    for name in {"weights", "recommend"} & options.keys():
+        raise TypeError(f"{name}: expected none of compare, which tries the initializers and recommends nothing")
+    grid = [(name, activation, depth) for activation in names for depth in layers for name in starts]
     found = {}
     for i, (name, activation, depth) in enumerate(grid):
         if progress is not None:
@@ -184,4 +190,15 @@ def compare(
         )
     if progress is not None:
         progress(len(grid), len(grid))
-    return Comparison(tuple(starts), tuple(activations), tuple(layers), units, found)
+    return Comparison(tuple(starts), names, layers, units, found)
+
+
+def _entries(what: str, values: Any) -> list[Any]:
+    """At least one entry; a str is one name and no sequence of them."""
+    try:
+        entries = [] if isinstance(values, str) else list(values)
+    except TypeError:
+        entries = []
+    if not entries:
+        raise TypeError(f"{what}: expected a sequence with at least one entry, got {shown(values)}")
+    return entries
