@@ -573,3 +573,20 @@ def test_networks_are_not_all_in_memory_at_once() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 3.5 * 20 * 400 * 400 * 4
+
+
+@pytest.mark.parametrize(("outputs", "std"), [(10, 1e-3), (10, 1e-6), (10_000, 0.01)])
+def test_a_small_head_is_no_fault(outputs, std) -> None:
+    """As one of zeros is none: it learns first, and passes gradients then."""
+    weights = ["he_normal"] * 4 + [fastinit.RandomNormal(0.0, std)]
+    found = diagnose([64] * 5 + [outputs], ["relu"] * 4 + ["linear"], weights=weights, seeds=4, recommend=False)
+    assert found.verdict == "healthy"
+    assert found.forward.theory == pytest.approx(found.forward.nats, abs=1)
+
+
+def test_a_large_head_is_one_fault() -> None:
+    weights = ["lecun_normal"] * 4 + [fastinit.RandomNormal(0.0, 100.0)]
+    found = diagnose([64] * 5 + [10], ["tanh"] * 4 + ["linear"], weights=weights, recommend=False)
+    assert names(found) == [("over-confident head", "fail")]
+    alone = diagnose([64] * 5 + [1], ["tanh"] * 4 + ["linear"], weights=weights, recommend=False)
+    assert names(alone) == [("exploding", "fail")]  # of one output there is no loss to judge it by

@@ -97,7 +97,7 @@ def total(network: Network, runs: Sequence[Measured], *, backward: bool) -> Tota
     """Forward of z, or of the stream where there are residual blocks; backward of the gradient's energy with respect to z.
 
     The energy is that of a sample, the sum over units and not their mean: of weights with variance 1 / fan_in the one stays
-    where widths change, and the other does not. A last layer of zeros, moved by a virtual step, is not counted.
+    where widths change, and the other does not. Layers of zeros, moved by a virtual step, are not counted.
     """
     stepped = {i for run in runs for i in run.stepped}
     path = _path(network, stepped)
@@ -117,12 +117,14 @@ def total(network: Network, runs: Sequence[Measured], *, backward: bool) -> Tota
 def _path(network: Network, stepped: set[int]) -> list[int]:
     """The layers that a signal passes one after the other: those outside of residual blocks, and the ends of blocks.
 
-    What follows the last block as the network's last layer is its head, whose size the initial loss judges.
+    A head is none of them, be it large, small or zero: the initial loss judges it. It is a linear last layer of more than one
+    unit behind others that are not linear, or a last layer behind residual blocks.
     """
     depth = len(network.activations)
     ends = {end for _, end in network.blocks}
     within = {i for begin, end in network.blocks for i in range(begin, end)}
-    if network.blocks and depth - 1 not in ends:
+    logits = network.widths[-1] > 1 and network.activations[-1] == "linear" and set(network.activations) != {"linear"}
+    if (logits or network.blocks) and depth - 1 not in ends:
         within.add(depth - 1)
     path = [i for i in range(depth) if i not in within]
     return [i for i in path if i in ends or i not in stepped] or path
