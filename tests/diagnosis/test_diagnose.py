@@ -364,6 +364,8 @@ NUMBERS = {
         ([64] * 5 + [10], ["relu"] * 4 + ["linear"], {"weights": ["he_normal"] * 4 + [fastinit.RandomNormal(0.0, 1.0)]}),
         ([64] * 5 + [10], ["relu"] * 4 + ["linear"], {"weights": "zeros"}),
         ([64] * 5 + [10], "sigmoid", {"output_activation": "linear", "weights": "ones"}),
+        ([32] * 13 + [7], ["sigmoid"] * 12 + ["linear"], {}),  # another activation has other seeds
+        ([32] * 13, "relu", {"seeds": 1}),
     ],
 )
 def test_a_recommendation_was_tried_and_is_better(widths, activation, options) -> None:
@@ -374,7 +376,7 @@ def test_a_recommendation_was_tried_and_is_better(widths, activation, options) -
         if finding.recommendation is None:
             continue
         changed = {"activation": activation, **options, **finding.changes}
-        again = diagnose(widths, changed.pop("activation"), seeds=max(3, found.seeds), recommend=False, **changed)
+        again = diagnose(widths, changed.pop("activation"), recommend=False, **changed)
         assert again.verdict != finding.name or again.findings[0].severity == "warn"
         if finding.name in NUMBERS:
             number = NUMBERS[finding.name](again)
@@ -590,3 +592,19 @@ def test_a_large_head_is_one_fault() -> None:
     assert names(found) == [("over-confident head", "fail")]
     alone = diagnose([64] * 5 + [1], ["tanh"] * 4 + ["linear"], weights=weights, recommend=False)
     assert names(alone) == [("exploding", "fail")]  # of one output there is no loss to judge it by
+
+
+def test_no_recommendation_brings_a_failure_that_was_not_there() -> None:
+    before = {"weights": fastinit.RandomNormal(0.0, 1.0), "recommend": False}
+    for activation in ("softplus", "gelu", "sigmoid", "relu"):
+        found = diagnose([32] * 13, activation, **{**before, "recommend": True})
+        failed = {finding.name for finding in found.findings if finding.severity == "fail"}
+        for finding in found.findings:
+            changed = {"activation": activation, **before, **(finding.changes or {})}
+            again = diagnose([32] * 13, changed.pop("activation"), **changed)
+            assert {other.name for other in again.findings if other.severity == "fail"} <= failed
+
+
+def test_a_virtual_head_cannot_be_zeros() -> None:
+    found = diagnose([32] * 13, "linear", weights="he_normal", virtual=True)
+    assert ("over-confident head", "warn") in names(found)

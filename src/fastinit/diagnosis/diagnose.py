@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._common.activations import name_of
 from .._common.arithmetic import ieee
 from .._common.checks import boolean, no_nan, real_array, shown, whole_number
 from .._engine.arguments import check_parameters
@@ -19,7 +17,7 @@ from .._engine.stack import Stack
 from .._engine.virtual_weights import DrawnWeights
 from .._stream.keys import Key, check_key
 from .._stream.sampling import normal, uniform
-from .assemble import assembled
+from .assemble import assembled, seeds_for
 from .recommend import Description, recommended
 from .result import Diagnosis
 from .thresholds import Thresholds
@@ -27,12 +25,6 @@ from .thresholds import Thresholds
 __all__ = ["diagnose"]
 
 Array = NDArray[Any]
-
-# Variance from seed to seed of a total change, for a layer, times its width: measured at a batch of 32.
-_SCATTER = {"relu": 3.0, "leaky_relu": 3.0, "linear": 3.0, "tanh": 0.6, "selu": 0.5}
-_SCATTER_OF_OTHERS = 1.5
-_FEWEST, _MOST = 3, 16  # seeds, where their number is not given
-
 
 @ieee
 def diagnose(
@@ -119,8 +111,8 @@ def diagnose(
             raise TypeError("activation: expected one beside widths, got none")
         names = check_key(Key(0) if key is None else key)
         first = Stack(network, activation, key=names / "0", **options)
-        description = Description(first.widths, activation, options, names)
-        count = _seeds(first) if seeds is None else whole_number("seeds", seeds)
+        description = Description(first.widths, activation, options, names, seeds)
+        count = seeds_for(first) if seeds is None else whole_number("seeds", seeds)
     if not first.depth:
         raise ValueError(f"network: expected at least one layer, got widths {first.widths}")
     inputs = _inputs(first, x, batch, names)
@@ -139,15 +131,6 @@ def _readable(stack: Stack) -> Stack:
     for what in ("weights", "biases"):
         setattr(found, what, check_parameters(what, getattr(stack, what), stack.widths, stack.dtype, nan=True))
     return found
-
-
-def _seeds(stack: Stack) -> int:
-    """Four times the variance of the total change from seed to seed: the mean is then known to half a nat."""
-    variance = sum(
-        _SCATTER.get(name_of(name), _SCATTER_OF_OTHERS) / units
-        for name, units in zip(stack.activations, stack.widths[1:], strict=True)
-    )
-    return min(max(_FEWEST, math.ceil(4 * variance)), _MOST)
 
 
 def _inputs(stack: Stack, x: Any, batch: int | None, key: Key) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from .._engine.stack import Stack
 from .._stream.keys import Key
 from ..gains import preactivation_gain
 from ..initializers import CriticalNormal, GainNormal, Orthogonal, Zeros
-from .assemble import assembled
+from .assemble import assembled, seeds_for
 from .judge import Finding
 from .result import Diagnosis
 from .thresholds import VERDICTS, Thresholds
@@ -24,7 +25,6 @@ __all__ = ["Description", "recommended"]
 
 Array = NDArray[Any]
 
-_TRIED = 3  # seeds that the best candidate is run with
 _ENOUGH = 0.8  # of a number: what makes it smaller by less is no advice
 
 
@@ -35,10 +35,14 @@ class Description(NamedTuple):
     activation: Any
     options: dict[str, Any]
     key: Key
+    seeds: int | None = None  # as many as `seeds_for` draws
 
-    def stacks(self, seeds: int, **changes: Any) -> Iterator[Stack]:
+    def stacks(self, seeds: int | None = None, **changes: Any) -> Iterator[Stack]:
+        """So many networks with some changes, by default as many as `diagnose` draws of them."""
         options = {"activation": self.activation, **self.options, **changes}
-        return (Stack(self.widths, key=self.key / f"{i}", **options) for i in range(seeds))
+        first = Stack(self.widths, key=self.key / "0", **options)
+        count = seeds or self.seeds or seeds_for(first)
+        return itertools.chain([first], (Stack(self.widths, key=self.key / f"{i}", **options) for i in range(1, count)))
 
     @classmethod
     def of(cls, stack: Stack, key: Key) -> Description:
@@ -58,19 +62,20 @@ def recommended(
 
     First come the data, if they are of another scale than starts are made for, and what was recommended for an earlier finding,
     if this one is gone with it too: one change is better than two. Of the others all are run with one seed, and the best two
-    again with more. A candidate is better if it makes the number smaller that the finding is about (by a fifth, unless the
-    finding is gone), if it has no finding of an earlier verdict, and if it does not fail this one.
+    again with as many as `diagnose` draws of such networks, so that it gives the same number. A candidate is better if it makes
+    the number smaller that the finding is about (by a fifth, unless the finding is gone), if it has no finding of an earlier
+    verdict, and if it fails neither this one nor another that did not fail before.
     """
-    runs: dict[tuple[str, int], Diagnosis] = {}
+    runs: dict[tuple[str, int | None], Diagnosis] = {}
+    failed = {finding.name for finding in diagnosis.findings if finding.severity == "fail"}
 
-    def run(text: str, changes: dict[str, Any], seeds: int) -> Diagnosis:
+    def run(text: str, changes: dict[str, Any], seeds: int | None = None) -> Diagnosis:
         if (text, seeds) not in runs:
             options = dict(changes)
             inputs = options.pop("x", x)
             runs[text, seeds] = assembled(network.stacks(seeds, **options), inputs, labels, limits)
         return runs[text, seeds]
 
-    seeds = max(_TRIED, diagnosis.seeds)
     data, findings = list(_standardised(x)), []
     accepted: list[tuple[str, dict[str, Any], float]] = []
     for finding in diagnosis.findings:
@@ -78,13 +83,13 @@ def recommended(
         before = number(diagnosis)
         ranked = list(_candidates(finding, network))
         if finding.name != "narrow":  # whose number is about several seeds
-            sizes = [number(run(text, changes, 1)) for text, changes in ranked]
-            order = sorted(range(len(ranked)), key=lambda i: math.inf if math.isnan(sizes[i]) else sizes[i])
-            ranked = [ranked[i] for i in order]
+            tried = [run(text, changes, 1) for text, changes in ranked]
+            sized = [(number(found), i) for i, found in enumerate(tried) if _is_better(found, finding, failed)]
+            ranked = [ranked[i] for size, i in sorted(sized) if not math.isnan(size)]
         for text, changes, enough in (*data, *accepted, *((*candidate, _ENOUGH) for candidate in ranked[:2])):
-            found = run(text, changes, seeds)
+            found = run(text, changes)
             after, gone = number(found), all(other.name != finding.name for other in found.findings)
-            if after < before and (gone or after < enough * before) and _is_better(found, finding):
+            if after < before and (gone or after < enough * before) and _is_better(found, finding, failed):
                 said = f"{text}: then {what} is {_shown(after)} instead of {_shown(before)}"
                 finding = dataclasses.replace(finding, recommendation=said, changes=changes)
                 accepted.append((text, changes, 0.0))
@@ -101,11 +106,12 @@ def _standardised(x: Array) -> Iterator[tuple[str, dict[str, Any], float]]:
         yield f"x=(x - {mean:.4g}) / {std:.4g}", {"x": (numbers - mean) / std}, _ENOUGH
 
 
-def _is_better(found: Diagnosis, finding: Finding) -> bool:
-    """Whether what was tried has no earlier fault, and this one less severely if at all."""
+def _is_better(found: Diagnosis, finding: Finding, failed: set[str]) -> bool:
+    """Whether what was tried has no earlier fault, and fails neither this one nor one that did not fail before."""
     order = VERDICTS.index(finding.name)
     return not any(
-        VERDICTS.index(other.name) < order or (other.name == finding.name and other.severity == "fail")
+        VERDICTS.index(other.name) < order
+        or (other.severity == "fail" and (other.name == finding.name or other.name not in failed))
         for other in found.findings
     )
 
@@ -157,7 +163,10 @@ _NUMBERS: dict[str, tuple[Callable[[Diagnosis], float], str]] = {
 def _candidates(finding: Finding, network: Description) -> Iterator[tuple[str, dict[str, Any]]]:
     """What may help against a finding, in words and as options."""
     stack = next(network.stacks(1))
+    virtual = network.options.get("virtual")  # whose weights are drawn, each by itself
     if finding.name == "over-confident head":
+        if virtual:
+            return
         weights = [_of_layer(network.options.get("weights", "glorot_uniform"), i) for i in range(stack.depth - 1)]
         yield "weights='zeros' in the last layer", {"weights": [*weights, Zeros()]}
         return
@@ -166,7 +175,7 @@ def _candidates(finding: Finding, network: Description) -> Iterator[tuple[str, d
         alpha = {"alpha": 1 / math.sqrt(2 * len(stack.residual_blocks))}
         yield f"alpha={alpha['alpha']:.4g}", alpha
     head = stack.activations[-1] if stack.activations[-1] != stack.activations[0] else None
-    orthogonal = stack.depth > min(stack.widths[1:]) / 10 and not network.options.get("virtual")
+    orthogonal = stack.depth > min(stack.widths[1:]) / 10 and not virtual
     biased = any(bias is not None and np.any(bias) for bias in stack.biases)
     for text, changes in _starts(stack.activations[0], orthogonal):
         if head is not None and "activation" in changes:
