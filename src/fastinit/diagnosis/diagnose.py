@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .._common.arithmetic import ieee
 from .._common.checks import boolean, no_nan, real_array, shown, whole_number
-from .._engine.arguments import check_parameters
+from .._engine.arguments import check_parameters, check_widths
 from .._engine.stack import Stack
 from .._engine.virtual_weights import DrawnWeights
 from .._stream.keys import Key, check_key
@@ -107,10 +107,11 @@ def diagnose(
             if not any(np.isnan(array).any() for array in first.weights + first.biases):
                 description = Description.of(first, names)
     else:
+        widths = check_widths(network)
         if activation is None:
             raise TypeError("activation: expected one beside widths, got none")
         names = check_key(Key(0) if key is None else key)
-        first = Stack(network, activation, key=names / "0", **options)
+        first = Stack(widths, activation, key=names / "0", **options)
         description = Description(first.widths, activation, options, names, seeds)
         count = seeds_for(first) if seeds is None else whole_number("seeds", seeds)
     if not first.depth:
