@@ -18,6 +18,7 @@ import argparse
 import collections
 import contextlib
 import inspect
+import json
 import random
 import signal
 import sys
@@ -278,6 +279,56 @@ def stack(rng: Rng) -> None:
         check(np.array_equal(alone, output[row], equal_nan=True), f"{net!r}: a row depends on its batch")
 
 
+def traces(rng: Rng) -> None:
+    net = a_stack(rng, virtual=rng.random() < 0.2)
+    with np.errstate(all="ignore"):
+        x = a_batch(rng, net.widths[0])
+    layers = net.layers_of(x)
+    flat = tuple(array for pair in layers for array in pair)
+    in_other_ways(rng, lambda: tuple(array for pair in net.layers_of(x) for array in pair), flat, f"layers of {net!r}")
+    bins = rng.choice((1, 7, [-1.0, 0.5], sorted({number(rng) for _ in range(3)}), rng.choice(ODD)))
+    points = rng.choice(([0, 50, 100], [], [number(rng)], rng.choice(ODD)))
+    found = net.propagate(x, histograms=bins, percentiles=points)
+    for name, of_layers in (found.histograms or {}).items():
+        for (counts, edges), layer, width in zip(of_layers, found.layers, net.widths[1:], strict=True):
+            check(bool((edges[1:] > edges[:-1]).all() and np.isfinite(edges).all()), f"{net!r}: edges {edges}")
+            if isinstance(bins, int):
+                counted = int(counts.sum()) + getattr(layer, name).non_finite
+                check(counted == len(x) * width, f"{net!r}: {counted} numbers of {name}")
+
+
+def diagnoses(rng: Rng) -> None:
+    net = a_stack(rng, virtual=rng.random() < 0.1)
+    with np.errstate(all="ignore"):
+        x = rng.choice((None, a_batch(rng, net.widths[0])))
+    options = {"x": x, "recommend": rng.random() < 0.5}
+
+    def text() -> np.ndarray:
+        found = fastinit.diagnose(net, **options)
+        found._repr_html_()
+        check("nan" not in str(found), f"{net!r}: NaN in the text")
+        return np.frombuffer(json.dumps(found.to_dict(), allow_nan=False).encode(), np.uint8)
+
+    in_other_ways(rng, text, text(), f"diagnosis of {net!r}")
+
+
+def starts(rng: Rng) -> None:
+    net = a_stack(rng)
+    with np.errstate(all="ignore"):
+        x = a_batch(rng, net.widths[0])
+    before = [weight.copy() for weight in net.weights]
+    calls: list[Callable[[], Any]] = [
+        lambda: fastinit.lsuv(net, x, orthogonal=rng.random() < 0.5), lambda: fastinit.variance_fit(net, abs(number(rng))),
+        lambda: fastinit.variance_fit(net, x=x),
+    ]  # fmt: skip
+    try:
+        rng.choice(calls)()
+    except REFUSALS:
+        check(all(map(np.array_equal, net.weights, before)), f"{net!r}: written before an error")
+        raise
+    check(all(np.isfinite(weight).all() for weight in net.weights), f"{net!r}: weights that are not finite")
+
+
 def training(rng: Rng) -> None:
     net = a_stack(rng)
     rows = rng.randrange(1, 20)
@@ -421,9 +472,10 @@ def threads(rng: Rng) -> None:
 
 
 ACTIONS: dict[str, tuple[Callable[[Rng], None], int]] = {
-    "sample": (sample, 30), "initializer": (initializer, 25), "stack": (stack, 12), "training": (training, 3),
-    "losses": (losses, 8), "optimizers": (optimizers, 6), "maps": (maps, 3), "odd_arguments": (odd_arguments, 25),
-    "binding": (binding, 10), "threads": (threads, 1),
+    "sample": (sample, 30), "initializer": (initializer, 25), "stack": (stack, 12), "traces": (traces, 4),
+    "diagnoses": (diagnoses, 4), "starts": (starts, 4), "training": (training, 3), "losses": (losses, 8),
+    "optimizers": (optimizers, 6), "maps": (maps, 3), "odd_arguments": (odd_arguments, 25), "binding": (binding, 10),
+    "threads": (threads, 1),
 }  # fmt: skip
 
 
