@@ -183,3 +183,15 @@ def test_what_is_no_network_is_refused_as_such() -> None:
     for wrong in (None, 3, object(), "relu", {4, 5}):
         with pytest.raises(TypeError, match="widths: expected a sequence of ints, got"):
             diagnose(wrong)
+
+
+def test_a_healthy_network_near_a_threshold_is_borderline() -> None:
+    """4 nats of growth over 31 layers: the interval over seeds reaches over the warning, whichever side its median is on."""
+    weights = fastinit.VarianceScaling(2 * math.exp(4 / 30), "fan_in", "normal")
+    for seed in range(3):
+        found = diagnose([300] * 32, "relu", weights=weights, key=Key(seed), recommend=False)
+        crossed = any(change.low <= 4 <= change.high for change in (found.forward, found.backward))
+        assert found.borderline == crossed
+        assert ("borderline" in str(found)) == crossed
+    assert not diagnose([300] * 32, "relu", weights="he_normal", recommend=False).borderline
+    assert not diagnose([300] * 32, "relu", weights=weights, seeds=1, recommend=False).borderline

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._common.activations import name_of
 from .._engine.stack import Stack
 from .expected import Expected, expected
-from .judge import Network, Total, backward_steps, judge, margins, middle, total
+from .judge import Network, Total, backward_steps, borderline, judge, margins, middle, total
 from .measure import Measured, measure
 from .result import Change, DiagnosedLayer, Diagnosis
 from .thresholds import Thresholds
@@ -56,6 +56,7 @@ def assembled(stacks: Iterable[Stack], x: Array, labels: Array, limits: Threshol
             initial_loss=float(np.median([run.loss for run in runs])),
             uniform_loss=math.log(first.widths[-1]),
             margins=margins(network, runs, limits),
+            borderline=borderline(findings, forward, backward, limits),
             seeds=len(runs),
             batch=len(x),
             widths=first.widths,

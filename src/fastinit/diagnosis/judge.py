@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .measure import Measured
 from .thresholds import VERDICTS, Thresholds
 
-__all__ = ["Finding", "Network", "Total", "backward_steps", "judge", "margins", "middle", "total"]
+__all__ = ["Finding", "Network", "Total", "backward_steps", "borderline", "judge", "margins", "middle", "total"]
 
 Array = NDArray[Any]
 
@@ -297,6 +297,15 @@ def _straddles(values: Array, lines: tuple[float, float], limits: Thresholds) ->
     half = limits.interval * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     mean = float(np.mean(values))
     return any(mean - half <= line <= mean + half for line in lines)
+
+
+def borderline(findings: Sequence[Finding], forward: Total, backward: Total, limits: Thresholds) -> bool:
+    """Whether other seeds may be judged otherwise: by a failure's own interval, or else by any that reaches over a threshold."""
+    fails = [finding for finding in findings if finding.severity == "fail"]
+    if fails:
+        return fails[0].borderline
+    lines = ((1, limits.exploding), (-1, limits.vanishing))
+    return any(_straddles(sign * way.each, pair, limits) for sign, pair in lines for way in (forward, backward))
 
 
 def _saturated(network: Network, runs: Sequence[Measured], limits: Thresholds) -> list[Finding]:

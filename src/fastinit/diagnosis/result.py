@@ -109,6 +109,9 @@ class Diagnosis:
     widths : tuple of int
     title : str
         The network in a few words.
+    borderline : bool
+        Whether other seeds may be judged otherwise: an interval of the changes reaches over a threshold of exploding or
+        vanishing, and no failure of another kind decides.
     """
 
     verdict: str
@@ -123,16 +126,12 @@ class Diagnosis:
     batch: int
     widths: tuple[int, ...]
     title: str
+    borderline: bool = False
 
     @property
     def healthy(self) -> bool:
         """Whether there is no finding at all."""
         return not self.findings
-
-    @property
-    def borderline(self) -> bool:
-        """Whether other seeds may be judged otherwise: the interval of the finding that decides reaches over a threshold."""
-        return any(finding.borderline for finding in self.findings if finding.name == self.verdict)
 
     def assert_healthy(self, *, warnings: bool = True) -> None:
         """Raise an AssertionError with the whole text unless the verdict is "healthy".
