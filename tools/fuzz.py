@@ -265,7 +265,7 @@ def stack(rng: Rng) -> None:
 
     def call() -> tuple[np.ndarray, ...]:
         found = net.propagate(x, dy, gradients=gradients, norms=norms, pairs=pairs)
-        parts = [found.output, found.statistics, *(found.weight_gradients or ()), *(found.bias_gradients or ())]
+        parts = [found.output, found.statistics.view("f8"), *(found.weight_gradients or ()), *(found.bias_gradients or ())]
         parts += [p for p in (found.input_gradient, found.weight_gradient_norms, found.activation_cosines) if p is not None]
         return tuple(p.copy() for p in parts)
 

@@ -88,7 +88,7 @@ def diagnose(
     'healthy'
     >>> found = fastinit.diagnose((784, *[256] * 20, 10), "gelu", output_activation="linear")
     >>> found.verdict, found.findings[0].recommendation.partition(":")[0]
-    ('vanishing', "weights=CriticalNormal('gelu', 0.2), biases=RandomNormal(std=0.4472)")
+    ('vanishing', 'weights=Orthogonal(gain=1.404), biases=RandomNormal(std=0.4472)')
     """
     limits = Thresholds() if thresholds is None else thresholds
     if not isinstance(limits, Thresholds):
