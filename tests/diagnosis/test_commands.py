@@ -141,6 +141,7 @@ def test_compare_takes_any_iterables_once_each() -> None:
         ((["ones"], ["relu"], 5), {}, "depths: expected a sequence with at least one entry, got 5"),
         ((["ones"], ["relu"], []), {}, r"depths: expected a sequence with at least one entry, got \[\]"),
         ((["ones"], [3], [5]), {}, "activations: expected a sequence of names"),
+        ((["ones"], [[]], [5]), {}, "activations: expected a sequence of names"),
         ((["ones"], ["relu"], [5]), {"progress": 3}, "progress: expected a function"),
         ((["ones"], ["relu"], [5]), {"weights": "zeros"}, "weights: expected none of compare"),
         ((["ones"], ["relu"], [5]), {"recommend": True}, "recommend: expected none of compare"),

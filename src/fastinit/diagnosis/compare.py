@@ -171,9 +171,10 @@ def compare(
     'he_normal'
     """
     starts = {start if isinstance(start, str) else repr(start): start for start in _entries("initializers", initializers)}
-    names = tuple(dict.fromkeys(_entries("activations", activations)))
-    if not all(isinstance(name, str) for name in names):
+    functions = _entries("activations", activations)
+    if not all(isinstance(name, str) for name in functions):
         raise TypeError(f"activations: expected a sequence of names, got {shown(activations)}")
+    names = tuple(dict.fromkeys(functions))
     layers = tuple(dict.fromkeys(whole_number("depths", depth) for depth in _entries("depths", depths)))
     units = whole_number("width", width)
     if progress is not None and not callable(progress):
