@@ -442,3 +442,11 @@ def test_a_recommendation_can_be_copied() -> None:
     again = diagnose([100] * 21, "gelu", recommend=False, **options)
     said = float(finding.recommendation.partition(" is ")[2].split()[0])
     assert max(abs(again.forward.nats), abs(again.backward.nats)) == pytest.approx(said, abs=0.05)  # of rounded numbers
+
+
+def test_progress_counts_networks_and_then_findings() -> None:
+    calls: list[tuple[int, int]] = []
+    found = diagnose([64] * 31, "relu", weights="glorot_normal", seeds=4, progress=lambda *call: calls.append(call))
+    assert calls == [(i, 4) for i in range(4)] + [(i, len(found.findings)) for i in range(len(found.findings))]
+    with pytest.raises(TypeError, match=r"progress: expected a function \(done, of\), got 3"):
+        diagnose([4, 4], "relu", progress=3)

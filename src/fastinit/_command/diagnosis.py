@@ -118,10 +118,11 @@ def _diagnose(options: argparse.Namespace) -> int:
         widths.append(options.outputs)
         activation = [options.activation] * options.depth + ["linear"]
     extra = {name: value for name in ("residual", "alpha") if (value := getattr(options, name)) is not None}
-    found = diagnose(
-        widths, activation, weights=options.init, biases=options.bias, batch=options.batch, seeds=options.seeds,
-        key=Key(options.seed), dtype=options.dtype, **extra,
-    )  # fmt: skip
+    with _bar() as progress:
+        found = diagnose(
+            widths, activation, weights=options.init, biases=options.bias, batch=options.batch, seeds=options.seeds,
+            key=Key(options.seed), dtype=options.dtype, progress=progress, **extra,
+        )  # fmt: skip
     print(_json(found.to_dict()) if options.json else found)
     return 1 if any(options.check in ("warn", finding.severity) for finding in found.findings) else 0
 

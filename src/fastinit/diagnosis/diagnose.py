@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,7 @@ def diagnose(
     key: Key | None = None,
     thresholds: Thresholds | None = None,
     recommend: bool = True,
+    progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Diagnosis:
     """Say whether a network will train from its start, by a pass forward and back and by theory.
@@ -67,6 +67,9 @@ def diagnose(
         For each finding try some changes of weights, biases, alpha, activation or, if they were given on another scale than
         variance 1, of the data, and recommend the best of those that a second run shows to be better. Nothing is tried for a
         virtual `Stack`.
+    progress : callable, optional
+        Called before each network with how many were measured and how many there are, and then likewise for the findings that
+        recommendations are looked for.
     **options
         With widths: all other options of `Stack`, such as `weights`, `biases`, `output_activation`, `residual` and `dtype`.
 
@@ -94,6 +97,9 @@ def diagnose(
     if not isinstance(limits, Thresholds):
         raise TypeError(f"thresholds: expected a fastinit.Thresholds, got {shown(thresholds)}")
     boolean("recommend", recommend)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress: expected a function (done, of), got {shown(progress)}")
+    report = progress or _silent
     description = None
     if isinstance(network, Stack):
         given = {"activation": activation, "seeds": seeds}
@@ -119,11 +125,19 @@ def diagnose(
     inputs = _inputs(first, x, batch, names)
     classes = _labels(labels, len(inputs), first.widths[-1], names)
     # Each network is drawn when the one before has been measured: two of them are in memory, not all.
-    others = (Stack(first.widths, activation, key=names / f"{i}", **options) for i in range(1, count))
-    found = assembled(itertools.chain([first], others), inputs, classes, limits)
+    def networks() -> Iterator[Stack]:
+        for i in range(count):
+            report(i, count)
+            yield Stack(first.widths, activation, key=names / f"{i}", **options) if i else first
+
+    found = assembled(networks(), inputs, classes, limits)
     if recommend and found.findings and description is not None:
-        return recommended(found, description, inputs, classes, limits)
+        return recommended(found, description, inputs, classes, limits, report)
     return found
+
+
+def _silent(done: int, of: int) -> None:
+    """Reports nothing."""
 
 
 def _readable(stack: Stack) -> Stack:

@@ -56,7 +56,8 @@ class Description(NamedTuple):
 
 @np.errstate(all="ignore")  # what overflows is not recommended
 def recommended(
-    diagnosis: Diagnosis, network: Description, x: Array, labels: Array, limits: Thresholds
+    diagnosis: Diagnosis, network: Description, x: Array, labels: Array, limits: Thresholds,
+    progress: Callable[[int, int], None],
 ) -> Diagnosis:
     """The diagnosis with a recommendation for each finding for which something that was tried is better.
 
@@ -78,7 +79,8 @@ def recommended(
 
     data, findings = list(_standardised(x)), []
     accepted: list[tuple[str, dict[str, Any], float]] = []
-    for finding in diagnosis.findings:
+    for i, finding in enumerate(diagnosis.findings):
+        progress(i, len(diagnosis.findings))
         number, what = _NUMBERS[finding.name]
         before = number(diagnosis)
         ranked = list(_candidates(finding, network))
