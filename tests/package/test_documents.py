@@ -29,7 +29,7 @@ def scope_of(code):
         random = np.random.default_rng(0)
         x, y = random.standard_normal((100, 64), dtype=np.float32), random.integers(10, size=100)
         scope |= {"x": x[:80], "y": y[:80], "x_held_out": x[80:], "y_held_out": y[80:]}
-    if "layer.weight" in code:
+    if "layer.weight" in code or "import torch" in code:
         torch = pytest.importorskip("torch")
         scope |= {"layer": torch.nn.Linear(5, 3), "Model": lambda: torch.nn.Linear(5, 3)}
     if re.search(r"fastinit(\.| import )keras", code):

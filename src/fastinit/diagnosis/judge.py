@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from .measure import Measured
 from .thresholds import VERDICTS, Thresholds
 
-__all__ = ["Finding", "Network", "Total", "backward_steps", "borderline", "judge", "margins", "middle", "total"]
+__all__ = [
+    "FULL_PRECISION", "SIGMOIDAL", "Finding", "Network", "Total", "backward_steps", "borderline", "judge", "limits_in_words",
+    "loss_in_words", "margins", "middle", "power_of_ten", "straddles", "total",
+]  # fmt: skip
 
 Array = NDArray[Any]
 
-_SIGMOIDAL = ("tanh", "sigmoid", "hard_tanh", "softsign")  # flat on both sides: ELU, GELU or SiLU on one side are no fault
+SIGMOIDAL = ("tanh", "sigmoid", "hard_tanh", "softsign")  # flat on both sides: ELU, GELU or SiLU on one side are no fault
 _RELU_LIKE = ("relu", "leaky_relu")
-_FULL_PRECISION = 1e-7  # of 1 - c: what is less is the rounding of the cosine
+FULL_PRECISION = 1e-7  # of 1 - c: what is less is the rounding of the cosine
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,10 @@ class Finding:
     name : str
         One of `fastinit.diagnosis.VERDICTS`.
     severity : {"fail", "warn"}
-    layer : int or None
-        The first layer concerned, 0 for the one that reads the input; None where it is the network as a whole. A signal passes
-        it first: of gradients that explode or vanish it is the layer where they have passed the warning, counted from the output.
+    layer : int, str or None
+        The first layer concerned, 0 for the one that reads the input, or its name in a framework's model; None where it is the
+        network as a whole. A signal passes it first: of gradients that explode or vanish it is the layer where they have passed
+        the warning, counted from the output.
     reason : str
         One sentence with its number.
     recommendation : str or None
@@ -47,7 +51,7 @@ class Finding:
 
     name: str
     severity: str
-    layer: int | None
+    layer: int | str | None
     reason: str
     recommendation: str | None = None
     changes: dict[str, Any] | None = None
@@ -276,21 +280,21 @@ def _changed(network: Network, forward: Total, backward: Total, limits: Threshol
         verb = "grows" if sign > 0 else "shrinks"
         found.append(Finding(
             name, "fail" if size > fail else "warn", layer,
-            f"The {what} {verb} by {size:.1f} nats, a factor of {_power_of_ten(size)}, {ends}; {_from(warn, fail)}.",
-            borderline=_straddles(sign * way.each, (warn, fail), limits),
+            f"The {what} {verb} by {size:.1f} nats, a factor of {power_of_ten(size)}, {ends}; {limits_in_words(warn, fail)}.",
+            borderline=straddles(sign * way.each, (warn, fail), limits),
         ))  # fmt: skip
     return found
 
 
-def _from(warn: float, fail: float) -> str:
+def limits_in_words(warn: float, fail: float) -> str:
     return f"a warning begins at {warn:.4g}, a failure at {fail:.4g}"
 
 
-def _power_of_ten(nats: float) -> str:
+def power_of_ten(nats: float) -> str:
     return f"{math.exp(nats):.3g}" if nats < 700 else f"10^{nats / math.log(10):.0f}"
 
 
-def _straddles(values: Array, lines: tuple[float, float], limits: Thresholds) -> bool:
+def straddles(values: Array, lines: tuple[float, float], limits: Thresholds) -> bool:
     """Whether the interval of the mean reaches over a threshold."""
     if len(values) < 2 or not np.isfinite(values).all():
         return False
@@ -305,11 +309,11 @@ def borderline(findings: Sequence[Finding], forward: Total, backward: Total, lim
     if fails:
         return fails[0].borderline
     lines = ((1, limits.exploding), (-1, limits.vanishing))
-    return any(_straddles(sign * way.each, pair, limits) for sign, pair in lines for way in (forward, backward))
+    return any(straddles(sign * way.each, pair, limits) for sign, pair in lines for way in (forward, backward))
 
 
 def _saturated(network: Network, runs: Sequence[Measured], limits: Thresholds) -> list[Finding]:
-    layers = [i for i, name in enumerate(network.activations) if name in _SIGMOIDAL]
+    layers = [i for i, name in enumerate(network.activations) if name in SIGMOIDAL]
     if not layers:
         return []
     share = middle(runs, "saturated")[layers]
@@ -331,7 +335,7 @@ def _collapsed(runs: Sequence[Measured], limits: Thresholds) -> list[Finding]:
     return [Finding(
         "rank collapse", "fail" if shrunk[-1] > fail else "warn", int(layers[_first(shrunk > warn)]),
         f"Samples become alike: 1 - cosine shrinks by {shrunk[-1]:.1f} nats, to {apart[-1]:.1e}, from layer {layers[0]} to layer "
-        f"{layers[-1]}; {_from(warn, fail)}.",
+        f"{layers[-1]}; {limits_in_words(warn, fail)}.",
     )]  # fmt: skip
 
 
@@ -339,7 +343,7 @@ def _collapse(runs: Sequence[Measured]) -> tuple[Array, Array, Array]:
     """The layers that have cosines, 1 - c of each, and by how much it has shrunk there; a layer of zeros has none."""
     apart = middle(runs, "apart")
     layers = np.flatnonzero(~np.isnan(apart))
-    apart = np.maximum(apart[layers], _FULL_PRECISION)
+    apart = np.maximum(apart[layers], FULL_PRECISION)
     return layers, apart, np.log(apart[:1] / apart)
 
 
@@ -376,12 +380,12 @@ def _over_confident(network: Network, runs: Sequence[Measured], limits: Threshol
         return []
     return [Finding(
         "over-confident head", "fail" if loss > times * fair else "warn", len(network.activations) - 1,
-        f"The initial loss is {_loss(loss)} nats where ln {classes} = {fair:.2f} is that of no opinion: logits of standard "
-        f"deviation {deviation:.2g}; {_from(fair + over, times * fair)}.",
+        f"The initial loss is {loss_in_words(loss)} nats where ln {classes} = {fair:.2f} is that of no opinion: logits of "
+        f"standard deviation {deviation:.2g}; {limits_in_words(fair + over, times * fair)}.",
     )]  # fmt: skip
 
 
-def _loss(value: float) -> str:
+def loss_in_words(value: float) -> str:
     return f"{value:.2f}" if value < 1e6 else f"{value:.3g}"
 
 
@@ -405,7 +409,7 @@ def margins(network: Network, runs: Sequence[Measured], limits: Thresholds) -> d
         "exploding": (max(forward, backward), limits.exploding[0]),
         "vanishing": (-min(forward, backward), limits.vanishing[0]),
     }
-    layers = [i for i, name in enumerate(network.activations) if name in _SIGMOIDAL]
+    layers = [i for i, name in enumerate(network.activations) if name in SIGMOIDAL]
     if layers:
         found["saturated"] = (middle(runs, "saturated")[layers].mean(), limits.saturated)
     shrunk = _collapse(runs)[2]

@@ -48,10 +48,11 @@ class DiagnosedLayer:
 
     Attributes
     ----------
-    layer : int
-        0 for the one that reads the input.
+    layer : int or str
+        0 for the one that reads the input; the qualified name in a framework's model.
     inputs, units : int
     activation : str
+        In a framework's model the class of the layer, unless it is an activation function.
     rms, rms_theory : float
         Root mean square of the pre-activations, and what theory expects; NaN where it expects nothing.
     gradient_rms, gradient_theory : float
@@ -66,7 +67,7 @@ class DiagnosedLayer:
         of the made-up gradient at the output, summed over the batch: only its course over the layers says something.
     """
 
-    layer: int
+    layer: int | str
     inputs: int
     units: int
     activation: str
@@ -83,7 +84,7 @@ class DiagnosedLayer:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
-    """Whether a network will train from its start: `fastinit.diagnose` makes one.
+    """Whether a network will train from its start: `fastinit.diagnose` and `fastinit.torch.diagnose` make one.
 
     ``print`` shows a line for each layer, shortened beyond 30, and the verdict with its reasons; a notebook shows it as HTML.
     docs/diagnosis.md explains every column.
@@ -99,14 +100,16 @@ class Diagnosis:
         Of the pre-activations from the first layer to the last (of the stream, in a residual network), and of the gradients
         from the last layer to the first: above 0 they grow on their way, below 0 they shrink.
     initial_loss : float
-        Mean cross-entropy in nats of the outputs as logits; NaN of fewer than two outputs.
+        Mean cross-entropy in nats of the outputs as logits; NaN of fewer than two outputs. Of a framework's model the loss that
+        was given, if it is no cross-entropy.
     uniform_loss : float
-        ln C for C outputs: the loss of one who has no opinion.
+        ln C for C outputs: the loss of one who has no opinion; NaN where there are no classes.
     margins : dict of str to (float, float)
         For each verdict with a threshold what was measured, and above which number it is a finding, a warning at first.
     seeds, batch : int
         How many networks and samples were looked at.
     widths : tuple of int
+        Of the input and of each layer; of a framework's model, of each layer alone.
     title : str
         The network in a few words.
     borderline : bool
@@ -168,9 +171,11 @@ class Diagnosis:
 
     def _summary(self) -> list[str]:
         lines = [f"forward   {_change(self.forward)}", f"backward  {_change(self.backward)}"]
-        if "over-confident head" in self.margins and math.isfinite(self.initial_loss):  # the outputs are logits
+        is_entropy = not math.isnan(self.uniform_loss)
+        if math.isfinite(self.initial_loss) and ("over-confident head" in self.margins or not is_entropy):  # of logits, or given
             loss = f"{self.initial_loss:.3f}" if self.initial_loss < 1e6 else f"{self.initial_loss:.3g}"
-            lines.append(f"loss      {loss} at first, ln {self.widths[-1]} = {self.uniform_loss:.3f}")
+            classes = f", ln {math.exp(self.uniform_loss):.0f} = {self.uniform_loss:.3f}" if is_entropy else ""
+            lines.append(f"loss      {loss} at first{classes}")
         lines.append(f"verdict   {self.verdict}" + (", borderline: other seeds may be judged otherwise" * self.borderline))
         for finding in self.findings:
             where = "" if finding.layer is None else f", layer {finding.layer}"
@@ -209,7 +214,7 @@ class Diagnosis:
             from matplotlib.figure import Figure
 
             axes = Figure(figsize=(7, 4), layout="constrained").add_subplot()
-        numbers = [layer.layer for layer in self.layers]
+        numbers = range(len(self.layers))
         for name, colour, label in (("rms", "#2f7fd0", "pre-activations"), ("gradient", "#e0702a", "gradients")):
             measured = [getattr(layer, "rms" if name == "rms" else "gradient_rms") for layer in self.layers]
             theory = [getattr(layer, f"{name}_theory") for layer in self.layers]
@@ -229,22 +234,21 @@ _HEAD = ("layer", "units", "z rms", "theory", "grad rms", "theory", "saturated",
 
 
 def _cells(layer: DiagnosedLayer) -> tuple[str, ...]:
+    name = f"{layer.layer} {layer.activation}" if isinstance(layer.layer, str) else f"{layer.layer}"
     return (
-        f"{layer.layer}", f"{layer.units}", _number(layer.rms), _number(layer.rms_theory), _number(layer.gradient_rms),
-        _number(layer.gradient_theory), f"{layer.saturated:.1%}", f"{layer.dead:.1%}", _cosine(layer.cosine),
-        _cosine(layer.cosine_theory), _number(layer.gradient_to_weight),
+        name, f"{layer.units}", _number(layer.rms), _number(layer.rms_theory), _number(layer.gradient_rms),
+        _number(layer.gradient_theory), _number(layer.saturated, ".1%"), _number(layer.dead, ".1%"),
+        _number(layer.cosine, ".4f"), _number(layer.cosine_theory, ".4f"), _number(layer.gradient_to_weight),
     )  # fmt: skip
 
 
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3g}"
-
-
-def _cosine(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
+def _number(value: float, form: str = ".3g") -> str:
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def _change(change: Change) -> str:
+    if not change.each:
+        return "no number: fewer than three layers of one role"
     if not math.isfinite(change.nats):
         return "no number: a mean square is 0 or not finite"
     text = f"{change.nats:+.2f} nats"

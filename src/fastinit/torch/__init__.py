@@ -5,7 +5,7 @@ memory layout. The seed of a tensor is one 64-bit number from a torch.Generator,
 the values; ``key=`` gives a key instead. `patch` makes PyTorch's own functions call these, inside its modules too.
 docs/dialects.md lists the differences from PyTorch.
 
-May import: _common, _stream, initializers, gains, _core.
+May import: _common, _stream, initializers, gains, diagnosis, _core.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ try:
 except (ImportError, OSError) as error:  # OSError: a shared library of PyTorch does not load
     raise _import_failure(__name__, "PyTorch", "torch", error) from error
 
+from ._diagnose import diagnose
 from ._fixed import constant_, dirac_, eye_, ones_, zeros_
 from ._gains import calculate_correct_fan as _calculate_correct_fan  # noqa: F401
 from ._gains import calculate_fan_in_and_fan_out as _calculate_fan_in_and_fan_out  # noqa: F401
@@ -52,6 +53,7 @@ __all__ = [
     "calculate_gain",
     "constant",
     "constant_",
+    "diagnose",
     "dirac",
     "dirac_",
     "eye",

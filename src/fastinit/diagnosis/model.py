@@ -1,0 +1,533 @@
+"""The judgement of a model of any framework: from what was observed of its layers and parameters to a diagnosis.
+
+The dialects observe; no framework is imported here. In a graph of any form only like is compared with like: layers with
+weights are grouped by their role, the name with numbers replaced by ``*``, and a change is taken within a group, in the order of
+execution. Where normalisation or a residual stream keeps a signal, such changes stay near 0 and nothing is claimed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .judge import FULL_PRECISION, SIGMOIDAL, Finding, limits_in_words, loss_in_words, power_of_ten, straddles
+from .result import Change, DiagnosedLayer, Diagnosis
+from .thresholds import VERDICTS, Thresholds
+
+__all__ = ["MODEL_THRESHOLDS", "ObservedLayer", "ObservedModel", "WithoutGradient", "copied_units", "judge_model", "role_of"]
+
+Array = NDArray[Any]
+
+# A failing loss of 100 ln C, as for stacks, would call no published fault by its name: tied N(0, 1) heads begin at 25 ln C.
+# Heads of sound models stay below ln C + 1, and of deep He networks without normalisation below 3 ln C.
+MODEL_THRESHOLDS = Thresholds(initial_loss=(1.0, 3.0))
+
+_FEWEST = 3  # layers of a role that a change is taken over
+# By which the lines for gradients that grow are multiplied where a model normalises: a layer before a norm does not depend on
+# the size of its weights, so that a step that is too large makes them larger and the next steps smaller. ResNets without
+# zeros at the end of their branches grow by 9, 12 and 14 nats at 50, 101 and 152 layers, and train; with zeros by 0.9 at 50.
+_NORMALISED = 2.0
+_EQUAL = 1e-3  # relative error up to which two units' gradients count as equal: kernels add up in different orders
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedLayer:
+    """One call of a layer, in a pass forward and back.
+
+    Attributes
+    ----------
+    name : str
+        The qualified name; that of a second call ends in ``#2``.
+    kind : str
+        The class, such as "Linear".
+    weighted : bool
+        Whether it multiplies its input by a weight, as dense and convolutional layers do.
+    activation : str or None
+        "relu", "tanh" and so on, if the layer is an activation function.
+    inputs, units : int
+        Of one output its fan-in, 0 if unknown; and the length of the output's axis of units.
+    elements : float
+        How many numbers of the output belong to one sample.
+    square, expected : float
+        Mean square of the output, and what it would be if the weights were independent of the input; NaN if unknown.
+    gradient : float
+        Energy of the gradient with respect to the output: the sum of its squares for one sample. NaN where none came back.
+    saturated : float
+        Share in [0, 1] of saturated elements of an activation function; NaN of other layers.
+    dead : float
+        Share in [0, 1] of units that no sample makes active, or through which no sample sends a gradient; NaN if unknown.
+    non_finite, non_finite_gradients : int
+        How many numbers of the output, and of the gradient, are infinite or NaN.
+    apart : float
+        1 - c, c being the mean cosine of the outputs for two samples or tokens; NaN if unknown.
+    gradient_to_weight : float
+        Norm of the weight's gradient by the norm of the weight; NaN where there is none.
+    silent : bool
+        Whether the output is all zeros though the input is not, and parameters that are zero by design are not the reason.
+    """
+
+    name: str
+    kind: str
+    weighted: bool
+    activation: str | None
+    inputs: int
+    units: int
+    elements: float
+    square: float
+    expected: float
+    gradient: float
+    saturated: float
+    dead: float
+    non_finite: int
+    non_finite_gradients: int
+    apart: float
+    gradient_to_weight: float
+    silent: bool
+
+
+@dataclass(frozen=True)
+class WithoutGradient:
+    """A parameter whose gradient is exactly 0, also after a virtual step of those that are zero by design.
+
+    Attributes
+    ----------
+    name, layer : str
+        The parameter, and the layer that owns it.
+    reason : str
+        Why, as the second half of a sentence.
+    fault : bool
+        False where it may be chance or without harm: an expert that this batch was not sent to, a layer that is not called.
+    """
+
+    name: str
+    layer: str
+    reason: str
+    fault: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedModel:
+    """What one pass forward and back shows of a model.
+
+    Attributes
+    ----------
+    layers : tuple of ObservedLayer
+        In the order of execution.
+    without_gradient : tuple of WithoutGradient
+    non_finite : tuple of str
+        Parameters with numbers that are infinite or NaN.
+    twins : tuple of (str, str)
+        Parameters that look drawn and are equal bit for bit, and are not one tensor.
+    symmetric : tuple of (str, int, int)
+        Layers some of whose units are copies of another one: name, number of copies, number of units.
+    loss, classes, logit_variance : float
+        The loss at first, how many classes C a cross-entropy has, and the variance of a sample's logits; NaN without them.
+    batch : int
+    """
+
+    layers: tuple[ObservedLayer, ...]
+    without_gradient: tuple[WithoutGradient, ...]
+    non_finite: tuple[str, ...]
+    twins: tuple[tuple[str, str], ...]
+    symmetric: tuple[tuple[str, int, int], ...]
+    loss: float
+    classes: float
+    logit_variance: float
+    batch: int
+
+
+def role_of(name: str) -> str:
+    """A layer's name with its numbers replaced: layers of one role have the same."""
+    return re.sub(r"\d+", "*", name)
+
+
+def _groups_of(name: str) -> set[str]:
+    """The roles of a layer in chains of blocks and of layers: ``h.0.mlp.2`` is ``h.*.mlp.2`` and ``h.0.mlp.*``."""
+    blocks, dot, last = name.rpartition(".")
+    if not re.search(r"\d", blocks):
+        return {role_of(name)}
+    return {role_of(blocks) + dot + last} | ({f"{blocks}.*"} if last.isdigit() else set())
+
+
+def copied_units(weight: Array, bias: Array | None, gradient: Array) -> int:
+    """How many of a layer's units have the weights, the bias and the gradient of another one: no training tells them apart.
+
+    Parameters
+    ----------
+    weight, gradient : ndarray of shape (units, n)
+        Units without any gradient do not count: nothing moves them either way.
+    bias : ndarray of shape (units,), or None
+    """
+    # Few units tie in a single weight by chance: most layers end here.
+    _, group = np.unique(weight[:, 0], return_inverse=True)
+    tied = np.flatnonzero(np.bincount(group)[group] > 1)
+    if not len(tied):
+        return 0
+    rows = weight[tied] if bias is None else np.concatenate([weight[tied], bias[tied, None]], axis=1)
+    rows = np.ascontiguousarray(rows + 0.0)  # makes -0.0 the 0.0 that it equals
+    gradients = gradient[tied].astype(np.float64)
+    sizes = np.sqrt((gradients * gradients).sum(axis=1))
+    seen: dict[bytes, list[int]] = {}
+    copies = 0
+    for i, row in enumerate(rows):
+        if not 0 < sizes[i] < math.inf:
+            continue
+        others = seen.setdefault(row.tobytes(), [])
+        if any(np.abs(gradients[i] - gradients[j]).max() <= _EQUAL * sizes[i] for j in others):
+            copies += 1
+        elif len(others) < 16:  # so many kinds of one unit are no symmetry
+            others.append(i)
+    return copies
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The change within one role: `steps` has a row for each seed and a column for each layer, beginning with 0."""
+
+    role: str
+    names: tuple[str, ...]
+    steps: Array
+
+    @property
+    def each(self) -> Array:
+        return self.steps[:, -1]
+
+    @property
+    def size(self) -> float:
+        return float(np.median(self.each))
+
+
+_NONE = _Group("", (), np.full((1, 1), math.nan))  # where no role has enough layers
+
+
+class _Layers:
+    """The layers of all seeds: names and kinds are those of the first, numbers are medians."""
+
+    def __init__(self, runs: Sequence[ObservedModel]) -> None:
+        self.first = runs[0].layers
+        self._by_name = [{layer.name: layer for layer in run.layers} for run in runs]
+
+    def each(self, layer: ObservedLayer, field: str) -> Array:
+        """The number of a layer in each seed; NaN where a seed did not call it."""
+        return np.array([float(getattr(own[layer.name], field)) if layer.name in own else math.nan for own in self._by_name])
+
+    def median(self, layer: ObservedLayer, field: str) -> float:
+        values = self.each(layer, field)
+        known = values[~np.isnan(values)]
+        return float(np.median(known)) if len(known) else math.nan
+
+    def changes(self, field: str, *, backward: bool = False) -> list[_Group]:
+        """How the logarithm of a number changes within each role of weighted layers.
+
+        The last one that is executed is left out where enough are left: it is the head, which may be small by design.
+        """
+        weighted = [layer for layer in self.first if layer.weighted]
+        groups: dict[tuple[str, str], list[ObservedLayer]] = {}
+        for layer in weighted:
+            for role in _groups_of(layer.name.partition("#")[0]):
+                groups.setdefault((role, layer.kind), []).append(layer)
+        found = []
+        for (role, _), members in groups.items():
+            if members[-1] is weighted[-1] and len(members) > _FEWEST:
+                members = members[:-1]
+            numbers = np.array([self.each(layer, field) for layer in members])
+            usable = np.flatnonzero(((numbers > 0) & np.isfinite(numbers)).all(axis=1))
+            if len(usable) < _FEWEST:
+                continue
+            order = usable[::-1] if backward else usable
+            if field == "apart":
+                numbers = np.maximum(numbers, FULL_PRECISION)
+            logs = np.log(numbers[order]).T
+            found.append(_Group(role, tuple(members[i].name for i in order), logs - logs[:, :1]))
+        return _middle_ones(found)
+
+
+def _middle_ones(groups: Sequence[_Group]) -> list[_Group]:
+    """Of the roles in one chain of blocks the one with the median change, which stands for the chain.
+
+    What goes through all of the blocks has one change. Single roles have others besides: in sound transformers gradients of
+    queries and keys, which flow through the derivative of softmax, change by up to 8 nats where those of values change by 0.2.
+    """
+    chains: dict[str, list[_Group]] = {}
+    for group in groups:
+        chains.setdefault(group.role.partition("*")[0], []).append(group)
+    middle = []
+    for members in chains.values():
+        ordered = sorted(members, key=lambda group: group.size)
+        pair = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+        middle.append(min(pair, key=lambda group: abs(group.size)))
+    return middle
+
+
+def judge_model(runs: Sequence[ObservedModel], limits: Thresholds, title: str) -> Diagnosis:
+    """The diagnosis of a model that was observed once, or once for each seed.
+
+    Parameters
+    ----------
+    runs : sequence of ObservedModel
+        Of models that differ in their seeds alone.
+    limits : Thresholds
+    title : str
+        The model and its loss in a few words.
+    """
+    layers = _Layers(runs)
+    forward, backward = layers.changes("square"), layers.changes("gradient", backward=True)
+    loss, classes, variance = (
+        float(np.median([getattr(run, name) for run in runs])) for name in ("loss", "classes", "logit_variance")
+    )
+    found = [
+        *_non_finite(layers, runs),
+        *_no_signal(layers),
+        *_symmetric(runs[0]),
+        *_dead(layers, limits),
+        *_changed(layers, forward, backward, limits),
+        *_saturated(layers, limits),
+        *_collapsed(layers, limits),
+        *_over_confident(loss, classes, variance, layers, limits),
+        *_without_gradient(runs),
+    ]
+    findings = sorted(found, key=lambda finding: VERDICTS.index(finding.name))
+    return Diagnosis(
+        verdict=next((f.name for s in ("fail", "warn") for f in findings if f.severity == s), "healthy"),
+        findings=tuple(findings),
+        layers=tuple(_row(layers, layer) for layer in layers.first),
+        forward=_change(_largest(forward), limits),
+        backward=_change(_largest(backward), limits),
+        initial_loss=loss,
+        uniform_loss=math.log(classes) if classes > 1 else math.nan,
+        margins=_margins(layers, forward, backward, loss, classes, limits),
+        seeds=len(runs),
+        batch=runs[0].batch,
+        widths=tuple(layer.units for layer in layers.first),
+        title=title,
+        borderline=_borderline(findings, layers, forward, backward, limits),
+    )
+
+
+def _largest(groups: Sequence[_Group], sign: float | None = None) -> _Group:
+    """The group that changes most, or most in one direction."""
+    return max(groups, key=lambda group: abs(group.size) if sign is None else sign * group.size, default=_NONE)
+
+
+def _change(group: _Group, limits: Thresholds) -> Change:
+    if group is _NONE:
+        return Change(math.nan, math.nan, math.nan, math.nan, ())
+    values = group.each
+    middle = float(np.mean(values))
+    half = limits.interval * float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Change(group.size, middle - half, middle + half, math.nan, tuple(map(float, values)))
+
+
+def _row(layers: _Layers, layer: ObservedLayer) -> DiagnosedLayer:
+    def middle(field: str) -> float:
+        return layers.median(layer, field)
+
+    return DiagnosedLayer(
+        layer.name, layer.inputs, layer.units, layer.activation or layer.kind, math.sqrt(middle("square")),
+        math.sqrt(middle("expected")), math.sqrt(middle("gradient") / layer.elements), math.nan, middle("saturated"),
+        middle("dead"), 1 - middle("apart"), math.nan, middle("gradient_to_weight"),
+    )  # fmt: skip
+
+
+def _non_finite(layers: _Layers, runs: Sequence[ObservedModel]) -> list[Finding]:
+    """Of the outputs that of the first layer; of gradients alone that of the last, which is the first on the way back."""
+    for field, order, what in (("non_finite", layers.first, "values"), ("non_finite_gradients", layers.first[::-1], "gradients")):
+        for layer in order:
+            count = np.nanmax(layers.each(layer, field))
+            if count:
+                names = [name for run in runs for name in run.non_finite if name.rpartition(".")[0] == layer.name]
+                also = f", and so are some of {names[0]}" if names else ""
+                text = f"{int(count)} {what} of {layer.name} are infinite or NaN{also}."
+                return [Finding("non-finite", "fail", layer.name, text)]
+    for run in runs:
+        if run.non_finite:
+            name = run.non_finite[0]
+            return [Finding("non-finite", "fail", name.rpartition(".")[0], f"Some numbers of {name} are infinite or NaN.")]
+    if not all(math.isfinite(run.loss) or math.isnan(run.loss) for run in runs):
+        return [Finding("non-finite", "fail", None, "The loss is infinite.")]
+    return []
+
+
+def _no_signal(layers: _Layers) -> list[Finding]:
+    for layer in layers.first:
+        if np.nanmax(layers.each(layer, "silent")):
+            return [Finding(
+                "no signal", "fail", layer.name, f"The values that {layer.name} passes on are all exactly 0; its input is not."
+            )]  # fmt: skip
+    return []
+
+
+def _symmetric(run: ObservedModel) -> list[Finding]:
+    found = []
+    if run.symmetric:
+        name, copies, units = run.symmetric[0]
+        found.append(Finding(
+            "symmetric", "fail" if 2 * copies >= units else "warn", name,
+            f"{copies} of the {units} units of {name} are copies of another one, with the same weights and the same gradients: "
+            "they stay equal in training.",
+        ))  # fmt: skip
+    if run.twins:
+        first, second = run.twins[0]
+        more = f", and {len(run.twins) - 1} more pairs" if len(run.twins) > 1 else ""
+        found.append(Finding(
+            "symmetric", "warn", second.rpartition(".")[0],
+            f"{first} and {second} are equal bit for bit{more}: were they drawn from one seed, or copied?",
+        ))  # fmt: skip
+    return found
+
+
+def _allowed_dead(layer: ObservedLayer, limits: Thresholds) -> float:
+    return limits.dead + limits.dead_deviations * math.sqrt(0.25 / max(layer.units, 1))
+
+
+def _dead(layers: _Layers, limits: Thresholds) -> list[Finding]:
+    for layer in layers.first:
+        share, most = layers.median(layer, "dead"), _allowed_dead(layer, limits)
+        if share > most or (share == 1.0 and layer.activation is not None):
+            what = "are not active for" if layer.activation else "get no gradient from"
+            reason = f"{share:.0%} of the units of {layer.name} {what} any sample of the batch"
+            return [Finding("dead", "fail", layer.name, f"{reason}; a failure begins at {min(most, 1):.0%}.")]
+    return []
+
+
+def _lines(layers: _Layers, limits: Thresholds) -> list[tuple[str, str, int, float, float]]:
+    """Verdict, way and sign of each kind of change, and where it warns and fails."""
+    normalised = any("norm" in layer.kind.lower() for layer in layers.first)
+    found = []
+    for name, sign, (warn, fail) in (("exploding", 1, limits.exploding), ("vanishing", -1, limits.vanishing)):
+        for what in ("outputs", "gradients"):
+            times = _NORMALISED if normalised and (name, what) == ("exploding", "gradients") else 1.0
+            found.append((name, what, sign, times * warn, times * fail))
+    return found
+
+
+def _changed(layers: _Layers, forward: list[_Group], backward: list[_Group], limits: Thresholds) -> list[Finding]:
+    """Exploding and vanishing: the way forward is spoken of where it passes the threshold that the larger change does."""
+    found: dict[str, Finding] = {}
+    for name, what, sign, warn, fail in _lines(layers, limits):
+        group = _largest(forward if what == "outputs" else backward, sign)
+        size = sign * group.size
+        if not size > warn or (name in found and not (size > fail and found[name].severity == "warn")):
+            continue
+        reached = sign * np.median(group.steps, axis=0) > warn
+        verb = "grows" if sign > 0 else "shrinks"
+        begin, end = group.names[0], group.names[-1]
+        what = "outputs' mean square" if what == "outputs" else "gradients' sum of squares"
+        found[name] = Finding(
+            name, "fail" if size > fail else "warn", group.names[int(np.flatnonzero(reached)[0])],
+            f"The {what} {verb} by {size:.1f} nats, a factor of {power_of_ten(size)}, from {begin} "
+            f"{'to' if what.startswith('outputs') else 'back to'} {end}, layers of the role {group.role}; "
+            f"{limits_in_words(warn, fail)}.",
+            borderline=straddles(sign * group.each, (warn, fail), limits),
+        )  # fmt: skip
+    return list(found.values())
+
+
+def _borderline(
+    findings: Sequence[Finding], layers: _Layers, forward: list[_Group], backward: list[_Group], limits: Thresholds
+) -> bool:
+    """Whether other seeds may be judged otherwise: by a failure's own interval, or else by any that reaches over a threshold."""
+    fails = [finding for finding in findings if finding.severity == "fail"]
+    if fails:
+        return fails[0].borderline
+    return any(
+        straddles(sign * _largest(forward if what == "outputs" else backward, sign).each, (warn, fail), limits)
+        for _, what, sign, warn, fail in _lines(layers, limits)
+    )
+
+
+def _saturation(layers: _Layers) -> list[tuple[str, float]]:
+    return [(layer.name, layers.median(layer, "saturated")) for layer in layers.first if layer.activation in SIGMOIDAL]
+
+
+def _saturated(layers: _Layers, limits: Thresholds) -> list[Finding]:
+    shares = _saturation(layers)
+    mean = float(np.mean([share for _, share in shares])) if shares else 0.0
+    if not mean > limits.saturated:
+        return []
+    return [Finding(
+        "saturated", "fail", next(name for name, share in shares if share > limits.saturated),
+        f"{mean:.0%} of the elements of the activations with flat sides lie on them, on the mean of {len(shares)} layers; "
+        f"a failure begins at {limits.saturated:.0%}.",
+    )]  # fmt: skip
+
+
+def _alike(layers: _Layers) -> tuple[_Group, float]:
+    """The role whose samples become alike most, and by how many nats; the rounding of the cosine does not count."""
+    groups = layers.changes("apart")
+    group = _largest(groups, -1)
+    return group, -group.size
+
+
+def _collapsed(layers: _Layers, limits: Thresholds) -> list[Finding]:
+    group, shrunk = _alike(layers)
+    warn, fail = limits.rank_collapse
+    if not shrunk > warn:
+        return []
+    reached = -np.median(group.steps, axis=0) > warn
+    last = next(layer for layer in layers.first if layer.name == group.names[-1])
+    return [Finding(
+        "rank collapse", "fail" if shrunk > fail else "warn", group.names[int(np.flatnonzero(reached)[0])],
+        f"Samples become alike: 1 - cosine of the outputs of {group.role} shrinks by {shrunk:.1f} nats, to "
+        f"{max(layers.median(last, 'apart'), FULL_PRECISION):.1e}, from {group.names[0]} to {group.names[-1]}; "
+        f"{limits_in_words(warn, fail)}.",
+    )]  # fmt: skip
+
+
+def _over_confident(
+    loss: float, classes: float, variance: float, layers: _Layers, limits: Thresholds
+) -> list[Finding]:
+    if not classes > 1:
+        return []
+    fair = math.log(classes)
+    over, times = limits.initial_loss
+    if not loss > fair + over:
+        return []
+    head = [layer.name for layer in layers.first if layer.weighted]
+    return [Finding(
+        "over-confident head", "fail" if loss > times * fair else "warn", head[-1] if head else None,
+        f"The initial loss is {loss_in_words(loss)} nats where ln {classes:.0f} = {fair:.2f} is that of no opinion: logits of "
+        f"standard deviation {math.sqrt(variance):.2g}; {limits_in_words(fair + over, times * fair)}.",
+    )]  # fmt: skip
+
+
+def _without_gradient(runs: Sequence[ObservedModel]) -> list[Finding]:
+    """One finding for all faults, and one for what may be chance: of seeds, only parameters without a gradient in each."""
+    everywhere = set.intersection(*({lost.name for lost in run.without_gradient} for run in runs))
+    found = []
+    for fault in (True, False):
+        lost = [one for one in runs[0].without_gradient if one.fault == fault and one.name in everywhere]
+        if lost:
+            names = ", ".join(one.name for one in lost[:4]) + (f" and {len(lost) - 4} more" if len(lost) > 4 else "")
+            found.append(Finding(
+                "no gradient", "fail" if fault else "warn", lost[0].layer,
+                f"The gradient of {names} is exactly 0 for the whole batch: {lost[0].reason}.",
+            ))  # fmt: skip
+    return found
+
+
+def _margins(
+    layers: _Layers, forward: list[_Group], backward: list[_Group], loss: float, classes: float, limits: Thresholds
+) -> dict[str, tuple[float, float]]:
+    """For each verdict with a threshold what was measured, if it was, and above which number it is a finding."""
+    found: dict[str, tuple[float, float]] = {}
+    for layer in layers.first:
+        share, most = layers.median(layer, "dead"), _allowed_dead(layer, limits)
+        if "dead" not in found or share - most > found["dead"][0] - found["dead"][1] or math.isnan(found["dead"][0]):
+            found["dead"] = share, most
+    for name, what, sign, warn, _ in _lines(layers, limits):
+        size = sign * _largest(forward if what == "outputs" else backward, sign).size
+        if not math.isnan(size) and (name not in found or size - warn > found[name][0] - found[name][1]):
+            found[name] = size, warn
+    saturated = [share for _, share in _saturation(layers)]
+    found["saturated"] = float(np.mean(saturated)) if saturated else math.nan, limits.saturated
+    found["rank collapse"] = _alike(layers)[1], limits.rank_collapse[0]
+    if classes > 1:
+        found["over-confident head"] = loss, math.log(classes) + limits.initial_loss[0]
+    return {name: pair for name, pair in found.items() if not math.isnan(pair[0])}

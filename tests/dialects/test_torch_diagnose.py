@@ -1,0 +1,477 @@
+"""fastinit.torch.diagnose: what it finds in sound and faulty models, and that it leaves them as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import math
+import random
+
+import numpy as np
+import pytest
+from torch_cases import KEY, torch  # which skips all of this where PyTorch is not installed
+
+nn = torch.nn
+
+import torch_models as models  # noqa: E402
+
+import fastinit  # noqa: E402
+from fastinit.torch import diagnose  # noqa: E402
+
+
+def made(make):
+    torch.manual_seed(0)
+    return make()
+
+
+# ---- verdicts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", models.SOUND)
+def test_sound_models_are_healthy(name):
+    model, inputs = made(models.SOUND[name])
+    diagnose(model, *inputs).assert_healthy()
+
+
+@pytest.mark.parametrize("name", models.BY_DESIGN)
+def test_zeros_by_design_are_no_fault(name):
+    model, inputs = made(models.BY_DESIGN[name])
+    diagnose(model, *inputs).assert_healthy()
+
+
+@pytest.mark.parametrize("name", models.FAULTS)
+def test_faults_are_named(name):
+    verdict, make = models.FAULTS[name]
+    model, inputs = made(make)
+    found = diagnose(model, *inputs)
+    assert found.verdict == verdict, str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "words"),
+    [
+        ("router without a gradient", "0.router", "chooses among others"),
+        ("LayerScale lost", "0.branch.0", "multiplies it by 0"),
+        ("an unused block", "spare.0", "not called"),
+        ("a detached branch", "right", "detached"),
+        ("a NaN", "2", "some of 2.weight"),
+        ("dead by biases", "3", "100%"),
+        ("two equal tensors", "6", "2.weight and 6.weight"),
+        ("constant weights", "0", "63 of the 64 units"),
+        ("tied head of variance 1", "lm_head", "ln 85 = 4.44"),
+        ("3 times He", "4", "grows"),
+    ],
+)
+def test_the_finding_names_the_layer_and_the_reason(name, layer, words):
+    model, inputs = made(models.FAULTS[name][1])
+    finding = diagnose(model, *inputs).findings[0]
+    assert finding.layer == layer
+    assert words in finding.reason
+
+
+def test_an_expert_that_the_batch_was_not_sent_to_is_a_warning():
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+
+        def forward(self, x):
+            return self.experts[0](x) + self.experts[2](x)
+
+    found = diagnose(Experts(), torch.randn(16, 8))
+    assert [(f.name, f.severity, f.layer) for f in found.findings] == [("no gradient", "warn", "experts.1")]
+    assert "no sample of the batch is sent to experts.1" in found.findings[0].reason
+
+
+def test_gradients_of_deep_batch_normalised_networks_grow():
+    """By ln(pi / (pi - 1)) = 0.38 nats a layer of ReLU: Yang et al., "A mean field theory of batch normalization", 2019."""
+    layers = [nn.Sequential(nn.Linear(256, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU()) for _ in range(40)]
+    found = diagnose(nn.Sequential(*layers, nn.Linear(256, 10)), torch.randn(256, 256))
+    assert found.backward.nats == pytest.approx(39 * math.log(math.pi / (math.pi - 1)), rel=0.2)
+    assert found.verdict == "exploding"
+
+
+def test_a_plain_stack_has_the_changes_that_the_same_weights_have_in_a_stack():
+    stack = fastinit.Stack([64] * 13, ["relu"] * 12, weights="he_normal", key=KEY)
+    layers = []
+    for weight in stack.weights:
+        linear = nn.Linear(64, 64)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(weight.T.copy()))
+            linear.bias.zero_()
+        layers += [linear, nn.ReLU()]
+    x = fastinit.normal((32, 64), key=KEY / "x")
+    cotangent = torch.from_numpy(fastinit.normal((32, 64), key=KEY / "dy"))
+    found = diagnose(nn.Sequential(*layers), torch.from_numpy(x), loss=lambda y: (y * cotangent).sum())
+    report = stack.propagate(x, cotangent.numpy())
+    z = report.statistics["pre_activation"]["second_moment"]
+    g = report.statistics["gradient"]["second_moment"]
+    ours = [layer for layer in found.layers if layer.activation == "Linear"]
+    np.testing.assert_allclose([layer.rms for layer in ours], np.sqrt(z), rtol=1e-4)
+    np.testing.assert_allclose([layer.gradient_rms for layer in ours], np.sqrt(g), rtol=1e-3)
+    assert found.forward.nats == pytest.approx(math.log(z[10] / z[0]), abs=1e-3)  # the last layer is the head
+    assert found.backward.nats == pytest.approx(math.log(g[0] / g[10]), abs=1e-3)
+    for layer in ours:
+        assert layer.rms == pytest.approx(layer.rms_theory, rel=0.2)
+
+
+# ---- losses, targets, outputs --------------------------------------------------------------------
+
+
+def test_the_title_says_what_was_minimised():
+    linear, x = nn.Linear(8, 5), torch.randn(16, 8)
+    assert "cross-entropy with random labels" in diagnose(linear, x).title
+    assert "labels that were given" in diagnose(linear, x, targets=torch.zeros(16, dtype=torch.long)).title
+    assert "the loss that was given" in diagnose(linear, x, loss=lambda y: y.square().mean()).title
+    assert "a random cotangent" in diagnose(nn.Sequential(linear, nn.Unflatten(1, (5, 1, 1))), x).title
+    assert "a random cotangent" in diagnose(nn.Linear(8, 1), x).title
+
+
+def test_a_loss_with_targets():
+    linear, x, y = nn.Linear(8, 5), torch.randn(16, 8), torch.randint(0, 5, (16,))
+    found = diagnose(linear, x, loss=nn.functional.cross_entropy, targets=y)
+    assert found.initial_loss == pytest.approx(nn.functional.cross_entropy(linear(x), y).item(), rel=1e-6)
+    assert found.uniform_loss == pytest.approx(math.log(5))
+    assert math.isnan(diagnose(linear, x, loss=lambda y: y.square().mean()).uniform_loss)
+
+
+def test_several_inputs_and_outputs_in_tuples_and_dicts():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x, *, scale):
+            return {"logits": self.b(x * scale), "hidden": (self.a(x), None)}
+
+    found = diagnose(Heads(), torch.randn(16, 8), named={"scale": torch.ones(8)})
+    assert [f.name for f in found.findings] == ["no gradient"]  # beside logits other outputs by name do not count
+    assert found.findings[0].layer == "a"
+
+    class Both(Heads):
+        def forward(self, x, y):
+            return self.a(x), self.b(y)
+
+    diagnose(Both(), torch.randn(16, 8), torch.randn(16, 8)).assert_healthy()
+
+
+def test_a_diagnosis_can_be_repeated_and_depends_on_no_generator():
+    model = nn.Sequential(nn.Linear(8, 64), nn.Dropout(0.5), nn.Linear(64, 10))
+    x = torch.randn(16, 8)
+    first = diagnose(model, x).to_dict()
+    torch.manual_seed(99)
+    assert diagnose(model, x).to_dict() == first
+    assert diagnose(model, x, key=fastinit.Key(1)).to_dict() != first
+
+
+def test_seeds_are_of_models_that_a_function_makes():
+    make = functools.partial(models.stack, 20, nn.ReLU, models.he)
+    found = diagnose(make, torch.randn(32, 64), seeds=4)
+    assert found.seeds == 4
+    assert len(set(found.forward.each)) == 4
+    assert found.forward.low < found.forward.high
+    assert "4 seeds" in found.title
+    assert diagnose(make, torch.randn(32, 64)).seeds == 1
+
+
+def test_arguments_that_do_not_fit():
+    linear, x = nn.Linear(8, 5), torch.randn(16, 8)
+    for call, error, words in (
+        (lambda: diagnose(linear, x, seeds=2), TypeError, "a function that makes a model"),
+        (lambda: diagnose(3, x), TypeError, "model: expected"),
+        (lambda: diagnose(lambda: 3, x), TypeError, "model: expected"),
+        (lambda: diagnose(linear, x, loss=3), TypeError, "loss: expected"),
+        (lambda: diagnose(linear, x, loss=lambda y: y), TypeError, "a tensor of one number"),
+        (lambda: diagnose(linear, x, targets=torch.zeros(16)), ValueError, "targets: expected"),
+        (lambda: diagnose(linear, x, thresholds=3), TypeError, "thresholds: expected"),
+        (lambda: diagnose(nn.LazyLinear(5), x), ValueError, "parameters with memory"),
+        (lambda: diagnose(nn.Linear(8, 5, device="meta"), x), ValueError, "parameters with memory"),
+        (lambda: diagnose(nn.ReLU(), x), ValueError, "requires a gradient"),
+        (lambda: diagnose(linear, torch.randn(16, 9)), RuntimeError, "shapes"),
+    ):
+        with pytest.raises(error, match=words):
+            call()
+
+
+def test_thresholds():
+    model, inputs = made(models.FAULTS["tied head of variance 1"][1])
+    limits = fastinit.Thresholds(initial_loss=(100, 100))
+    assert diagnose(model, *inputs, thresholds=limits).healthy
+
+
+def test_what_is_printed_and_written():
+    model, inputs = made(models.FAULTS["dead by biases"][1])
+    found = diagnose(model, *inputs)
+    text = str(found)
+    assert "3 relu" in text
+    assert "nan%" not in text
+    assert found.to_dict()["layers"][0]["layer"] == "0"
+    assert "<table>" in found._repr_html_()
+    with pytest.raises(AssertionError, match="dead"):
+        found.assert_healthy()
+
+
+# ---- untouched ----------------------------------------------------------------------------------
+
+
+class Recorded(Exception):
+    """Raised in the middle of a pass."""
+
+
+class Barrier(torch.autograd.Function):
+    """Raises on the way back."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise Recorded
+
+
+def state_of(model):
+    """Everything that must be as it was: tensors by identity and bits, gradients, modes, hooks, generators."""
+    modules = dict(model.named_modules())
+    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+    return {
+        "identity": {name: (id(t), t._version, t.requires_grad, id(t.grad), t.data_ptr()) for name, t in tensors.items()},
+        "bits": {name: t.detach().clone().view(torch.uint8) if t.dim() else t.item() for name, t in tensors.items()},
+        "gradients": {name: None if t.grad is None else t.grad.clone() for name, t in tensors.items()},
+        "modules": {name: id(module) for name, module in modules.items()},
+        "modes": {name: module.training for name, module in modules.items()},
+        "hooks": {name: [len(v) for k, v in vars(module).items() if k.endswith("hooks")] for name, module in modules.items()},
+        "attributes": {name: sorted(vars(module)) for name, module in modules.items()},
+        "generators": (torch.get_rng_state(), random.getstate(), np.random.get_state()),  # noqa: NPY002
+        "autocast": (torch.is_autocast_enabled("cpu"), torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+    }
+
+
+def assert_same(one, other):
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, (tuple, list)):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, np.ndarray):
+        np.testing.assert_array_equal(one, other)
+    else:
+        assert one == other
+
+
+# Where the layer in the middle is not called, or nothing comes back through it.
+MIDDLE = {
+    "an unused block": "body.0", "layers that PyTorch copies": "0.layers.1.linear2", "router without a gradient": "2",
+    "LayerScale lost": "3", "a detached branch": "head",
+}  # fmt: skip
+
+
+def middle_of(model):
+    weighted = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    return weighted[len(weighted) // 2]
+
+
+ALL = {**models.SOUND, **models.BY_DESIGN, **{name: make for name, (_, make) in models.FAULTS.items()}}
+
+
+@pytest.mark.parametrize("when", ["never", "forward", "backward"])
+@pytest.mark.parametrize("name", ALL)
+def test_the_model_is_untouched(name, when):
+    model, inputs = made(ALL[name])
+    parameters = list(model.parameters())
+    parameters[0].grad = torch.full_like(parameters[0], 2.5)
+    list(model.modules())[-1].eval()
+    called = []
+    next(p for p in parameters if p.requires_grad).register_post_accumulate_grad_hook(called.append)
+    copies = [x.clone() for x in inputs]
+    before = state_of(model)
+    handle = None
+    if when != "never":
+
+        def interrupt(module, args, output):
+            if when == "forward":
+                raise Recorded
+            return Barrier.apply(output)
+
+        middle = model.get_submodule(MIDDLE[name]) if name in MIDDLE else middle_of(model)
+        handle = middle.register_forward_hook(interrupt)
+        before = state_of(model)
+        with pytest.raises(Recorded):
+            diagnose(model, *inputs)
+    else:
+        diagnose(model, *inputs)
+    assert_same(state_of(model), before)
+    assert not called
+    for x, kept in zip(inputs, copies, strict=True):
+        assert torch.equal(x, kept)
+    if handle is not None:
+        handle.remove()
+        diagnose(model, *inputs)
+
+
+def test_what_a_forward_pass_writes_is_put_back():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.steps, self.seen = nn.Linear(8, 3), 0, []
+            self.mean = torch.zeros(8)  # a tensor that is no buffer
+
+        def forward(self, x):
+            self.steps += 1
+            self.seen.append(x)
+            self.mean.add_(x.mean(dim=0))
+            self.linear.weight.data.mul_(0.5)
+            self.extra = x
+            return self.linear(x)
+
+    model, x = Counting(), torch.randn(16, 8)
+    weight = model.linear.weight.clone()
+    diagnose(model, x)
+    assert model.steps == 0
+    assert model.seen == []
+    assert not hasattr(model, "extra")
+    assert not model.mean.any()
+    assert torch.equal(model.linear.weight, weight)
+
+
+def test_parameters_that_a_model_holds_outside_of_modules():
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 8))
+            weight = self.weight
+            self.hidden = lambda x: x @ weight.T
+
+        def forward(self, x):
+            return self.hidden(x) + x @ self.weight.T
+
+    model = Holder()
+    model.weight.grad = kept = torch.ones(3, 8)
+    diagnose(model, torch.randn(16, 8))
+    assert model.weight.grad is kept
+    assert torch.equal(kept, torch.ones(3, 8))
+
+
+# ---- circumstances ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("around", ["no_grad", "inference_mode", "autocast"])
+def test_inside_of_contexts(around):
+    contexts = {
+        "no_grad": torch.no_grad, "inference_mode": torch.inference_mode,
+        "autocast": functools.partial(torch.autocast, "cpu", dtype=torch.bfloat16),
+    }  # fmt: skip
+    model, inputs = made(models.SOUND["GPT-2"])
+    plain = diagnose(model, *inputs)
+    with contexts[around]():
+        before = state_of(model)
+        found = diagnose(model, *inputs)
+        zeros, images = made(models.BY_DESIGN["BatchNorm with zero gamma"])
+        assert diagnose(zeros, *images).healthy
+        assert_same(torch.get_autocast_dtype("cpu"), torch.bfloat16)
+        model_again = state_of(model)
+    del before["generators"], model_again["generators"]  # the second model was drawn in between
+    assert_same(model_again, before)
+    assert found.verdict == "healthy"
+    assert found.initial_loss == pytest.approx(plain.initial_loss, rel=0.01)
+    assert found.backward.nats == pytest.approx(plain.backward.nats, abs=0.2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_dtypes(dtype):
+    model, inputs = made(models.SOUND["Llama"])
+    found = diagnose(model.to(dtype), *inputs)
+    assert found.verdict == "healthy"
+    assert {p.dtype for p in model.parameters()} == {dtype}
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_activation_checkpointing(reentrant):
+    from torch.utils.checkpoint import checkpoint
+
+    class Checkpointed(models.GPT2):
+        def forward(self, ids):
+            x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1]))
+            for block in self.h:
+                x = checkpoint(block, x, use_reentrant=reentrant)
+            return self.lm_head(self.ln_f(x))
+
+    model, inputs = made(lambda: (Checkpointed(), models.tokens()))
+    plain, _ = made(models.SOUND["GPT-2"])
+    before = state_of(model)
+    found, expected = diagnose(model, *inputs), diagnose(plain, *inputs)
+    assert_same(state_of(model), before)
+    assert [layer.layer for layer in found.layers] == [layer.layer for layer in expected.layers]
+    for one, other in zip(found.layers, expected.layers, strict=True):
+        assert one.rms == pytest.approx(other.rms, rel=1e-5)
+        assert one.gradient_rms == pytest.approx(other.gradient_rms, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_recurrent_layers(kind):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = kind(8, 32, num_layers=2, batch_first=True), nn.Linear(32, 5)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0])
+
+    model, x = Recurrent(), torch.randn(8, 6, 8)
+    before = state_of(model)
+    found = diagnose(model, x)
+    assert not [f for f in found.findings if f.name == "no gradient"], str(found)
+    assert_same(state_of(model), before)
+
+
+def test_a_module_that_is_called_several_times_has_a_row_for_each_call():
+    linear = nn.Linear(8, 8)
+    found = diagnose(nn.Sequential(linear, nn.Tanh(), linear, nn.Tanh(), linear), torch.randn(16, 8))
+    assert [layer.layer for layer in found.layers] == ["0", "1", "0#2", "3", "0#3"]
+
+
+def test_weights_that_are_parametrized_or_normalised():
+    wrapped = nn.utils.parametrizations
+    model = nn.Sequential(wrapped.spectral_norm(nn.Linear(8, 32)), nn.ReLU(), wrapped.weight_norm(nn.Linear(32, 4)))
+    x = torch.randn(32, 8)
+    before = state_of(model)
+    diagnose(model, x).assert_healthy()
+    assert_same(state_of(model), before)
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "options"),
+    [
+        ("GPT2Config", "GPT2LMHeadModel", {"n_layer": 6, "n_embd": 64, "n_head": 4, "bos_token_id": 1, "eos_token_id": 1}),
+        ("LlamaConfig", "LlamaForCausalLM", {
+            "num_hidden_layers": 6, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4,
+        }),
+        ("T5Config", "T5ForConditionalGeneration", {"num_layers": 3, "d_model": 64, "d_ff": 128, "num_heads": 4, "d_kv": 16}),
+    ],
+)  # fmt: skip
+def test_models_of_transformers(config, model, options):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    made = getattr(transformers, model)(getattr(transformers, config)(vocab_size=200, **options))
+    ids = torch.randint(0, 200, (4, 24))
+    named = {"input_ids": ids} | ({"decoder_input_ids": ids} if "T5" in config else {})
+    before = state_of(made)
+    found = diagnose(made, named=named)
+    assert_same(state_of(made), before)
+    # T5's head is its embedding, of variance 1, with the factor 1 / sqrt(d) that makes logits of variance 1.
+    found.assert_healthy()
+    assert found.uniform_loss == pytest.approx(math.log(200))
+
+
+def test_deep_copies_and_compiled_models_are_diagnosed_as_the_model_itself():
+    model, inputs = made(models.SOUND["GPT-2"])
+    expected = diagnose(model, *inputs).to_dict()
+    assert diagnose(copy.deepcopy(model), *inputs).to_dict() == expected
+    with contextlib.suppress(ImportError):
+        assert diagnose(torch.compile(model), *inputs).to_dict() == expected
