@@ -37,12 +37,12 @@ def with_nan(key, shape, dtype):
 
 
 FAULTS = {
-    "too small a start": ({"depth": 30, "kernel": small}, "vanishing", "fail", "layers.", "outputs of layers"),
-    "sigmoid": ({"act": jax.nn.sigmoid, "kernel": he(1.0)}, "vanishing", "fail", "layers.", "gradients of layers"),
+    "too small a start": ({"depth": 30, "kernel": small}, "vanishing", "fail", "layers.", "outputs' mean square"),
+    "sigmoid": ({"act": jax.nn.sigmoid, "kernel": he(1.0)}, "vanishing", "fail", "layers.", "gradients' "),
     "one key": ({"depth": 4, "kernel": one_key}, "symmetric", "warn", "layers.1", "equal bit for bit, and 2 more pairs"),
     "constant": ({"depth": 4, "kernel": constant}, "symmetric", "fail", "layers.0", "63 of the 64 units"),
     "NaN": ({"depth": 4, "kernel": with_nan}, "non-finite", "fail", "layers.0", "32 values of layers"),
-    "3 x He": ({"kernel": he(18.0)}, "exploding", "fail", "layers.2", "outputs of layers"),
+    "3 x He": ({"kernel": he(18.0)}, "exploding", "fail", "layers.2", "outputs' mean square"),
     "unused": ({"depth": 4, "fault": "unused"}, "no gradient", "warn", "spare", "spare is not called"),
     "detached": ({"depth": 4, "fault": "detached"}, "no gradient", "fail", "layers.0", "is detached from the loss"),
     "router": ({"depth": 4, "fault": "router"}, "no gradient", "fail", "router", "chooses among others and does not enter it"),

@@ -84,7 +84,7 @@ class DiagnosedLayer:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
-    """Whether a network will train from its start: `fastinit.diagnose` and `fastinit.torch.diagnose` make one.
+    """Whether a network will train from its start: made by `diagnose` of `fastinit`, `fastinit.torch` and `fastinit.jax`.
 
     ``print`` shows a line for each layer, shortened beyond 30, and the verdict with its reasons; a notebook shows it as HTML.
     docs/diagnosis.md explains every column.
