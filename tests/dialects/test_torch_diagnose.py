@@ -17,7 +17,7 @@ nn = torch.nn
 import torch_models as models  # noqa: E402
 
 import fastinit  # noqa: E402
-from fastinit.torch import diagnose  # noqa: E402
+from fastinit.torch import diagnose, lsuv  # noqa: E402
 
 
 def made(make):
@@ -475,3 +475,55 @@ def test_deep_copies_and_compiled_models_are_diagnosed_as_the_model_itself():
     assert diagnose(copy.deepcopy(model), *inputs).to_dict() == expected
     with contextlib.suppress(ImportError):
         assert diagnose(torch.compile(model), *inputs).to_dict() == expected
+
+
+# ---- lsuv ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["GPT-2", "ResNet", "T5"])
+def test_lsuv_gives_every_layer_variance_1_and_writes_weights_alone(name):
+    model, inputs = made(models.SOUND[name])
+    before = state_of(model)
+    log = lsuv(model, *inputs, tolerance=0.05)
+    after = state_of(model)
+    names = {layer.layer + ".weight" for layer in log}
+    assert len(log) > 10
+    for key in before["bits"]:
+        assert torch.equal(torch.as_tensor(before["bits"][key]), torch.as_tensor(after["bits"][key])) == (key not in names), key
+    for part in ("gradients", "modes", "hooks", "attributes", "generators"):
+        assert_same(after[part], before[part])
+    variances = {}
+    for layer in log:
+        assert layer.after == pytest.approx(1, abs=0.05)
+
+        def noted(module, args, output, name=layer.layer):
+            variances.setdefault(name, output.var(correction=0).item())
+
+        model.get_submodule(layer.layer).register_forward_hook(noted)
+    with torch.no_grad():
+        model(*inputs)
+    assert variances == pytest.approx({layer.layer: layer.after for layer in log}, rel=1e-3)
+    again, _ = made(models.SOUND[name])
+    assert lsuv(again, *inputs, tolerance=0.05) == log
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
+
+
+def test_lsuv_mends_a_start_that_vanishes():
+    model, inputs = models.stack(30, nn.ReLU), models.vectors(128)
+    assert diagnose(model, *inputs).verdict == "vanishing"
+    lsuv(model, *inputs)
+    assert "vanishing" not in {finding.name for finding in diagnose(model, *inputs).findings}
+
+
+def test_lsuv_changes_nothing_where_it_fails():
+    model, x = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), torch.zeros(4, 8)
+    with torch.no_grad():
+        model[0].bias.zero_()
+    before = state_of(model)
+    with pytest.raises(ValueError, match=r"got 0\.0 in 0"):
+        lsuv(model, x)
+    with pytest.raises(ValueError, match="tolerance"):
+        lsuv(model, x, tolerance=1.5)
+    with pytest.raises(TypeError, match="model: expected"):
+        lsuv(3, x)
+    assert_same(state_of(model), before)

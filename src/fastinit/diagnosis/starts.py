@@ -29,8 +29,8 @@ class ScaledLayer:
 
     Attributes
     ----------
-    layer : int
-        0 for the one that reads the input.
+    layer : int or str
+        0 for the one that reads the input; the qualified name in a framework's model.
     before, after : float
         Variance of its pre-activations, measured by `lsuv` and expected by `variance_fit`.
     factor : float
@@ -39,7 +39,7 @@ class ScaledLayer:
         How many times they were scaled.
     """
 
-    layer: int
+    layer: int | str
     before: float
     after: float
     factor: float

@@ -44,6 +44,7 @@ from ._init import (
     xavier_uniform,
     xavier_uniform_,
 )
+from ._lsuv import lsuv
 from ._patch import patch, patched, unpatch
 from ._report import Past, Report
 
@@ -62,6 +63,7 @@ __all__ = [
     "kaiming_normal_",
     "kaiming_uniform",
     "kaiming_uniform_",
+    "lsuv",
     "normal",
     "normal_",
     "ones_",

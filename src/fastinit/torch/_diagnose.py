@@ -22,7 +22,7 @@ from ..diagnosis.thresholds import Thresholds
 from ._observe import Observer, matrix_of, observed_modules, sum_of_squares
 from ._untouched import generators_kept, untouched
 
-__all__ = ["diagnose"]
+__all__ = ["check_model", "diagnose", "seed_generators"]
 
 _MOST_STEPS = 3  # virtual ones: a zero behind a zero gets a gradient only after the first has moved
 _VECTOR_STEP = 1e-3
@@ -105,10 +105,10 @@ def diagnose(
     for i in range(count):
         with generators_kept():
             seed = int(uniform((1,), 0.0, float(2**31), key=names / f"{i}", dtype="float64")[0])
-            _seed(seed)
+            seed_generators(seed)
             made = model if is_model else model()
             made = getattr(made, "_orig_mod", made)  # of a compiled model: compiled code does not call hooks
-            _check(made)
+            check_model(made)
             pass_ = _Pass(made, inputs, dict(named or {}), loss, targets, names, seed)
             runs.append(pass_.observed())
     parameters = sum(parameter.numel() for parameter in made.parameters())
@@ -117,7 +117,7 @@ def diagnose(
     return judge_model(runs, limits, title)
 
 
-def _check(model: Any) -> None:
+def check_model(model: Any) -> None:
     if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f"model: expected a torch.nn.Module that Python runs, got {type(model).__name__}")
     for name, parameter in model.named_parameters():
@@ -127,7 +127,7 @@ def _check(model: Any) -> None:
         raise ValueError("model: expected a parameter that requires a gradient, got none")
 
 
-def _seed(seed: int) -> None:
+def seed_generators(seed: int) -> None:
     """Seed the generators that exist; torch.manual_seed would also seed devices that are not in use yet, for later."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
@@ -209,7 +209,7 @@ class _Pass:
     def _look(self, parameters: dict[str, torch.nn.Parameter]) -> tuple[Observer, Norms]:
         """One pass forward and back. The gradient of a parameter that has none has norm -1."""
         torch.clear_autocast_cache()  # which would hold copies of weights from before a step
-        _seed(self.seed)
+        seed_generators(self.seed)
         for parameter in parameters.values():
             parameter.grad = None
         inputs, named = tree_map(
