@@ -1,12 +1,4 @@
-"""Keras initializers with the random numbers of fastinit: ``from fastinit import keras as initializers``.
-
-The random classes are subclasses of Keras's with the same arguments, attributes and configuration; their values are the
-same on every backend and machine. They are registered with Keras as ``"fastinit>HeNormal"`` and ``"fastinit>he_normal"``:
-saved models load again once this module is imported, and Keras accepts these strings as names of initializers. Classes
-without random numbers (`Zeros`, `Constant`, ...) are Keras's own. docs/dialects.md lists the differences from Keras.
-
-May import: _common, _stream, initializers, _core.
-"""
+"""The initializers: Keras's random classes with numbers from the stream of fastinit, and `get`."""
 
 from __future__ import annotations
 
@@ -15,16 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from ._common.frameworks import import_failure, keras_backend_advice
-
-try:
-    import keras as _keras
-except (ImportError, ValueError) as error:  # a backend is not installed, or unknown to Keras
-    raise import_failure(__name__, "Keras", "keras", error, keras_backend_advice()) from error
-
-if tuple(int(part) for part in _keras.__version__.split(".")[:2]) < (3, 8):
-    raise ImportError(f"fastinit.keras: expected Keras 3.8 or newer, got Keras {_keras.__version__}")
-
+import keras as _keras
 import numpy as np
 from keras import initializers as _theirs
 from keras.initializers import (
@@ -43,12 +26,12 @@ from keras.initializers import (
     zeros,
 )
 
-from ._common.arithmetic import ieee
-from ._common.dtypes import check_shape
-from ._stream.draw import draw
-from ._stream.keys import Key
-from .initializers import Orthogonal as _Haar
-from .initializers.variance_scaling import law_of_variance
+from .._common.arithmetic import ieee
+from .._common.dtypes import check_shape
+from .._stream.draw import draw
+from .._stream.keys import Key
+from ..initializers import Orthogonal as _Haar
+from ..initializers.variance_scaling import law_of_variance
 
 __all__ = [
     "STFT", "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity",
@@ -327,6 +310,7 @@ _BY_NAME: dict[str, Any] = {
 }  # fmt: skip
 _BY_NAME |= {cls.__name__: cls for cls in _BY_NAME.values()}
 for _cls in set(_BY_NAME.values()):
+    _cls.__module__ = "fastinit.keras"  # where pickles and saved models look for them
     _keras.saving.register_keras_serializable(package="fastinit")(_cls)
 for _name, _cls in _BY_NAME.items():
     _keras.saving.get_custom_objects()[f"fastinit>{_name}"] = _cls

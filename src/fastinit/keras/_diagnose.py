@@ -1,0 +1,447 @@
+"""`fastinit.keras.diagnose`: whether a Keras model will train from its start, and what keeps it from it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras as _keras
+import numpy as np
+from numpy.typing import NDArray
+
+from .._common.checks import shown, whole_number
+from .._stream.keys import Key, check_key
+from .._stream.sampling import normal, uniform
+from ..diagnosis.model import MODEL_THRESHOLDS, ObservedModel, WithoutGradient, copied_units, judge_model, role_of
+from ..diagnosis.result import Diagnosis
+from ..diagnosis.symmetry import equal_layers
+from ..diagnosis.thresholds import Thresholds
+from ._observe import Layout, Observer, array, is_traced, kernel_of, sum_of_squares
+
+__all__ = ["diagnose"]
+
+Array = NDArray[Any]
+_ops = _keras.ops
+
+_MOST_STEPS = 3  # virtual ones: a zero behind a zero gets a gradient only after the first has moved
+_VECTOR_STEP = 1e-3
+_SMALLEST = 1e-30  # of a probability, whose logarithm is taken
+
+
+def diagnose(
+    model: Any,
+    x: Any,
+    *,
+    loss: Any = None,
+    targets: Any = None,
+    seeds: int = 1,
+    key: Key | None = None,
+    thresholds: Thresholds | None = None,
+) -> Diagnosis:
+    """Say whether a Keras model will train from its start, by a pass forward and back, and name the layer that keeps it from it.
+
+    On the JAX and the PyTorch backends. The model is not changed, nor are its optimizer, its seed generators, its statistics
+    and the random generators of Python, NumPy and PyTorch, also after an error: it computes with other values for its variables.
+
+    Parameters
+    ----------
+    model : keras.Model, or a function without arguments that makes one
+        Built. It is called as ``model(x, training=True)``.
+    x : array_like or tensor, or a list, tuple or dict of them
+        The input. A batch of 32 is enough; batch normalisation is judged better with 128.
+    loss : str, keras.losses.Loss or callable, optional
+        With `targets`: ``loss(targets, outputs)``, Keras's order; its mean is minimised. By default the cross-entropy where an
+        output looks like logits or probabilities: of shape (batch, C) or (batch, length, C) with C >= 2, and in an output by
+        names only those whose name ends in "logits"; of other outputs the product with standard normals. What layers add
+        by ``add_loss`` is added.
+    targets : optional
+        What `loss` takes; without one the classes for the cross-entropy, ints of the shape of the output without its
+        last axis. Uniform ones from ``key / "labels"`` if not given.
+    seeds : int >= 1, default 1
+        With a function: how many models are made, Python's, NumPy's and PyTorch's generators having a seed from
+        ``key / f"{i}"``. Initializers with a seed of their own give the same values each time.
+    key : Key, default Key(0)
+        Names the labels and everything else that is random here; a diagnosis can be repeated.
+    thresholds : Thresholds, optional
+        Where warnings and failures begin. By default those of `Thresholds` but for ``initial_loss=(1, 3)``: heads
+        that are tied to embeddings of variance 1, a fault of published models, begin at 25 times ln C.
+
+    Returns
+    -------
+    Diagnosis
+        With a row for each call of a layer that owns parameters, whose numbers are those before its activation function, and of
+        an activation function among relu, relu6, leaky_relu, tanh, sigmoid, hard_tanh and softsign, in the order of execution. A
+        layer's name is that of the layers around it and its own, joined by "/"; beside dense_1, dense is called dense_0. Its
+        theory is the mean square that the output has if the weights are independent of the input.
+
+    Raises
+    ------
+    NotImplementedError
+        On the TensorFlow backend.
+    TypeError, ValueError
+        If an argument does not fit; if the model is not built, has nothing to train, or holds a `TorchModuleWrapper`, for which
+        there is `fastinit.torch.diagnose`. Errors of the model and of the loss are passed on.
+
+    Examples
+    --------
+    >>> layers = [keras.layers.Dense(64, activation="relu") for _ in range(30)]
+    >>> model = keras.Sequential([keras.Input((64,)), *layers, keras.layers.Dense(10)])
+    >>> diagnose(model, fastinit.normal((32, 64), key=fastinit.Key(0))).verdict
+    'vanishing'
+    """
+    if _keras.backend.backend() not in ("jax", "torch"):
+        raise NotImplementedError(
+            f"fastinit.keras.diagnose: expected the JAX or the PyTorch backend of Keras, got {_keras.backend.backend()}"
+        )
+    limits = MODEL_THRESHOLDS if thresholds is None else thresholds
+    if not isinstance(limits, Thresholds):
+        raise TypeError(f"thresholds: expected a fastinit.Thresholds, got {shown(thresholds)}")
+    names = check_key(Key(0) if key is None else key)
+    count = whole_number("seeds", seeds)
+    is_model = isinstance(model, _keras.Model)
+    if not is_model and (isinstance(model, _keras.layers.Layer) or not callable(model)):
+        raise TypeError(f"model: expected a keras.Model or a function that makes one, got {type(model).__name__}")
+    if is_model and count > 1:
+        raise TypeError(f"seeds: expected 1 for one model, got {count}; give a function that makes a model")
+    if isinstance(loss, str):
+        loss = _keras.losses.get(loss)
+    if loss is not None and not callable(loss):
+        raise TypeError(f"loss: expected a name, a keras.losses.Loss or a function, got {type(loss).__name__}")
+    if loss is not None and targets is None:
+        raise ValueError("targets: expected what the loss compares the outputs with, got none")
+    runs: list[ObservedModel] = []
+    first = None
+    for i in range(count):
+        seed = int(uniform((1,), 0.0, float(2**31), key=names / f"{i}", dtype="float64")[0])
+        with _generators_kept():
+            _seed(seed)
+            made = model if is_model else model()
+            _check(made)
+            layout = Layout(made)
+            if first is None:
+                first = layout
+            else:
+                layout.rename(first)
+            pass_ = _Pass(made, layout, x, loss, targets, names, seed)
+            runs.append(pass_.observed())
+    many = f"{count} seeds" if count > 1 else "1 seed"
+    title = f"{type(made).__name__}, {made.count_params():,} parameters; {pass_.what}; {many}, batch of {runs[0].batch}"
+    return judge_model(runs, limits, title)
+
+
+def _check(model: Any) -> None:
+    if not isinstance(model, _keras.Model):
+        raise TypeError(f"model: expected a function that makes a keras.Model, got {type(model).__name__}")
+    if not model.built:
+        raise ValueError("model: expected one that is built, got one without variables; call it once, or begin it with an Input")
+    if not model.trainable_variables:
+        raise ValueError("model: expected a variable to train, got none")
+    # Its module computes with its own tensors, and writes into them, whatever values the variables are given.
+    if any(type(layer).__name__ == "TorchModuleWrapper" for layer in Layout(model).everything):
+        raise TypeError("model: expected layers of Keras, got a TorchModuleWrapper; fastinit.torch.diagnose takes modules")
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (what the model's code may draw from)
+    if _keras.backend.backend() == "torch":
+        import torch
+
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
+
+
+@contextlib.contextmanager
+def _generators_kept() -> Iterator[None]:
+    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        if _keras.backend.backend() == "torch":
+            import torch
+
+            with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+                yield
+        else:
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+
+
+# ---- what is minimised ------------------------------------------------------------------------------
+
+
+def _outputs(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The floating tensors that a model returns, named as in dicts; of an output by names the logits alone, if any."""
+    if _ops.is_tensor(value):
+        if "float" in _keras.backend.standardize_dtype(value.dtype):
+            yield name, value
+    elif isinstance(value, Mapping) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        items = dict(value) if isinstance(value, Mapping) else vars(value)
+        logits = {key: item for key, item in items.items() if str(key).endswith("logits") and item is not None}
+        for key, item in (logits or items).items():
+            yield from _outputs(item, str(key))
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _outputs(item, name)
+
+
+def _kind_of(name: str, tensor: Any) -> str:
+    """What an output with values looks like: "logits", "probabilities", or "" for neither."""
+    shape = tuple(tensor.shape)
+    if len(shape) not in (2, 3) or shape[-1] < 2 or (name and not name.endswith("logits")):
+        return ""
+    values = array(tensor)
+    sums = values.sum(axis=-1)
+    return "probabilities" if (values >= 0).all() and (np.abs(sums - 1) < 0.01).all() else "logits"
+
+
+def _as_logits(tensor: Any, kind: str) -> Any:
+    wide = tensor if _keras.backend.standardize_dtype(tensor.dtype) == "float64" else _ops.cast(tensor, "float32")
+    return _ops.log(_ops.maximum(wide, _SMALLEST)) if kind == "probabilities" else wide
+
+
+def _cross_entropy(logits: Any, labels: Any) -> Any:
+    chosen = _ops.take_along_axis(_ops.log_softmax(logits, axis=-1), _ops.expand_dims(labels, -1), axis=-1)
+    return -_ops.mean(chosen)
+
+
+class _Pass:
+    """One model and its data; `what` says what was minimised."""
+
+    def __init__(self, model: Any, layout: Layout, x: Any, loss: Any, targets: Any, key: Key, seed: int) -> None:
+        self.model, self.layout, self.loss, self.key, self.seed = model, layout, loss, key, seed
+        self.x = _keras.tree.map_structure(_ops.convert_to_tensor, x)
+        self.targets = None if targets is None else _keras.tree.map_structure(_ops.convert_to_tensor, targets)
+        self.what = "the loss that was given"
+        self.value = self.classes = self.logit_variance = math.nan
+        self.kinds: list[str] | None = None
+        shapes = [tuple(tensor.shape) for tensor in _keras.tree.flatten(self.x)]
+        self.batch = next((shape[0] for shape in shapes if shape), 1)
+
+    def observed(self) -> ObservedModel:
+        """Look at the model, and again after virtual steps where zeros may be there by design."""
+        parameters, layout = self.layout.parameters, self.layout
+        values = {name: np.array(array(variable.value)) for name, variable in parameters.items()}
+        first, gradients = self._look(values)
+        norms = {name: (sum_of_squares(values[name]), sum_of_squares(gradients[name])) for name in parameters}
+        result = self.value, self.classes, self.logit_variance
+        symmetric = tuple(_symmetric(layout, values, gradients))
+        twins = _twins({name: array for name, array in values.items() if array.ndim >= 2})
+        last, moved = first, norms
+        for _ in range(_MOST_STEPS):
+            if (not _lacking(moved) and not _silent(last)) or not _virtual_step(values, gradients):
+                break
+            last, gradients = self._look(values)
+            moved = {name: (norms[name][0], max(moved[name][1], sum_of_squares(gradients[name]))) for name in moved}
+        for label, before in first.calls.items():
+            after = last.calls.get(label)
+            if after is not None and not before.gradient > 0:
+                before.gradient, before.dead = after.gradient, after.dead if before.activation is None else before.dead
+        everything = {id(variable): moved[name] for name, variable in parameters.items()}
+        for variable in self.model.variables:
+            if id(variable) not in everything and "float" in variable.dtype:
+                everything[id(variable)] = (sum_of_squares(array(variable.value)), math.nan)
+        value, classes, variance = result
+        return ObservedModel(
+            layers=first.layers(self.batch, everything, _silent(last)),
+            without_gradient=tuple(_without_gradient(layout, last, _lacking(moved))),
+            non_finite=tuple(name for name, (square, _) in norms.items() if not math.isfinite(square)),
+            twins=twins, symmetric=symmetric, loss=value, classes=classes, logit_variance=variance, batch=self.batch,
+        )  # fmt: skip
+
+    def _look(self, numbers: dict[str, Array]) -> tuple[Observer, dict[str, Array]]:
+        """One pass forward and back, with these values of the parameters: what was seen, and the parameters' gradients."""
+        back = self._back_in_torch if _keras.backend.backend() == "torch" else self._back_in_jax
+        values = [
+            _ops.convert_to_tensor(np.array(numbers[name]), dtype=variable.dtype)
+            for name, variable in self.layout.parameters.items()
+        ]
+        observer, gradients, of_outputs = back(values)
+        for label, gradient in of_outputs.items():
+            if gradient is not None:
+                observer.calls[label].returned(array(gradient))
+        found = {
+            name: np.zeros_like(numbers[name]) if gradient is None else array(gradient)
+            for name, gradient in zip(numbers, gradients, strict=True)
+        }
+        return observer, found
+
+    def _back_in_torch(self, values: list[Any]) -> tuple[Observer, list[Any], dict[str, Any]]:
+        import torch
+
+        with torch.inference_mode(False), torch.enable_grad():
+            leaves = [value.detach().clone().requires_grad_() for value in values]
+            observer = Observer(self.layout)
+            total = self._forward(observer, leaves)
+            tensors = {label: tensor for label, tensor in observer.tensors.items() if tensor.requires_grad}
+            if not total.requires_grad:
+                return observer, [None] * len(leaves), {}
+            found = torch.autograd.grad(total, [*leaves, *tensors.values()], allow_unused=True)
+        return observer, list(found[: len(leaves)]), dict(zip(tensors, found[len(leaves) :], strict=True))
+
+    def _back_in_jax(self, values: list[Any]) -> tuple[Observer, list[Any], dict[str, Any]]:
+        """A pass for the outputs, and a second one for the gradients of zeros that are added to them."""
+        import jax
+
+        observer = Observer(self.layout)
+        self._forward(observer, values)
+        probes = {label: _ops.zeros(tensor.shape, tensor.dtype) for label, tensor in observer.tensors.items()}
+        observer.tensors.clear()
+        gradients, of_outputs = jax.grad(
+            lambda values, probes: self._forward(Observer(self.layout, probes), values), argnums=(0, 1)
+        )(values, probes)
+        return observer, gradients, of_outputs
+
+    def _forward(self, observer: Observer, values: list[Any]) -> Any:
+        _seed(self.seed)
+        x = _keras.tree.map_structure(_ops.copy, self.x)
+        mapping = list(zip(self.layout.parameters.values(), values, strict=True))
+        with observer.watching(), _keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+            outputs = self.model(x, training=True)
+            total = self._total(outputs)
+            for extra in scope.losses:
+                total = total + _ops.cast(_ops.sum(extra), total.dtype)
+        observer.closed = True
+        return total
+
+    def _total(self, outputs: Any) -> Any:
+        """What is minimised; the cross-entropy is noted, also beside a loss that was given."""
+        found = list(_outputs(outputs))
+        if not found:
+            raise ValueError("model: expected an output of floating numbers, got none")
+        if self.kinds is None:
+            self.kinds = [_kind_of(name, tensor) for name, tensor in found]
+        heads = [(tensor, kind) for (_, tensor), kind in zip(found, self.kinds, strict=True) if kind]
+        given = bool(heads) and self._are_classes(heads[0][0])
+        if self.loss is not None:
+            total = _ops.mean(self.loss(self.targets, outputs))
+            if not is_traced(total):
+                self.value = float(array(total))
+                if given:
+                    self._note(*heads[0], self.targets)
+            return total
+        if self.targets is not None and not given:
+            raise ValueError("targets: expected a loss beside them, or ints that are classes for the logits the model returns")
+        entropies: list[str] = []
+        total, normals = None, 0
+        for i, ((_, tensor), kind) in enumerate(zip(found, self.kinds, strict=True)):
+            if kind:
+                labels = self._labels(tensor, i) if self.targets is None or entropies else self.targets
+                part = _cross_entropy(_as_logits(tensor, kind), _ops.cast(labels, "int32"))
+                if not entropies and not is_traced(tensor):
+                    self._note(tensor, kind, labels)
+                entropies.append(kind)
+            else:
+                cotangent = normal(tuple(tensor.shape), key=self.key / "cotangent" / f"{i}")
+                part = _ops.sum(_ops.cast(tensor, "float32") * _ops.convert_to_tensor(np.asarray(cotangent))) / self.batch
+                normals += 1
+            total = part if total is None else total + _ops.cast(part, total.dtype)
+        whose = "random labels" if self.targets is None else "the labels that were given"
+        texts = [f"cross-entropy of {kind} with {whose}" for kind in dict.fromkeys(entropies)]
+        self.what = " and ".join(texts + ["a random cotangent"] * bool(normals))
+        return total
+
+    def _are_classes(self, output: Any) -> bool:
+        targets: Any = self.targets
+        shape = tuple(output.shape)
+        if not _ops.is_tensor(targets) or "int" not in _keras.backend.standardize_dtype(targets.dtype):
+            return False
+        values = array(targets)
+        return values.shape == shape[:-1] and bool(((values >= 0) & (values < shape[-1])).all())
+
+    def _note(self, output: Any, kind: str, labels: Any) -> None:
+        logits = _as_logits(output, kind)
+        self.classes = float(output.shape[-1])
+        self.value = float(array(_cross_entropy(logits, _ops.cast(labels, "int32"))))
+        with np.errstate(all="ignore"):
+            self.logit_variance = float(array(logits).var(axis=-1).mean())
+
+    def _labels(self, output: Any, i: int) -> Any:
+        classes, shape = output.shape[-1], tuple(output.shape[:-1])
+        drawn = np.asarray(uniform(shape, 0.0, float(classes), key=self.key / "labels" / f"{i}"), dtype=np.int32)
+        return _ops.convert_to_tensor(np.minimum(drawn, classes - 1))
+
+
+# ---- zeros ------------------------------------------------------------------------------------------
+
+
+def _lacking(norms: dict[str, tuple[float, float]]) -> list[str]:
+    return [name for name, (_, gradient) in norms.items() if gradient == 0]
+
+
+def _silent(observer: Observer) -> set[str]:
+    """Layers with weights whose output is all 0 though their input is not."""
+    calls = observer.calls.values()
+    return {call.name for call in calls if call.square == 0 and call.kernel is not None and call.input_square > 0}
+
+
+def _virtual_step(values: dict[str, Array], gradients: dict[str, Array]) -> bool:
+    """Move the parameters that are all 0 and have a gradient against it; returns whether there was one.
+
+    Matrices become as large as LeCun's, 1 / sqrt(fan_in) in root mean square, and vectors 1e-3: only whether numbers are 0 is
+    asked of the result. Zeros by design, at the end of residual branches or in a head, are none afterwards.
+    """
+    moved = False
+    for name, value in values.items():
+        square = sum_of_squares(gradients[name])
+        if value.any() or not 0 < square < math.inf:
+            continue
+        target = math.sqrt(value.shape[-1] / value.size) if value.ndim >= 2 else _VECTOR_STEP
+        values[name] = (-target / math.sqrt(square / value.size) * gradients[name].astype(np.float64)).astype(value.dtype)
+        moved = True
+    return moved
+
+
+def _without_gradient(layout: Layout, observer: Observer, lacking: list[str]) -> Iterator[WithoutGradient]:
+    """Parameters whose gradient is 0 whatever was tried, with the reason that what was seen of their layer gives."""
+    calls: dict[str, list[Any]] = {}
+    for call in observer.calls.values():
+        if call.activation is None:
+            calls.setdefault(call.owner, []).append(call)
+    roles = {role_of(name) for name in observer.called}
+    for name in lacking:
+        layer = layout.owners[name]
+        own, fault, who = calls.get(layer, []), True, layer or "the model"
+        if layer in layout.observed and layer not in observer.called:
+            fault = False
+            reason = f"no sample of the batch is sent to {layer}" if role_of(layer) in roles else f"{layer} is not called"
+        elif own and not any(call.gradient > 0 for call in own):
+            reason = (
+                f"nothing comes back to {layer}: what it computes is detached from the loss, chooses among others without "
+                "entering it, is multiplied by 0, or meets something flat"
+            )
+        elif own and all(call.input_square == 0 for call in own):
+            reason = f"the input of {layer} is 0"
+        else:
+            reason = f"nothing that {who} passes on depends on it here"
+        yield WithoutGradient(name, layer, reason, fault)
+
+
+# ---- equal tensors ----------------------------------------------------------------------------------
+
+
+def _twins(matrices: dict[str, Array]) -> tuple[tuple[str, str], ...]:
+    """Pairs of parameters that look drawn and are equal."""
+    names = list(matrices)
+    return tuple((names[i], names[j]) for i, j in equal_layers(list(matrices.values())))
+
+
+def _symmetric(layout: Layout, values: dict[str, Array], gradients: dict[str, Array]) -> Iterator[tuple[str, int, int]]:
+    """Layers some of whose units have equal weights and equal gradients."""
+    names: dict[int, str] = {id(variable): name for name, variable in layout.parameters.items()}
+    for layer, one in layout.observed.items():
+        kernel = kernel_of(one)
+        name = None if kernel is None else names.get(id(kernel.variable))
+        if kernel is None or name is None or not np.isfinite(values[name]).all():
+            continue
+        weight, gradient = kernel.rows(values[name]), kernel.rows(gradients[name])
+        own = names.get(id(getattr(one, "bias", None)))
+        bias = values[own].ravel() if own is not None and values[own].size == len(weight) else None
+        copies = copied_units(weight, bias, gradient)
+        if copies:
+            yield layer, copies, len(weight)
