@@ -189,6 +189,7 @@ def test_arguments_that_do_not_fit():
         (lambda: diagnose(nn.Linear(8, 5, device="meta"), x), ValueError, "parameters with memory"),
         (lambda: diagnose(nn.ReLU(), x), ValueError, "requires a gradient"),
         (lambda: diagnose(linear, torch.randn(16, 9)), RuntimeError, "shapes"),
+        (lambda: diagnose(linear, torch.randn(0, 8)), ValueError, "at least one sample"),
     ):
         with pytest.raises(error, match=words):
             call()
@@ -389,6 +390,12 @@ def test_dtypes(dtype):
     found = diagnose(model.to(dtype), *inputs)
     assert found.verdict == "healthy"
     assert {p.dtype for p in model.parameters()} == {dtype}
+
+
+def test_complex_parameters_and_modules_that_are_the_model():
+    diagnose(nn.Linear(8, 4, dtype=torch.complex64), torch.randn(16, 8, dtype=torch.complex64)).assert_healthy()
+    found = diagnose(nn.Linear(8, 4), torch.full((16, 8), math.nan))
+    assert (found.verdict, found.findings[0].layer) == ("non-finite", "model")
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

@@ -171,6 +171,8 @@ class _Pass:
         self.value = self.classes = self.logit_variance = math.nan
         tensors = [leaf for leaf in tree_leaves((inputs, named)) if isinstance(leaf, torch.Tensor) and leaf.dim()]
         self.batch = int(tensors[0].shape[0]) if tensors else 1
+        if not self.batch:
+            raise ValueError("inputs: expected at least one sample, got an empty batch")
 
     def observed(self) -> ObservedModel:
         """Look at the model, and again after virtual steps where zeros may be there by design."""
@@ -275,7 +277,7 @@ class _Pass:
     def _note(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         self.classes = float(logits.shape[-1])
         self.value = float(_cross_entropy(logits, labels))
-        self.logit_variance = float(logits.float().var(dim=-1).mean())
+        self.logit_variance = float(logits.double().var(dim=-1).mean())
 
     def _labels(self, logits: torch.Tensor, i: int) -> torch.Tensor:
         classes, shape = logits.shape[-1], tuple(logits.shape[:-1])
@@ -359,7 +361,7 @@ def _without_gradient(
             reason = f"the input of {whose} is 0"
         else:
             reason = f"nothing that {whose} passes on depends on it here"
-        yield WithoutGradient(name, layer, reason, fault)
+        yield WithoutGradient(name, layer or "model", reason, fault)
 
 
 # ---- equal tensors ----------------------------------------------------------------------------------

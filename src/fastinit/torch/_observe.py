@@ -36,6 +36,8 @@ def _wide(tensor: torch.Tensor) -> torch.dtype:
 
 def sum_of_squares(tensor: torch.Tensor, axis: int | None = None) -> tuple[float, float]:
     """The sum of squares, and the share of zeros among its norms along an axis; NaN without one."""
+    if tensor.is_complex():
+        tensor, axis = torch.view_as_real(tensor.resolve_conj()), None
     dims = None if axis is None else [i for i in range(tensor.dim()) if i != axis % tensor.dim()]
     if dims == []:
         dims = None
@@ -219,7 +221,7 @@ class Observer:
             if not isinstance(call.module, nn.MultiheadAttention):
                 expected = fan_in * call.input_square * square / weight.numel() + shift
         return ObservedLayer(
-            name=call.name, kind=type(call.module).__name__, weighted=weight is not None, activation=call.activation,
+            name=call.name or "model", kind=type(call.module).__name__, weighted=weight is not None, activation=call.activation,
             inputs=fan_in, units=call.shape[call.axis] if call.shape else 1, elements=numel / batch,
             square=call.square / numel, expected=expected, gradient=call.gradient / batch, saturated=call.saturated,
             dead=call.dead, non_finite=call.non_finite, non_finite_gradients=call.non_finite_gradients, apart=call.apart,
