@@ -6,11 +6,10 @@ import contextlib
 import copy
 import functools
 import math
-import random
 
 import numpy as np
 import pytest
-from torch_cases import KEY, torch  # which skips all of this where PyTorch is not installed
+from torch_cases import KEY, Passing, assert_same, state_of, torch  # which skips all of this where PyTorch is not installed
 
 nn = torch.nn
 
@@ -136,6 +135,12 @@ def test_a_loss_with_targets():
     assert math.isnan(diagnose(linear, x, loss=lambda y: y.square().mean()).uniform_loss)
 
 
+def test_labels_that_the_cross_entropy_leaves_out():
+    linear, x, y = nn.Linear(8, 5), torch.randn(16, 8), torch.tensor([-100, 1, 2, 3] * 4)
+    expected = nn.functional.cross_entropy(linear(x), y).item()
+    assert diagnose(linear, x, targets=y).initial_loss == pytest.approx(expected, rel=1e-6)
+
+
 def test_several_inputs_and_outputs_in_tuples_and_dicts():
     class Heads(nn.Module):
         def __init__(self):
@@ -190,6 +195,14 @@ def test_arguments_that_do_not_fit():
         (lambda: diagnose(nn.ReLU(), x), ValueError, "requires a gradient"),
         (lambda: diagnose(linear, torch.randn(16, 9)), RuntimeError, "shapes"),
         (lambda: diagnose(linear, torch.randn(0, 8)), ValueError, "at least one sample"),
+        (lambda: diagnose(nn.Sequential(nn.LazyBatchNorm1d(affine=False), linear), x), ValueError, "buffers with memory"),
+        (lambda: diagnose(nn.Sequential(torch.jit.ScriptModule(), linear), x), TypeError, "modules that Python runs"),
+        (lambda: diagnose(linear, iter([x])), TypeError, "an iterator"),
+        (lambda: diagnose(linear, named=x), TypeError, "named: expected"),
+        (lambda: diagnose(linear, x, named={1: x}), TypeError, "named: expected"),
+        (lambda: diagnose(linear, x, loss=lambda y: torch.fft.fft(y).sum()), TypeError, "a tensor of one number"),
+        (lambda: diagnose(Passing(linear, lambda y: {y}), x), ValueError, "got set; give a loss"),
+        (lambda: diagnose(Passing(linear, lambda y: None), x), ValueError, "got NoneType; give a loss"),
     ):
         with pytest.raises(error, match=words):
             call()
@@ -230,40 +243,6 @@ class Barrier(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         raise Recorded
-
-
-def state_of(model):
-    """Everything that must be as it was: tensors by identity and bits, gradients, modes, hooks, generators."""
-    modules = dict(model.named_modules())
-    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
-    return {
-        "identity": {name: (id(t), t._version, t.requires_grad, id(t.grad), t.data_ptr()) for name, t in tensors.items()},
-        "bits": {name: t.detach().clone().view(torch.uint8) if t.dim() else t.item() for name, t in tensors.items()},
-        "gradients": {name: None if t.grad is None else t.grad.clone() for name, t in tensors.items()},
-        "modules": {name: id(module) for name, module in modules.items()},
-        "modes": {name: module.training for name, module in modules.items()},
-        "hooks": {name: [len(v) for k, v in vars(module).items() if k.endswith("hooks")] for name, module in modules.items()},
-        "attributes": {name: sorted(vars(module)) for name, module in modules.items()},
-        "generators": (torch.get_rng_state(), random.getstate(), np.random.get_state()),  # noqa: NPY002
-        "autocast": (torch.is_autocast_enabled("cpu"), torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
-    }
-
-
-def assert_same(one, other):
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, (tuple, list)):
-        assert len(one) == len(other)
-        for a, b in zip(one, other, strict=True):
-            assert_same(a, b)
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, np.ndarray):
-        np.testing.assert_array_equal(one, other)
-    else:
-        assert one == other
 
 
 # Where the layer in the middle is not called, or nothing comes back through it.
@@ -534,3 +513,16 @@ def test_lsuv_changes_nothing_where_it_fails():
     with pytest.raises(TypeError, match="model: expected"):
         lsuv(3, x)
     assert_same(state_of(model), before)
+
+
+def test_lsuv_of_layers_that_are_called_by_name_of_complex_ones_and_of_compiled_models():
+    x = torch.randn(64, 8)
+    linear = nn.Linear(8, 16)
+    (row,) = lsuv(linear, named={"input": x})
+    assert row.after == pytest.approx(linear(x).var(correction=0).item(), rel=1e-3) == pytest.approx(1, abs=0.1)
+    wave = torch.randn(256, 8, dtype=torch.complex64)
+    linear = nn.Linear(8, 16, dtype=torch.complex64)
+    lsuv(linear, wave)
+    assert linear(wave).var(correction=0).item() == pytest.approx(1, abs=0.1)
+    with contextlib.suppress(ImportError):
+        assert [row.layer for row in lsuv(torch.compile(nn.Sequential(nn.Linear(8, 8))), x)] == ["0"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -22,10 +24,11 @@ from ..diagnosis.thresholds import Thresholds
 from ._observe import Observer, matrix_of, observed_modules, sum_of_squares
 from ._untouched import generators_kept, untouched
 
-__all__ = ["check_model", "diagnose", "seed_generators"]
+__all__ = ["check_inputs", "check_model", "copied_inputs", "diagnose", "seed_generators"]
 
 _MOST_STEPS = 3  # virtual ones: a zero behind a zero gets a gradient only after the first has moved
 _VECTOR_STEP = 1e-3
+_IGNORED = -100  # the class that PyTorch's cross-entropy leaves out
 
 Norms = dict[str, tuple[float, float]]  # of parameters: sums of squares of the values and of the gradients
 
@@ -42,16 +45,16 @@ def diagnose(
 ) -> Diagnosis:
     """Say whether a model will train from its start, by a pass forward and back, and name the layer that keeps it from it.
 
-    The model is not changed: it computes with copies of its parameters and buffers, and its attributes, modes, hooks and the
-    default random generators are put back, also after an error. Objects other than modules that the model
-    writes to, such as a cache of its own class, are beyond that.
+    The model is not changed: it computes with copies of its parameters and buffers, and its attributes, modes, hooks, its own and
+    the default random generators are put back, also after an error; a loss that is a module is not changed either. Other objects
+    that the model writes to, such as a cache of its own class, are beyond that.
 
     Parameters
     ----------
     model : torch.nn.Module, or a function without arguments that makes one
         It is run in training mode if it is in evaluation mode as a whole, else with the modes that its modules have.
     *inputs
-        What the model is called with: tensors, or anything else. Tensors are copied. A batch of 32 is enough; batch
+        What the model is called with: tensors, or anything but iterators. Tensors are copied. A batch of 32 is enough; batch
         normalisation is judged better with 128.
     named : mapping, optional
         Inputs that are passed by name.
@@ -61,7 +64,7 @@ def diagnose(
         and in an output by names only those whose name ends in "logits"; of other outputs the product with standard normals.
     targets : optional
         What `loss` takes; without one the classes for the cross-entropy, ints of the shape of the logits without
-        their last axis. Uniform ones from ``key / "labels"`` if not given.
+        their last axis, or -100 where there is none. Uniform ones from ``key / "labels"`` if not given.
     seeds : int >= 1, default 1
         With a function: how many models are made. PyTorch's generators have a seed from ``key / f"{i}"`` then.
     key : Key, default Key(0)
@@ -98,6 +101,7 @@ def diagnose(
         raise TypeError(f"model: expected a torch.nn.Module or a function that makes one, got {type(model).__name__}")
     if is_model and count > 1:
         raise TypeError(f"seeds: expected 1 for one model, got {count}; give a function that makes a model")
+    passed = check_inputs(inputs, named)
     if loss is not None and not callable(loss):
         raise TypeError(f"loss: expected a function of outputs and targets, got {type(loss).__name__}")
     runs: list[ObservedModel] = []
@@ -109,22 +113,49 @@ def diagnose(
             made = model if is_model else model()
             made = getattr(made, "_orig_mod", made)  # of a compiled model: compiled code does not call hooks
             check_model(made)
-            pass_ = _Pass(made, inputs, dict(named or {}), loss, targets, names, seed)
+            pass_ = _Pass(made, inputs, passed, loss, targets, names, seed)
             runs.append(pass_.observed())
     parameters = sum(parameter.numel() for parameter in made.parameters())
     many = f"{count} seeds" if count > 1 else "1 seed"
-    title = f"{type(made).__name__}, {parameters:,} parameters; {pass_.what}; {many}, batch of {runs[0].batch}"
+    frozen = sum(parameter.numel() for parameter in made.parameters() if not parameter.requires_grad)
+    kept = f" ({frozen:,} of them frozen)" if frozen else ""
+    title = f"{type(made).__name__}, {parameters:,} parameters{kept}; {pass_.what}; {many}, batch of {runs[0].batch}"
     return judge_model(runs, limits, title)
 
 
 def check_model(model: Any) -> None:
     if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f"model: expected a torch.nn.Module that Python runs, got {type(model).__name__}")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError(f"model: expected modules that Python runs, got {type(module).__name__} at {name}")
+    for name, buffer in model.named_buffers():
+        if torch.nn.parameter.is_lazy(buffer):
+            raise ValueError(f"model: expected buffers with memory, got {name} without; initialise the model first")
     for name, parameter in model.named_parameters():
         if torch.nn.parameter.is_lazy(parameter) or parameter.is_meta:
             raise ValueError(f"model: expected parameters with memory, got {name} without; initialise the model first")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("model: expected a parameter that requires a gradient, got none")
+
+
+def check_inputs(inputs: tuple[Any, ...], named: Any) -> dict[str, Any]:
+    """The inputs that are passed by name. All of them may be passed more than once, which iterators cannot be."""
+    if named is not None and not (isinstance(named, Mapping) and all(isinstance(name, str) for name in named)):
+        raise TypeError(f"named: expected a mapping whose keys are strings, got {type(named).__name__}")
+    passed = dict(named or {})
+    for leaf in tree_leaves((inputs, passed)):
+        if isinstance(leaf, Iterator):
+            raise TypeError(f"inputs: expected values that can be passed twice, got an iterator, {type(leaf).__name__}")
+    return passed
+
+
+def copied_inputs(inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Copies of the tensors among the inputs, which require gradients where those do."""
+    return tree_map(
+        lambda leaf: leaf.detach().clone().requires_grad_(leaf.requires_grad) if isinstance(leaf, torch.Tensor) else leaf,
+        (inputs, named),
+    )
 
 
 def seed_generators(seed: int) -> None:
@@ -149,9 +180,30 @@ def _outputs(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
         logits = {key: item for key, item in items.items() if str(key).endswith("logits") and item is not None}
         for key, item in (logits or items).items():
             yield from _outputs(item, str(key))
-    elif isinstance(value, (tuple, list)):
+    elif isinstance(value, (tuple, list, deque)):
         for item in value:
             yield from _outputs(item, name)
+
+
+@contextlib.contextmanager
+def _gradients_kept(total: torch.Tensor, parameters: dict[str, torch.nn.Parameter]) -> Iterator[None]:
+    """Tensors that enter the loss and are no parameters of the model, such as those of a closure, keep their ``.grad``."""
+    own = {id(parameter) for parameter in parameters.values()}
+    nodes, waiting = set(), [total.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in nodes:
+            nodes.add(node)
+            waiting += [behind for behind, _ in node.next_functions]
+    leaves = [node.variable for node in nodes if hasattr(node, "variable")]
+    kept = [(leaf, leaf.grad) for leaf in leaves if id(leaf) not in own]
+    try:
+        for leaf, _ in kept:
+            leaf.grad = None
+        yield
+    finally:
+        for leaf, gradient in kept:
+            leaf.grad = gradient
 
 
 def _looks_like_logits(name: str, tensor: torch.Tensor) -> bool:
@@ -176,7 +228,8 @@ class _Pass:
 
     def observed(self) -> ObservedModel:
         """Look at the model, and again after virtual steps where zeros may be there by design."""
-        with torch.inference_mode(False), torch.enable_grad(), untouched(self.model):
+        roots = [self.model] + ([self.loss] if isinstance(self.loss, torch.nn.Module) else [])
+        with torch.inference_mode(False), torch.enable_grad(), untouched(*roots):
             if not self.model.training:
                 self.model.train()
             parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -197,14 +250,16 @@ class _Pass:
                 if before.name == after.name and not before.gradient > 0:
                     before.gradient, before.dead = after.gradient, after.dead if before.activation is None else before.dead
             everything = {id(parameters[name]): pair for name, pair in moved.items()}
-            for parameter in self.model.parameters():
+            squares = {name: square for name, (square, _) in norms.items()}
+            for name, parameter in self.model.named_parameters():
                 if id(parameter) not in everything:
-                    everything[id(parameter)] = (sum_of_squares(parameter)[0], math.nan)
+                    squares[name] = sum_of_squares(parameter)[0]
+                    everything[id(parameter)] = (squares[name], math.nan)
             value, classes, variance = result
             return ObservedModel(
                 layers=first.layers(self.batch, everything, _silent(last)),
                 without_gradient=tuple(_without_gradient(self.model, last, parameters, _lacking(moved))),
-                non_finite=tuple(name for name, (square, _) in norms.items() if not math.isfinite(square)),
+                non_finite=tuple(name for name, square in squares.items() if not math.isfinite(square)),
                 twins=twins, symmetric=symmetric, loss=value, classes=classes, logit_variance=variance, batch=self.batch,
             )  # fmt: skip
 
@@ -214,15 +269,14 @@ class _Pass:
         seed_generators(self.seed)
         for parameter in parameters.values():
             parameter.grad = None
-        inputs, named = tree_map(
-            lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf, (self.inputs, self.named)
-        )
+        inputs, named = copied_inputs(self.inputs, self.named)
         with Observer(self.model) as observer:
             outputs = self.model(*inputs, **named)
             total = self._total(outputs)
             observer.returning = True
             if total is not None and total.requires_grad:
-                total.backward()
+                with _gradients_kept(total, parameters):
+                    total.backward()
         norms = {}
         with torch.no_grad():
             for name, parameter in parameters.items():
@@ -239,7 +293,7 @@ class _Pass:
         logits = [(name, tensor) for name, tensor in found if _looks_like_logits(name, tensor)]
         if self.loss is not None:
             total = self.loss(outputs) if self.targets is None else self.loss(outputs, self.targets)
-            if not isinstance(total, torch.Tensor) or total.numel() != 1:
+            if not isinstance(total, torch.Tensor) or total.numel() != 1 or total.is_complex():
                 raise TypeError(f"loss: expected a tensor of one number, got {shown(total)}")
             self.value = float(total.detach())
             if logits and self._are_classes(self.targets, logits[0][1]):
@@ -247,6 +301,11 @@ class _Pass:
             return total.reshape(())
         if self.targets is not None and not (logits and self._are_classes(self.targets, logits[0][1])):
             raise ValueError("targets: expected a loss beside them, or ints that are classes for the logits the model returns")
+        if not found and not any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(outputs)):
+            raise ValueError(
+                "model: expected outputs that are tensors, alone or in tuples, lists, mappings or dataclasses, got "
+                f"{type(outputs).__name__}; give a loss that takes them"
+            )
         total = None
         entropies = normals = 0
         for i, (name, tensor) in enumerate(found):
@@ -271,7 +330,7 @@ class _Pass:
             isinstance(targets, torch.Tensor)
             and not targets.is_floating_point()
             and targets.shape == logits.shape[:-1]
-            and bool(((targets >= 0) & (targets < logits.shape[-1])).all())
+            and bool((((targets >= 0) & (targets < logits.shape[-1])) | (targets == _IGNORED)).all())
         )
 
     def _note(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
@@ -353,6 +412,9 @@ def _without_gradient(
                 reason = f"{whose} is not called"
         elif gradient is None and all(math.isnan(call.gradient) for call in own):
             reason = f"what {whose} computes is detached from the loss, or chooses among others and does not enter it"
+        elif name.rpartition(".")[2] == "bias" and name[:-4] + "weight" in parameters and name[:-4] + "weight" not in lacking:
+            fault = False  # as where outputs are subtracted from each other, or only their derivatives are used
+            reason = f"what it adds to the output of {whose} cancels further on"
         elif gradient is None:
             reason = f"it takes no part in what {whose} computes"
         elif own and not any(call.gradient > 0 for call in own):

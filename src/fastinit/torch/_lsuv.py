@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map
 
 from .._common.checks import boolean, real_number, whole_number
 from .._stream.keys import Key, check_key
 from ..diagnosis.starts import ScaledLayer
-from ._diagnose import check_model, seed_generators
+from ._diagnose import check_inputs, check_model, copied_inputs, seed_generators
 from ._init import orthogonal_
 from ._observe import matrix_of, observed_modules
 from ._untouched import generators_kept, untouched
@@ -72,7 +71,9 @@ def lsuv(
     >>> all(abs(layer.after - 1) < 0.1 for layer in lsuv(model, torch.randn(128, 64)))
     True
     """
+    model = getattr(model, "_orig_mod", model)  # of a compiled model: compiled code does not call hooks
     check_model(model)
+    passed = check_inputs(inputs, named)
     boolean("orthogonal", orthogonal)
     rounds = whole_number("most_rounds", most_rounds)
     limit = real_number("tolerance", tolerance)
@@ -88,10 +89,8 @@ def lsuv(
         try:
             for name, module in _layers(model):
                 scale = _Scale(name, limit, rounds, names if orthogonal else None, log, found)
-                handles.append(module.register_forward_hook(scale, prepend=True))
-            inputs, passed = tree_map(
-                lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf, (inputs, dict(named or {}))
-            )
+                handles.append(module.register_forward_hook(scale, prepend=True, with_kwargs=True))
+            inputs, passed = copied_inputs(inputs, passed)
             model(*inputs, **passed)
         finally:
             for handle in handles:
@@ -127,15 +126,15 @@ class _Scale:
         self.name, self.tolerance, self.most_rounds = name, tolerance, most_rounds
         self.key, self.log, self.found = key, log, found
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
         if self.name in self.found or not isinstance(output, torch.Tensor):
             return None
         if self.key is not None:
             orthogonal_(module.weight, key=self.key / (f"{self.name}.weight" if self.name else "weight"))
-            output = self._again(module, inputs)
+            output = self._again(module, inputs, named)
         factor, rounds, before = 1.0, 0, math.nan
         while True:
-            variance = float(output.float().var(correction=0))
+            variance = float((output if output.is_complex() else output.float()).var(correction=0))
             before = variance if rounds == 0 else before
             if not 0 < variance < math.inf:
                 raise ValueError(f"model: expected layers whose variance a factor can change, got {variance} in {self.name}")
@@ -144,12 +143,12 @@ class _Scale:
             module.weight.mul_(1 / math.sqrt(variance))
             factor /= math.sqrt(variance)
             rounds += 1
-            output = self._again(module, inputs)
+            output = self._again(module, inputs, named)
         self.log.append(ScaledLayer(self.name, before, variance, factor, rounds))
         self.found[self.name] = module.weight.detach()
         return output
 
     @staticmethod
-    def _again(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    def _again(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
         torch.clear_autocast_cache()  # which holds the weight from before
-        return module.forward(*inputs)
+        return module.forward(*inputs, **named)

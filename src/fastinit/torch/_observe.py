@@ -36,6 +36,8 @@ def _wide(tensor: torch.Tensor) -> torch.dtype:
 
 def sum_of_squares(tensor: torch.Tensor, axis: int | None = None) -> tuple[float, float]:
     """The sum of squares, and the share of zeros among its norms along an axis; NaN without one."""
+    if tensor.element_size() == 1 or not (tensor.is_floating_point() or tensor.is_complex()):
+        tensor = tensor.float()  # of weights that are frozen and quantised
     if tensor.is_complex():
         tensor, axis = torch.view_as_real(tensor.resolve_conj()), None
     dims = None if axis is None else [i for i in range(tensor.dim()) if i != axis % tensor.dim()]
@@ -94,7 +96,7 @@ def _fan_in(module: nn.Module, weight: torch.Tensor) -> int:
     if isinstance(module, _TRANSPOSED):
         return weight[:, 0].numel() // (module.groups * math.prod(module.stride))
     # Conv1D of the transformers library has its matrix the other way round.
-    return weight.shape[0] if type(module).__name__ == "Conv1D" else weight[0].numel()
+    return weight.shape[0] if type(module).__name__ == "Conv1D" else math.prod(weight.shape[1:])
 
 
 class Observer:
@@ -161,14 +163,16 @@ class Observer:
             given = _tensor(inputs)
             if given is not None and given.numel():
                 call.input_square = self._mean_square(given)
-        self._last = (output, output._version, call.square / output.numel())
+        # A tensor of inference mode has no version that would say whether it was written to since.
+        self._last = None if output.is_inference() else (output, output._version, call.square / output.numel())
         return call
 
     def _mean_square(self, tensor: torch.Tensor) -> float:
         """Of an input, which is often the last output, and measured already."""
         if self._last is not None:
             last, version, square = self._last
-            if last.data_ptr() == tensor.data_ptr() and last.numel() == tensor.numel() and tensor._version == version:
+            same = last.data_ptr() == tensor.data_ptr() and last.numel() == tensor.numel()
+            if same and not tensor.is_inference() and tensor._version == version:
                 return square
         return sum_of_squares(tensor.detach())[0] / tensor.numel()
 
@@ -212,7 +216,7 @@ class Observer:
         weight = matrix_of(call.module)
         fan_in = 0 if weight is None else _fan_in(call.module, weight)
         expected = ratio = math.nan
-        if weight is not None and id(weight) in norms:
+        if weight is not None and weight.numel() and id(weight) in norms:
             square, gradient = norms[id(weight)]
             if square > 0 and gradient >= 0:
                 ratio = math.sqrt(gradient / square)

@@ -14,6 +14,7 @@ import torch
 __all__ = ["Copies", "generators_kept", "untouched"]
 
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)
+_GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
 
 
 class Copies:
@@ -23,8 +24,10 @@ class Copies:
         self._made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def of(self, value: Any) -> Any:
-        """The copy of a tensor; other values, and tensors that others were computed into, as they are."""
-        if not isinstance(value, torch.Tensor) or not value.is_leaf:
+        """The copy of a tensor, alone or in a tuple; other values, and tensors that others were computed into, as they are."""
+        if type(value) is tuple:
+            return tuple(map(self.of, value))
+        if not isinstance(value, torch.Tensor) or not value.is_leaf or torch.nn.parameter.is_lazy(value):
             return value
         if id(value) not in self._made:
             copied = value.detach().clone()
@@ -37,46 +40,78 @@ class Copies:
         return self._made[id(value)][1]
 
 
+def _held(roots: tuple[torch.nn.Module, ...]) -> list[Any]:
+    """The modules, containers and generators that modules hold, also those in a plain list, which are not registered."""
+    seen: dict[int, Any] = {}
+    waiting: list[Any] = list(roots)
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen or isinstance(value, torch.jit.ScriptModule):
+            continue
+        if isinstance(value, torch.nn.Module):
+            waiting += value.__dict__.values()
+        elif type(value) in _CONTAINERS or type(value) is tuple:
+            waiting += value.values() if isinstance(value, dict) else value
+        elif not isinstance(value, _GENERATORS):
+            continue
+        seen[id(value)] = value
+    return list(seen.values())
+
+
+def _state(generator: Any) -> Any:
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.getstate() if isinstance(generator, random.Random) else generator.get_state()
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+    else:
+        generator.set_state(state)
+
+
 @contextlib.contextmanager
-def untouched(model: torch.nn.Module) -> Iterator[Copies]:
-    """Inside the block the model computes with copies of its parameters, buffers and other tensors, which may be changed freely.
+def untouched(*roots: torch.nn.Module) -> Iterator[Copies]:
+    """Inside the block models compute with copies of their parameters, buffers and other tensors, which may be changed freely.
 
     At the end each module has the attributes that it had, and each dict, list, set and deque among them the contents that it
-    had: hooks, modes, counters and caches too. The tensors themselves, and with them ``.grad`` and the hooks of tensors, take no
-    part in what is computed inside.
+    had: hooks, modes, counters and caches too; generators have their states. The tensors themselves, and with them ``.grad`` and
+    the hooks of tensors, take no part in what is computed inside.
     """
-    modules = list(model.modules())
+    held = _held(roots)
+    modules = [value for value in held if isinstance(value, torch.nn.Module)]
     attributes = [dict(module.__dict__) for module in modules]
-    containers = {id(value): value for own in attributes for value in own.values() if type(value) in _CONTAINERS}
-    contents = {number: value.copy() for number, value in containers.items()}
-    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    containers = [(value, value.copy()) for value in held if type(value) in _CONTAINERS]
+    states = [(value, _state(value)) for value in held if isinstance(value, _GENERATORS)]
+    gradients = [(p, p.grad) for module in modules for p in module._parameters.values() if p is not None]
     copies = Copies()
     try:
         for parameter, _ in gradients:  # of which the model may hold a reference elsewhere, in a closure or an object
             parameter.grad = None
+        for value in [module.__dict__ for module in modules] + [value for value, _ in containers]:
+            if isinstance(value, dict):
+                for key, item in list(value.items()):
+                    value[key] = copies.of(item)
+            elif isinstance(value, list):
+                value[:] = map(copies.of, value)
         for module in modules:
-            for name, value in list(module.__dict__.items()):
-                if type(value) in (dict, OrderedDict, defaultdict):
-                    for key, item in list(value.items()):
-                        value[key] = copies.of(item)
-                elif type(value) is list:
-                    value[:] = map(copies.of, value)
-                elif type(value) is tuple:
-                    module.__dict__[name] = tuple(map(copies.of, value))
-                else:
-                    module.__dict__[name] = copies.of(value)
             module.__dict__["_compiled_call_impl"] = None  # compiled code does not call hooks
         yield copies
     finally:
         for module, own in zip(modules, attributes, strict=True):
             module.__dict__.clear()
             module.__dict__.update(own)
-        for number, value in containers.items():
+        for value, contents in containers:
             value.clear()
             if isinstance(value, (list, deque)):
-                value.extend(contents[number])
+                value.extend(contents)
             else:
-                value.update(contents[number])
+                value.update(contents)
+        for generator, state in states:
+            _set_state(generator, state)
         for parameter, gradient in gradients:
             parameter.grad = gradient
 
