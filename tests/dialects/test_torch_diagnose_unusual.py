@@ -14,6 +14,11 @@ nn = torch.nn
 from fastinit.torch import diagnose  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
 def test_modules_in_plain_lists_and_nested_containers_are_untouched():
     class Listed(nn.Module):
         def __init__(self):
@@ -67,7 +72,7 @@ def test_generators_of_the_model_are_untouched():
 def test_frozen_weights_that_are_quantised(dtype):
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 5))
     model[0].weight = nn.Parameter(torch.ones(8, 8).to(dtype), requires_grad=False)
-    model[0].forward = lambda x: x @ model[0].weight.float() + model[0].bias
+    model[0].forward = lambda x: x @ model[0].weight.float() / 8 + model[0].bias
     found = diagnose(model, torch.randn(16, 8))
     assert found.healthy
     assert "(64 of them frozen)" in found.title
@@ -118,3 +123,16 @@ def test_a_bias_that_cancels_is_no_failure():
     assert [(f.name, f.severity) for f in found.findings] == [("no gradient", "warn")]
     assert "layer.bias" in found.findings[0].reason
     assert "cancels" in found.findings[0].reason
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_probabilities_have_the_cross_entropy_of_their_logits(autocast):
+    head, x = nn.Linear(64, 10), torch.randn(32, 64)
+    with torch.no_grad():
+        head.weight.mul_(30)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        logits, probabilities = diagnose(head, x), diagnose(nn.Sequential(head, nn.Softmax(dim=-1)), x)
+    assert logits.verdict == probabilities.verdict == "over-confident head"
+    assert probabilities.initial_loss == pytest.approx(logits.initial_loss, rel=0.02)
+    for one, other in zip(logits.layers, probabilities.layers, strict=False):
+        assert one.gradient_rms == pytest.approx(other.gradient_rms, rel=0.02)

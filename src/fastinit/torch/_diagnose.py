@@ -28,6 +28,7 @@ __all__ = ["check_inputs", "check_model", "copied_inputs", "diagnose", "seed_gen
 
 _MOST_STEPS = 3  # virtual ones: a zero behind a zero gets a gradient only after the first has moved
 _VECTOR_STEP = 1e-3
+_SMALLEST = 1e-30  # of a probability, whose logarithm is taken
 _IGNORED = -100  # the class that PyTorch's cross-entropy leaves out
 
 Norms = dict[str, tuple[float, float]]  # of parameters: sums of squares of the values and of the gradients
@@ -60,8 +61,8 @@ def diagnose(
         Inputs that are passed by name.
     loss : callable, optional
         ``loss(outputs, targets)``, or ``loss(outputs)`` without `targets`, gives the number that is minimised. By default the
-        cross-entropy where an output looks like logits: floating, of shape (batch, C) or (batch, length, C) with C >= 2,
-        and in an output by names only those whose name ends in "logits"; of other outputs the product with standard normals.
+        cross-entropy where an output looks like logits or probabilities: floating, of shape (batch, C) or (batch, length, C) with
+        C >= 2, and in an output by names only those whose name ends in "logits"; of others the product with standard normals.
     targets : optional
         What `loss` takes; without one the classes for the cross-entropy, ints of the shape of the logits without
         their last axis, or -100 where there is none. Uniform ones from ``key / "labels"`` if not given.
@@ -336,7 +337,7 @@ class _Pass:
     def _note(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         self.classes = float(logits.shape[-1])
         self.value = float(_cross_entropy(logits, labels))
-        self.logit_variance = float(logits.double().var(dim=-1).mean())
+        self.logit_variance = float(_as_logits(logits).double().var(dim=-1).mean())
 
     def _labels(self, logits: torch.Tensor, i: int) -> torch.Tensor:
         classes, shape = logits.shape[-1], tuple(logits.shape[:-1])
@@ -349,10 +350,19 @@ class _Pass:
         return (values * cotangent.to(values.device, values.dtype)).sum(dtype=torch.float32) / self.batch
 
 
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    with torch.autocast(logits.device.type, enabled=False):
-        wide = logits if logits.dtype == torch.float64 else logits.float()
-        return torch.nn.functional.cross_entropy(wide.reshape(-1, logits.shape[-1]), labels.reshape(-1).long().to(logits.device))
+def _as_logits(output: torch.Tensor) -> torch.Tensor:
+    """Logits in full precision; of probabilities, such as those behind a softmax, their logarithms."""
+    wide = output if output.dtype == torch.float64 else output.float()
+    values = wide.detach()
+    are_probabilities = bool((values >= 0).all()) and bool(((values.sum(dim=-1) - 1).abs() < 0.01).all())
+    return wide.clamp_min(_SMALLEST).log() if are_probabilities else wide
+
+
+def _cross_entropy(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    with torch.autocast(output.device.type, enabled=False):
+        logits = _as_logits(output)
+        classes = labels.reshape(-1).long().to(logits.device)
+        return torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), classes)
 
 
 # ---- zeros ------------------------------------------------------------------------------------------
