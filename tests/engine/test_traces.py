@@ -101,11 +101,11 @@ def test_pre_activation_cosines(virtual: bool, depth: int) -> None:
 
 def test_ratios_of_norms() -> None:
     stack, x = Stack((6, 9, 4), "tanh", weights=["he_normal", "zeros"], key=Key(7)), batch()[:, :6]
-    report = stack.propagate(x, gradients=True)
+    report = stack.propagate(x, gradients=True, norms=True)
     norms = [np.linalg.norm(gradient.astype(np.float64)) for gradient in report.weight_gradients]
     assert report.weight_gradient_ratios[0] == pytest.approx(norms[0] / np.linalg.norm(stack.weights[0]), rel=1e-6)
     assert np.isnan(report.weight_gradient_ratios[1])
-    assert stack.propagate(x).weight_gradient_ratios is None
+    assert stack.propagate(x, gradients=True).weight_gradient_ratios is None
     assert stack_of(virtual=True).propagate(batch(), norms=True).weight_gradient_ratios is None
 
 

@@ -119,7 +119,7 @@ class Propagation:
     weight_gradient_norms : ndarray of shape (L,) in float64, or None
         The Euclidean norm of each layer's weight gradient.
     weight_norms : ndarray of shape (L,) in float64, or None
-        The same of each layer's weight: there if the gradient's norm is, unless weights are not stored.
+        The same of each layer's weight, if norms were asked for and weights are stored.
     pre_activation_cosines, activation_cosines, gradient_cosines : ndarray of shape (L, pairs) in float64, or None
         The cosine of the angle between the z of two samples of the batch, between what the layer passes on of them, as in
         `LayerReport.activation`, and between the loss's gradients with respect to their z. NaN where one of the two is 0 or not
