@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._common.activations import name_of
 from .._engine.stack import Stack
 from .expected import Expected, expected
-from .judge import Network, Total, backward_steps, borderline, judge, margins, middle, total
+from .judge import Network, Total, backward_steps, borderline, interval_of, judge, margins, middle, total, verdict_of
 from .measure import Measured, measure
 from .result import Change, DiagnosedLayer, Diagnosis
 from .thresholds import Thresholds
@@ -48,7 +48,7 @@ def assembled(stacks: Iterable[Stack], x: Array, labels: Array, limits: Threshol
         findings = judge(network, runs, limits)
         forward, backward = (total(network, runs, backward=way) for way in (False, True))
         return Diagnosis(
-            verdict=next((f.name for s in ("fail", "warn") for f in findings if f.severity == s), "healthy"),
+            verdict=verdict_of(findings),
             findings=tuple(findings),
             layers=_layers(network, runs, theory),
             forward=_changed(forward, limits, _forward_theory(network, forward, runs[0], theory)),
@@ -75,9 +75,7 @@ def _apart(x: Array) -> float:
 
 def _changed(way: Total, limits: Thresholds, theory: float) -> Change:
     values = way.each
-    middle = float(np.mean(values))
-    half = limits.interval * float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Change(float(np.median(values)), middle - half, middle + half, theory, tuple(map(float, values)))
+    return Change(float(np.median(values)), *interval_of(values, limits), theory, tuple(map(float, values)))
 
 
 def _forward_theory(network: Network, way: Total, run: Measured, theory: Expected | None) -> float:

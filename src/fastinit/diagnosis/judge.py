@@ -14,8 +14,8 @@ from .measure import Measured
 from .thresholds import VERDICTS, Thresholds
 
 __all__ = [
-    "FULL_PRECISION", "SIGMOIDAL", "Finding", "Network", "Total", "backward_steps", "borderline", "judge", "limits_in_words",
-    "loss_in_words", "margins", "middle", "power_of_ten", "straddles", "total",
+    "FULL_PRECISION", "SIGMOIDAL", "Finding", "Network", "Total", "backward_steps", "borderline", "interval_of", "judge",
+    "limits_in_words", "loss_in_words", "margins", "middle", "power_of_ten", "straddles", "total", "verdict_of",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -294,13 +294,25 @@ def power_of_ten(nats: float) -> str:
     return f"{math.exp(nats):.3g}" if nats < 700 else f"10^{nats / math.log(10):.0f}"
 
 
+def verdict_of(findings: Sequence[Finding]) -> str:
+    """The name of the first finding that fails, else of the first that warns, else "healthy"."""
+    return next((f.name for severity in ("fail", "warn") for f in findings if f.severity == severity), "healthy")
+
+
+def interval_of(values: Array, limits: Thresholds) -> tuple[float, float]:
+    """Of the mean over seeds, `Thresholds.interval` standard errors to both sides; NaN of one seed."""
+    if len(values) < 2:
+        return math.nan, math.nan
+    mean, half = float(np.mean(values)), limits.interval * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return mean - half, mean + half
+
+
 def straddles(values: Array, lines: tuple[float, float], limits: Thresholds) -> bool:
     """Whether the interval of the mean reaches over a threshold."""
-    if len(values) < 2 or not np.isfinite(values).all():
+    if not np.isfinite(values).all():
         return False
-    half = limits.interval * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    mean = float(np.mean(values))
-    return any(mean - half <= line <= mean + half for line in lines)
+    low, high = interval_of(values, limits)
+    return any(low <= line <= high for line in lines)
 
 
 def borderline(findings: Sequence[Finding], forward: Total, backward: Total, limits: Thresholds) -> bool:

@@ -16,11 +16,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .judge import FULL_PRECISION, SIGMOIDAL, Finding, limits_in_words, loss_in_words, power_of_ten, straddles
+from .._common.checks import shown
+from .judge import (
+    FULL_PRECISION,
+    SIGMOIDAL,
+    Finding,
+    interval_of,
+    limits_in_words,
+    loss_in_words,
+    power_of_ten,
+    straddles,
+    verdict_of,
+)  # fmt: skip
 from .result import Change, DiagnosedLayer, Diagnosis
 from .thresholds import VERDICTS, Thresholds
 
-__all__ = ["MODEL_THRESHOLDS", "ObservedLayer", "ObservedModel", "WithoutGradient", "copied_units", "judge_model", "role_of"]
+__all__ = [
+    "MODEL_THRESHOLDS", "ObservedLayer", "ObservedModel", "WithoutGradient", "copied_units", "judge_model", "model_limits",
+    "role_of",
+]  # fmt: skip
 
 Array = NDArray[Any]
 
@@ -140,6 +154,15 @@ class ObservedModel:
     classes: float
     logit_variance: float
     batch: int
+
+
+def model_limits(thresholds: Any) -> Thresholds:
+    """The thresholds of a caller, or those of models."""
+    if thresholds is None:
+        return MODEL_THRESHOLDS
+    if not isinstance(thresholds, Thresholds):
+        raise TypeError(f"thresholds: expected a fastinit.Thresholds, got {shown(thresholds)}")
+    return thresholds
 
 
 def role_of(name: str) -> str:
@@ -274,8 +297,9 @@ def judge_model(runs: Sequence[ObservedModel], limits: Thresholds, title: str) -
         Of models that differ in their seeds alone.
     limits : Thresholds
     title : str
-        The model and its loss in a few words.
+        The model and its loss in a few words, to which the numbers of seeds and samples are added.
     """
+    many = f"{len(runs)} seeds" if len(runs) > 1 else "1 seed"
     layers = _Layers(runs)
     forward, backward = layers.changes("square"), layers.changes("gradient", backward=True)
     loss, classes, variance = (
@@ -294,7 +318,7 @@ def judge_model(runs: Sequence[ObservedModel], limits: Thresholds, title: str) -
     ]
     findings = sorted(found, key=lambda finding: VERDICTS.index(finding.name))
     return Diagnosis(
-        verdict=next((f.name for s in ("fail", "warn") for f in findings if f.severity == s), "healthy"),
+        verdict=verdict_of(findings),
         findings=tuple(findings),
         layers=tuple(_row(layers, layer) for layer in layers.first),
         forward=_change(_largest(forward), limits),
@@ -305,7 +329,7 @@ def judge_model(runs: Sequence[ObservedModel], limits: Thresholds, title: str) -
         seeds=len(runs),
         batch=runs[0].batch,
         widths=tuple(layer.units for layer in layers.first),
-        title=title,
+        title=f"{title}; {many}, batch of {runs[0].batch}",
         borderline=_borderline(findings, layers, forward, backward, limits),
     )
 
@@ -318,10 +342,7 @@ def _largest(groups: Sequence[_Group], sign: float | None = None) -> _Group:
 def _change(group: _Group, limits: Thresholds) -> Change:
     if group is _NONE:
         return Change(math.nan, math.nan, math.nan, math.nan, ())
-    values = group.each
-    middle = float(np.mean(values))
-    half = limits.interval * float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Change(group.size, middle - half, middle + half, math.nan, tuple(map(float, values)))
+    return Change(group.size, *interval_of(group.each, limits), math.nan, tuple(map(float, group.each)))
 
 
 def _row(layers: _Layers, layer: ObservedLayer) -> DiagnosedLayer:

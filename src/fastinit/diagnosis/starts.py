@@ -18,7 +18,7 @@ from .._engine.virtual_weights import DrawnWeights
 from ..initializers import Orthogonal
 from .expected import Stream, variances
 
-__all__ = ["ScaledLayer", "lsuv", "variance_fit"]
+__all__ = ["ScaledLayer", "check_scaling", "lsuv", "variance_fit"]
 
 Array = NDArray[Any]
 
@@ -44,6 +44,16 @@ class ScaledLayer:
     after: float
     factor: float
     rounds: int
+
+
+def check_scaling(tolerance: Any, most_rounds: Any, orthogonal: Any) -> tuple[float, int]:
+    """The options of `lsuv`: tolerance and number of rounds."""
+    boolean("orthogonal", orthogonal)
+    rounds = whole_number("most_rounds", most_rounds)
+    limit = real_number("tolerance", tolerance)
+    if not 0 < limit < 1:
+        raise ValueError(f"tolerance: expected a number in (0, 1), got {limit}")
+    return limit, rounds
 
 
 @ieee
@@ -91,11 +101,7 @@ def lsuv(
     """
     _check_stack(stack)
     inputs = _inputs(stack, x)
-    boolean("orthogonal", orthogonal)
-    rounds = whole_number("most_rounds", most_rounds)
-    limit = real_number("tolerance", tolerance)
-    if not 0 < limit < 1:
-        raise ValueError(f"tolerance: expected a number in (0, 1), got {limit}")
+    limit, rounds = check_scaling(tolerance, most_rounds, orthogonal)
 
     values = [inputs]
     sources = {end: begin for begin, end in stack.residual_blocks}

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._common.checks import shown, whole_number
+from .._common.checks import whole_number
 from .._stream.keys import Key, check_key
 from .._stream.sampling import normal, uniform
-from ..diagnosis.model import MODEL_THRESHOLDS, ObservedModel, WithoutGradient, copied_units, judge_model, role_of
+from ..diagnosis.model import ObservedModel, WithoutGradient, copied_units, judge_model, model_limits, role_of
 from ..diagnosis.result import Diagnosis
 from ..diagnosis.symmetry import equal_layers
 from ..diagnosis.thresholds import Thresholds
@@ -95,9 +95,7 @@ def diagnose(
     >>> diagnose(nnx.Sequential(*layers), jnp.ones((32, 64))).verdict
     'vanishing'
     """
-    limits = MODEL_THRESHOLDS if thresholds is None else thresholds
-    if not isinstance(limits, Thresholds):
-        raise TypeError(f"thresholds: expected a fastinit.Thresholds, got {shown(thresholds)}")
+    limits = model_limits(thresholds)
     names = check_key(Key(0) if key is None else key)
     count = whole_number("seeds", seeds)
     one = is_model(model)
@@ -122,8 +120,7 @@ def diagnose(
         pass_ = _Pass(parts, inputs, dict(named or {}), call, loss, targets, names)
         runs.append(pass_.observed())
     parameters = sum(array.size for array in parts.parameters.values())
-    many = f"{count} seeds" if count > 1 else "1 seed"
-    title = f"{parts.kind}, {parameters:,} parameters; {pass_.what}; {many}, batch of {runs[0].batch}"
+    title = f"{parts.kind}, {parameters:,} parameters; {pass_.what}"
     return judge_model(runs, limits, title)
 
 

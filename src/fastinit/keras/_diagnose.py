@@ -13,10 +13,10 @@ import keras as _keras
 import numpy as np
 from numpy.typing import NDArray
 
-from .._common.checks import shown, whole_number
+from .._common.checks import whole_number
 from .._stream.keys import Key, check_key
 from .._stream.sampling import normal, uniform
-from ..diagnosis.model import MODEL_THRESHOLDS, ObservedModel, WithoutGradient, copied_units, judge_model, role_of
+from ..diagnosis.model import ObservedModel, WithoutGradient, copied_units, judge_model, model_limits, role_of
 from ..diagnosis.result import Diagnosis
 from ..diagnosis.symmetry import equal_layers
 from ..diagnosis.thresholds import Thresholds
@@ -97,9 +97,7 @@ def diagnose(
         raise NotImplementedError(
             f"fastinit.keras.diagnose: expected the JAX or the PyTorch backend of Keras, got {_keras.backend.backend()}"
         )
-    limits = MODEL_THRESHOLDS if thresholds is None else thresholds
-    if not isinstance(limits, Thresholds):
-        raise TypeError(f"thresholds: expected a fastinit.Thresholds, got {shown(thresholds)}")
+    limits = model_limits(thresholds)
     names = check_key(Key(0) if key is None else key)
     count = whole_number("seeds", seeds)
     is_model = isinstance(model, _keras.Model)
@@ -128,8 +126,7 @@ def diagnose(
                 layout.rename(first)
             pass_ = _Pass(made, layout, x, loss, targets, names, seed)
             runs.append(pass_.observed())
-    many = f"{count} seeds" if count > 1 else "1 seed"
-    title = f"{type(made).__name__}, {made.count_params():,} parameters; {pass_.what}; {many}, batch of {runs[0].batch}"
+    title = f"{type(made).__name__}, {made.count_params():,} parameters; {pass_.what}"
     return judge_model(runs, limits, title)
 
 

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from .._common.checks import shown, whole_number
 from .._stream.keys import Key, check_key
 from .._stream.sampling import normal, uniform
-from ..diagnosis.model import MODEL_THRESHOLDS, ObservedModel, WithoutGradient, copied_units, judge_model, role_of
+from ..diagnosis.model import ObservedModel, WithoutGradient, copied_units, judge_model, model_limits, role_of
 from ..diagnosis.result import Diagnosis
 from ..diagnosis.symmetry import equal_layers
 from ..diagnosis.thresholds import Thresholds
@@ -92,9 +92,7 @@ def diagnose(
     >>> diagnose(torch.nn.Sequential(*layers, torch.nn.Linear(64, 10)), torch.randn(32, 64)).verdict
     'vanishing'
     """
-    limits = MODEL_THRESHOLDS if thresholds is None else thresholds
-    if not isinstance(limits, Thresholds):
-        raise TypeError(f"thresholds: expected a fastinit.Thresholds, got {shown(thresholds)}")
+    limits = model_limits(thresholds)
     names = check_key(Key(0) if key is None else key)
     count = whole_number("seeds", seeds)
     is_model = isinstance(model, torch.nn.Module)
@@ -117,10 +115,9 @@ def diagnose(
             pass_ = _Pass(made, inputs, passed, loss, targets, names, seed)
             runs.append(pass_.observed())
     parameters = sum(parameter.numel() for parameter in made.parameters())
-    many = f"{count} seeds" if count > 1 else "1 seed"
     frozen = sum(parameter.numel() for parameter in made.parameters() if not parameter.requires_grad)
     kept = f" ({frozen:,} of them frozen)" if frozen else ""
-    title = f"{type(made).__name__}, {parameters:,} parameters{kept}; {pass_.what}; {many}, batch of {runs[0].batch}"
+    title = f"{type(made).__name__}, {parameters:,} parameters{kept}; {pass_.what}"
     return judge_model(runs, limits, title)
 
 

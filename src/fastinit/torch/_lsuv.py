@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._common.checks import boolean, real_number, whole_number
 from .._stream.keys import Key, check_key
-from ..diagnosis.starts import ScaledLayer
+from ..diagnosis.starts import ScaledLayer, check_scaling
 from ._diagnose import check_inputs, check_model, copied_inputs, seed_generators
 from ._init import orthogonal_
 from ._observe import matrix_of, observed_modules
@@ -74,11 +73,7 @@ def lsuv(
     model = getattr(model, "_orig_mod", model)  # of a compiled model: compiled code does not call hooks
     check_model(model)
     passed = check_inputs(inputs, named)
-    boolean("orthogonal", orthogonal)
-    rounds = whole_number("most_rounds", most_rounds)
-    limit = real_number("tolerance", tolerance)
-    if not 0 < limit < 1:
-        raise ValueError(f"tolerance: expected a number in (0, 1), got {limit}")
+    limit, rounds = check_scaling(tolerance, most_rounds, orthogonal)
     names = check_key(Key(0) if key is None else key)
     log: list[ScaledLayer] = []
     found: dict[str, torch.Tensor] = {}
