@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import ad, batching, mlir
 
-from ..diagnosis.model import ObservedLayer
+from ..diagnosis.observed import ObservedLayer
 
 __all__ = ["ACTIVATIONS", "Call", "Layer", "Observer", "current_observer", "is_floating", "sum_of_squares", "wide"]
 

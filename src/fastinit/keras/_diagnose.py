@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from .._common.checks import whole_number
 from .._stream.keys import Key, check_key
 from .._stream.sampling import normal, uniform
-from ..diagnosis.model import ObservedModel, WithoutGradient, copied_units, judge_model, model_limits, role_of
+from ..diagnosis.model import copied_units, judge_model, model_limits, role_of
+from ..diagnosis.observed import ObservedModel, WithoutGradient
 from ..diagnosis.result import Diagnosis
 from ..diagnosis.symmetry import equal_layers
 from ..diagnosis.thresholds import Thresholds

@@ -15,7 +15,7 @@ import keras as _keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..diagnosis.model import ObservedLayer
+from ..diagnosis.observed import ObservedLayer
 
 __all__ = ["Call", "Kernel", "Layout", "Observer", "array", "as_it_was", "is_traced", "kernel_of", "sum_of_squares"]
 

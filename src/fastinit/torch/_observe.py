@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..diagnosis.model import ObservedLayer
+from ..diagnosis.observed import ObservedLayer
 
 __all__ = ["Call", "Observer", "observed_modules", "sum_of_squares"]
 
