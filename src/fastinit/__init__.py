@@ -3,7 +3,7 @@
 from types import FunctionType as _Function
 
 # ruff: noqa: F403
-from . import gains, initializers, residual
+from . import gains, initializers, plans, residual
 from ._common.threads import get_num_threads, num_threads, set_num_threads
 from ._core import STREAM_VERSION
 from ._engine.recorder import Recorder
@@ -56,6 +56,7 @@ __all__ = [
     "mean_squared_error",
     "normal",
     "num_threads",
+    "plans",
     "predict",
     "residual",
     "set_num_threads",

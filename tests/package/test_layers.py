@@ -10,8 +10,9 @@ import pytest
 from places import PACKAGE, ROOT
 
 DIALECTS = {"torch", "keras", "jax"}
-# The one exception: an initializer that is called with a PyTorch tensor has fastinit.torch fill it, inside the function.
-EXCEPTIONS = {("initializers", "torch")}
+# The exceptions, inside functions: an initializer that is called with a PyTorch tensor has fastinit.torch fill it, and a plan
+# has it read the parameters of a PyTorch model.
+EXCEPTIONS = {("initializers", "torch"), ("plans", "torch")}
 FRAMEWORKS = DIALECTS | {"flax", "equinox", "tensorflow", "matplotlib", "rich", "sklearn"}
 ALLOWED = re.compile(r"May import: ([^.]+)\.")
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))

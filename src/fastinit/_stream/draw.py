@@ -194,12 +194,15 @@ def draw(
 Job = tuple[Any, int, int, tuple[float, ...], int, int, int]
 
 
-def job(memory: Any, law: str, parameters: Iterable[Any], key: Key, dtype: str) -> Job:
-    """A fill for `fill_all`, which is refused here if it cannot be done; `memory` has been checked (see `check_out`)."""
+def job(memory: Any, law: str, parameters: Iterable[Any], key: Key, dtype: str, *, first: int = 0) -> Job:
+    """A fill for `fill_all` from element `first` on, which is refused here if it cannot be done.
+
+    `memory` has been checked (see `check_out`).
+    """
     checked = check_law(law, parameters, dtype)
     if law != "normal":  # the bounds of the others may have no number of the dtype between them
         fill(_EMPTY, law, checked, key, dtype)
-    return memory, _LAW[law], _DTYPE[dtype], checked, key.seed, key.stream, 0
+    return memory, _LAW[law], _DTYPE[dtype], checked, key.seed, key.stream, first
 
 
 def fill_all(jobs: list[Job]) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from .._common.checks import one_of, shown, whole_number
 from .._common.dtypes import check_shape
 
-__all__ = ["FanRule", "Fans", "as_fans", "compute_fans"]
+__all__ = ["FanRule", "Fans", "as_axes", "as_fans", "compute_fans"]
 
 _KINDS = ("dense", "conv", "transposed", "depthwise", "embedding")
 _LAYOUTS = ("io", "oi")
@@ -29,7 +29,7 @@ class Fans(NamedTuple):
     fan_out: int
 
 
-def _axes(value: Any, name: str) -> tuple[int, ...]:
+def as_axes(value: Any, name: str) -> tuple[int, ...]:
     """Axis numbers as a tuple; one int is one axis."""
     entries = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     try:
@@ -106,7 +106,7 @@ class FanRule:
         for name in ("in_axes", "out_axes", "batch_axes"):
             value = getattr(self, name)
             if value is not None or name == "batch_axes":
-                object.__setattr__(self, name, _axes(value, name))
+                object.__setattr__(self, name, as_axes(value, name))
         if (self.in_axes is None) != (self.out_axes is None):
             raise ValueError(
                 f"in_axes, out_axes: expected both or neither, got {shown(self.in_axes)} and {shown(self.out_axes)}"

@@ -1,0 +1,187 @@
+"""The tensors of a plan into memory: any box of any parameter, all in one launch of the threads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from .._common.arithmetic import ieee
+from .._stream import draw
+from .._stream.indexing import region_of
+from .._stream.keys import Key
+from .._stream.laws import Law, check_law
+from ..initializers import Constant, Initializer, Ones, Zeros
+from .parts import Box
+from .plan import Piece, Planned
+
+__all__ = ["Target", "fill", "whole_box"]
+
+_STAGED = 1 << 20  # numbers that are drawn at once where memory has another order than the tensor: they stay in the cache
+_ALIGNED = 64  # bytes
+_ROWS = 32  # of a tensor that memory holds transposed: so many of its rows are whole cache lines there
+
+
+@dataclass(frozen=True)
+class Target:
+    """Memory for a parameter, or for a box of it.
+
+    Attributes
+    ----------
+    planned : Planned
+    memory : ndarray
+        Writable, of the box's shape and any strides; of bfloat16 and float8 the bits as unsigned integers.
+    dtype : str
+        Of the numbers, such as "bfloat16".
+    box : tuple of (int, int)
+        For each axis of the parameter the half-open interval that the memory holds.
+    """
+
+    planned: Planned
+    memory: NDArray[Any]
+    dtype: str
+    box: Box
+
+
+def whole_box(shape: tuple[int, ...]) -> Box:
+    """The box that is all of a parameter."""
+    return tuple((0, n) for n in shape)
+
+
+@dataclass(frozen=True)
+class _Fill:
+    """A box of a piece, and its memory in the piece's order of axes."""
+
+    piece: Piece
+    view: NDArray[Any]
+    inside: Box
+    dtype: str
+    key: Key
+
+    @property
+    def index(self) -> tuple[slice, ...]:
+        return tuple(slice(low, high) for low, high in self.inside)
+
+
+@ieee
+def fill(targets: Iterable[Target], key: Key) -> None:
+    """Fill memory with the values of a plan. Each number is a function of its tensor's key and of its place in the tensor.
+
+    Parameters
+    ----------
+    targets : iterable of Target
+    key : Key
+        Of the model; that of a tensor is ``key / name``.
+
+    Raises
+    ------
+    ValueError
+        If a number is outside the range of a dtype. Nothing has been written then by the laws.
+    """
+    direct: list[draw.Job] = []
+    staged: list[tuple[_Fill, Law]] = []
+    others: list[_Fill] = []
+    for one in _fills(targets, key):
+        law = one.piece.initializer.law(one.piece.part.shape)
+        if law is None or one.dtype not in _core.DTYPES:
+            others.append(one)
+            continue
+        first = _first_of_run(one.piece.part.shape, one.inside)
+        if first is not None and one.view.flags.c_contiguous:
+            direct.append(draw.job(one.view.reshape(-1), *law, one.key, one.dtype, first=first))
+        else:
+            draw.job(np.empty(0, one.view.dtype), *law, one.key, one.dtype)  # refuses what cannot be drawn
+            staged.append((one, law))
+    for one in others:
+        _write(one)
+    draw.fill_all(direct)
+    _fill_staged(staged)
+
+
+def _fills(targets: Iterable[Target], key: Key) -> Iterable[_Fill]:
+    for target in targets:
+        for piece in target.planned.pieces:
+            seen = piece.part.seen_in(target.memory, target.box)
+            if seen is not None:
+                yield _Fill(piece, *seen, target.dtype, key / piece.part.name)
+
+
+def _first_of_run(shape: tuple[int, ...], inside: Box) -> int | None:
+    """The number of the first element of a box whose elements follow one another in the tensor; None of other boxes."""
+    first, several = 0, False
+    for n, (low, high) in zip(shape, inside, strict=True):
+        if several and (low, high) != (0, n):
+            return None
+        several |= high - low > 1
+        first = first * n + low
+    return first
+
+
+def _constant(initializer: Initializer) -> bool:
+    return isinstance(initializer, (Zeros, Ones)) or (isinstance(initializer, Constant) and np.ndim(initializer.value) == 0)
+
+
+def _write(one: _Fill) -> None:
+    """Of an initializer without a law of independent elements, or of a dtype that no kernel writes."""
+    initializer, shape = one.piece.initializer, one.piece.part.shape
+    if _constant(initializer):
+        values = initializer((1,) * max(len(shape), 1), one.dtype, key=one.key).reshape(-1)[0:1]
+        one.view[...] = _bits(values, one.view.dtype)[0]
+    else:
+        one.view[...] = _bits(initializer.shard(shape, one.index, key=one.key, dtype=one.dtype), one.view.dtype)
+
+
+def _bits(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    return values if values.dtype == dtype else values.view(dtype)
+
+
+def _fill_staged(staged: Sequence[tuple[_Fill, Law]]) -> None:
+    """Draw blocks of rows in the order of the tensors, many in one launch, and copy each to where it lies."""
+    jobs: list[draw.Job] = []
+    copies: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    stage = np.empty(0, np.uint8)
+    used = 0
+
+    def flush() -> None:
+        draw.fill_all(jobs)
+        for view, block in copies:
+            view[...] = block
+        jobs.clear()
+        copies.clear()
+
+    for one, law in staged:
+        inner = math.prod(high - low for low, high in one.inside[1:])
+        begin, end = one.inside[0] if one.inside else (0, 1)
+        turned = bool(one.inside) and abs(one.view.strides[0]) < abs(one.view.strides[-1])
+        rows = max(1, min(_STAGED // max(inner, 1), _ROWS if turned else end - begin))
+        for row in range(begin, end, rows):
+            box = ((row, min(row + rows, end)), *one.inside[1:]) if one.inside else ()
+            shape = [high - low for low, high in box]
+            size = math.prod(shape) * one.view.itemsize
+            if used + size > len(stage):
+                flush()
+                used = 0
+                if size > len(stage):
+                    stage = np.empty(max(size, min(_STAGED * one.view.itemsize, _STAGED * 4)), np.uint8)
+            block = stage[used : used + size].view(one.view.dtype)
+            used += -(-size // _ALIGNED) * _ALIGNED
+            jobs_of = _jobs(one, law, block, box)
+            if jobs_of is None:
+                flush()
+                region = region_of(one.piece.part.shape, tuple(slice(low, high) for low, high in box))
+                draw.fill(block, law.name, check_law(*law, one.dtype), one.key, one.dtype, region=region)
+            else:
+                jobs.append(jobs_of)
+            copies.append((one.view[row - begin : row - begin + rows] if one.inside else one.view, block.reshape(shape)))
+    flush()
+
+
+def _jobs(one: _Fill, law: Law, block: NDArray[Any], box: Box) -> draw.Job | None:
+    """The fill of a block that is one run of elements; None if each row is a run of its own."""
+    first = _first_of_run(one.piece.part.shape, box)
+    return None if first is None else draw.job(block, *law, one.key, one.dtype, first=first)

@@ -1,0 +1,91 @@
+"""Names of parameters: without the segments that wrappers add, and patterns that match them."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from .._common.checks import shown
+
+__all__ = ["Pattern", "canonical", "filled"]
+
+# Segments that torch.compile, activation checkpointing, FSDP and data parallel wrappers put into a qualified name.
+_WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "module"})
+
+_ALTERNATIVES = re.compile(r"\{([^{}.]*,[^{}.]*)\}")
+_PART = re.compile(r"\{[^{}.]*\}|\*")
+
+
+def canonical(name: str) -> str:
+    """A qualified name without the segments of wrappers, wherever they stand."""
+    return ".".join(segment for segment in name.split(".") if segment not in _WRAPPERS)
+
+
+class Pattern:
+    """A glob on a qualified name, which it matches as a whole.
+
+    ``*`` is any text without a dot, as a whole segment not empty; ``**``, a whole segment, is any number of segments, also none;
+    ``{q,k,v}`` is one of the alternatives.
+
+    Parameters
+    ----------
+    text : str
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no str, has an empty segment, or ``**`` or braces stand where they mean nothing.
+    """
+
+    def __init__(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise TypeError(f"pattern: expected a str, got {type(text).__name__} {shown(text)}")
+        self.text = text
+        try:
+            self._regex = re.compile("".join(map(_segment, text.split("."))))
+        except ValueError as error:
+            raise ValueError(f"pattern: {error}, got {shown(text)}") from None
+        self.captures = self._regex.groups
+
+    def __repr__(self) -> str:
+        return f"Pattern({self.text!r})"
+
+    def match(self, name: str) -> tuple[str, ...] | None:
+        """What stands for each ``*``, from left to right; None if the name does not match."""
+        found = self._regex.fullmatch(name + ".")
+        return None if found is None else found.groups()
+
+
+def _segment(text: str) -> str:
+    """The regular expression of a segment and the dot behind it."""
+    if text == "**":
+        return r"(?:[^.]+\.)*"
+    if not text:
+        raise ValueError("expected segments that are not empty")
+    if "**" in text:
+        raise ValueError("expected ** as a whole segment")
+    parts, end = [], 0
+    for found in _PART.finditer(text):
+        parts.append(re.escape(text[end : found.start()]))
+        end = found.end()
+        if found[0] == "*":
+            parts.append("([^.]+)" if text == "*" else "([^.]*)")
+        elif _ALTERNATIVES.fullmatch(found[0]):
+            parts.append(f"(?:{'|'.join(map(re.escape, found[0][1:-1].split(',')))})")
+        else:
+            raise ValueError("expected at least two alternatives in braces")
+    parts.append(re.escape(text[end:]))
+    if "{" in _PART.sub("", text) or "}" in _PART.sub("", text):
+        raise ValueError("expected closed braces around alternatives, without a dot inside")
+    return "".join(parts) + r"\."
+
+
+@functools.cache
+def _pieces(template: str) -> tuple[str, ...]:
+    return tuple(re.split(r"([*#])", template))
+
+
+def filled(template: str, captures: tuple[str, ...], index: tuple[int, ...] = ()) -> str:
+    """A name: in `template` each ``*`` is replaced by the next capture, and each ``#`` by the next index."""
+    texts, numbers = iter(captures), iter(index)
+    return "".join(next(texts) if part == "*" else str(next(numbers)) if part == "#" else part for part in _pieces(template))

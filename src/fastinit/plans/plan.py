@@ -1,0 +1,233 @@
+"""A plan: rules for all parameters of a model, resolved to what is drawn before anything is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .._common.checks import shown
+from ..initializers import Initializer
+from .parameters import Parameter, parameters_of
+from .parts import Part, Spelling
+from .rule import Rule
+
+__all__ = ["Piece", "Plan", "Planned"]
+
+_LISTED = 20  # names in an error
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A tensor with a name of its own in a parameter, and how it begins.
+
+    Attributes
+    ----------
+    part : Part
+        Its name and shape, and where it lies.
+    initializer : Initializer
+        For shapes in the order (out, in, \\*field).
+    rule : int
+        Which rule of the plan it comes from.
+    """
+
+    part: Part
+    initializer: Initializer
+    rule: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A parameter and its pieces, which cover it."""
+
+    parameter: Parameter
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Ordered rules that say how every parameter of a model begins.
+
+    Parameters
+    ----------
+    rules : sequence of Rule
+        The first that matches a parameter is used.
+    spellings : sequence of Spelling, default ()
+        A map of names: the first that matches says which tensors a parameter holds. So one plan is for a model as several
+        libraries spell it, and gives the same bits to each. Other parameters keep their own names.
+    source : str, default ""
+        Where the rules come from, for tables and receipts.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are no rules, or they are of another type.
+
+    Examples
+    --------
+    >>> plan = Plan([Rule("**.bias", "zeros"), Rule("**.weight", "he_normal")])
+    >>> print(plan.table({"0.weight": (256, 784), "0.bias": (256,)}))
+    name      shape      rule        law                            std       fans
+    0.weight  256 x 784  **.weight   normal(0, 0.0505076)           0.0505    784, 256
+    0.bias    256        **.bias     Zeros()                        0
+    """
+
+    rules: tuple[Rule, ...]
+    spellings: tuple[Spelling, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for name, kind in (("rules", Rule), ("spellings", Spelling)):
+            value = getattr(self, name)
+            if isinstance(value, (str, kind)) or not isinstance(value, Iterable):
+                raise TypeError(f"{name}: expected a sequence of {kind.__name__}, got {type(value).__name__}")
+            object.__setattr__(self, name, tuple(value))
+            for i, one in enumerate(getattr(self, name)):
+                if not isinstance(one, kind):
+                    raise TypeError(f"{name}[{i}]: expected a {kind.__name__}, got {type(one).__name__} {shown(one)}")
+        if not self.rules:
+            raise ValueError("rules: expected at least one, got none")
+        if not isinstance(self.source, str):
+            raise TypeError(f"source: expected a str, got {type(self.source).__name__}")
+
+    def resolve(self, model: Any) -> tuple[Planned, ...]:
+        """What each parameter consists of, and how each piece begins. Nothing is drawn.
+
+        Parameters
+        ----------
+        model : torch.nn.Module, mapping of names to shapes or arrays, or iterable of Parameter
+            On any device, the meta device too.
+
+        Returns
+        -------
+        tuple of Planned
+            In the order of the model.
+
+        Raises
+        ------
+        ValueError
+            If a parameter has no rule, or its aliases have different ones; if a rule is not used, because nothing matches it or
+            earlier rules match all that it does; or if an initializer has no tensor of a shape. The message lists all of them.
+        TypeError
+            If the model is none of these.
+        """
+        found, faults = [], _Faults(self.rules)
+        for parameter in parameters_of(model):
+            found.append(Planned(parameter, tuple(self._pieces(parameter, faults))))
+        faults.check_names(found)
+        faults.raise_if_any()
+        return tuple(found)
+
+    def table(self, model: Any) -> Any:
+        """What `resolve` finds, to read: a row for each tensor with its shape, rule, law, standard deviation, fans and key.
+
+        Parameters
+        ----------
+        model
+            As in `resolve`; also on the meta device.
+
+        Returns
+        -------
+        Table
+            A sequence of rows; printed, layers that begin alike share a line.
+        """
+        from .table import Table
+
+        return Table.of(self, self.resolve(model))
+
+    def parts(self, parameter: Parameter) -> list[list[Part]]:
+        """For each tensor in a parameter its parts under all names of the parameter, the first of which names it."""
+        names = (parameter.name, *parameter.aliases)
+        under = sorted((self._spelled(name, parameter.shape) for name in names), key=lambda parts: parts[0].name)
+        return [list(same) for same in zip(*under, strict=True)]
+
+    def _spelled(self, name: str, shape: tuple[int, ...]) -> list[Part]:
+        for spelling in self.spellings:
+            parts = spelling.parts(name, shape)
+            if parts:
+                return parts
+        return [Part.whole(name, shape)]
+
+    def _pieces(self, parameter: Parameter, faults: _Faults) -> Iterable[Piece]:
+        try:
+            tensors = self.parts(parameter)
+        except ValueError as error:
+            faults.unfit.append(f"{parameter.name}: {error}")
+            return
+        for aliases in tensors:
+            part = aliases[0]
+            chosen = faults.chosen(parameter, aliases)
+            if chosen is None:
+                continue
+            rule = self.rules[chosen]
+            initializer: Initializer = rule.fitted  # type: ignore[attr-defined]
+            try:
+                for piece in rule.parts(part):
+                    initializer.law(piece.shape)  # refuses shapes that it has no tensor of
+                    yield Piece(piece, initializer, chosen)
+            except (TypeError, ValueError) as error:
+                faults.unfit.append(f"{part.name}, rule {rule.pattern!r}: {error}")
+
+
+class _Faults:
+    """What keeps a plan from being used with a model."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = rules
+        self._used: set[int] = set()
+        self._before: dict[int, set[int]] = {}  # of rules that match: which ones took it
+        self._uncovered: list[str] = []
+        self.unfit: list[str] = []
+
+    def chosen(self, parameter: Parameter, aliases: list[Part]) -> int | None:
+        """The number of the rule for a tensor, noted as used."""
+        firsts: dict[int, str] = {}
+        for part in aliases:
+            matching = (
+                i for i, rule in enumerate(self._rules) if rule.matches(part.name, parameter.kind, len(part.shape))
+            )
+            first = next(matching, None)
+            if first is None:
+                continue
+            firsts.setdefault(first, part.name)
+            for later in matching:
+                if later not in self._used:
+                    self._before.setdefault(later, set()).add(first)
+        if not firsts:
+            self._uncovered.append(aliases[0].name)
+            return None
+        if len(firsts) > 1:
+            each = " and ".join(f"{name} ({self._rules[i].pattern!r})" for i, name in firsts.items())
+            self.unfit.append(f"{each} are one tensor, with two rules")
+        self._used |= set(firsts)
+        return min(firsts)
+
+    def check_names(self, found: Sequence[Planned]) -> None:
+        """No two tensors may have one name: they would be equal."""
+        owner: dict[str, str] = {}
+        for planned in found:
+            for piece in planned.pieces:
+                other = owner.setdefault(piece.part.name, planned.parameter.name)
+                if other != planned.parameter.name:
+                    self.unfit.append(f"{other} and {planned.parameter.name} are both called {piece.part.name}")
+
+    def raise_if_any(self) -> None:
+        faults = []
+        if self._uncovered:
+            faults.append(f"no rule matches {_listed(self._uncovered)}")
+        for i, rule in enumerate(self._rules):
+            if i in self._used:
+                continue
+            if i in self._before:
+                earlier = ", ".join(repr(self._rules[k].pattern) for k in sorted(self._before[i]))
+                faults.append(f"rule {i}, {rule.pattern!r}, is never used: all that it matches is taken by {earlier} before it")
+            else:
+                faults.append(f"rule {i}, {rule.pattern!r}, matches nothing")
+        faults += self.unfit
+        if faults:
+            raise ValueError("plan: expected a rule for every parameter and a use for every rule:\n- " + "\n- ".join(faults))
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown_ = ", ".join(names[:_LISTED])
+    return shown_ if len(names) <= _LISTED else f"{shown_} and {len(names) - _LISTED} more"

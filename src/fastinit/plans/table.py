@@ -1,0 +1,144 @@
+"""What a plan will draw, as a table to read before it is drawn."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+from ..initializers import Initializer
+from ..initializers.fans import FanRule, Fans, compute_fans
+
+if TYPE_CHECKING:
+    from .plan import Plan, Planned
+
+__all__ = ["Row", "Table", "law_in_words"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tensor of a plan.
+
+    Attributes
+    ----------
+    name : str
+        From which the key comes: ``key / name``.
+    parameter : str
+        The model's own name of the parameter that it is, or lies in.
+    shape : tuple of int
+        (out, in, \\*field).
+    dtype, rule : str
+        The parameter's dtype, and the pattern of the rule.
+    law : str
+        Name and parameters, or the initializer where elements depend on one another or are fixed.
+    std : float
+        Standard deviation of the elements; NaN where it is not known.
+    fans : Fans or None
+        Where the law depends on them.
+    """
+
+    name: str
+    parameter: str
+    shape: tuple[int, ...]
+    dtype: str
+    rule: str
+    law: str
+    std: float
+    fans: Fans | None
+
+
+class Table(Sequence[Row]):
+    """The rows of a plan for a model; printed, tensors of one law whose names differ in numbers alone share a line."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = tuple(rows)
+
+    @classmethod
+    def of(cls, plan: Plan, planned: Sequence[Planned]) -> Table:
+        return cls([
+            Row(
+                piece.part.name, one.parameter.name, piece.part.shape, one.parameter.dtype, plan.rules[piece.rule].pattern,
+                law_in_words(piece.initializer, piece.part.shape), _std(piece.initializer, piece.part.shape),
+                _fans(piece.initializer, piece.part.shape),
+            )
+            for one in planned for piece in one.pieces
+        ])  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        return self._rows[index]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def __repr__(self) -> str:
+        return f"Table of {len(self)} tensors, {sum(math.prod(row.shape) for row in self):,} numbers"
+
+    def __str__(self) -> str:
+        lines = [("name", "shape", "dtype", "rule", "law", "std", "fans")]
+        for rows in _alike(self._rows):
+            row = rows[0]
+            many = f" ({len(rows)})" if len(rows) > 1 else ""
+            lines.append((
+                _common_name([one.name for one in rows]) + many, " x ".join(map(str, row.shape)) or "1", row.dtype, row.rule,
+                row.law, "" if math.isnan(row.std) else f"{row.std:.4g}",
+                "" if row.fans is None else f"{row.fans.fan_in}, {row.fans.fan_out}",
+            ))  # fmt: skip
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join(text.ljust(n) for text, n in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _alike(rows: Sequence[Row]) -> list[list[Row]]:
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((re.sub(r"\d+", "#", row.name), row.shape, row.dtype, row.law, row.rule), []).append(row)
+    return list(groups.values())
+
+
+def _common_name(names: Sequence[str]) -> str:
+    """Names that differ in numbers alone as one: ``layers.0-11.q.weight``."""
+    if len(names) == 1:
+        return names[0]
+    parts = [re.split(r"(\d+)", name) for name in names]
+    common = []
+    for texts in zip(*parts, strict=True):
+        distinct = set(texts)
+        if len(distinct) == 1:
+            common.append(texts[0])
+        else:
+            numbers = sorted(map(int, distinct))
+            gapless = numbers == list(range(numbers[0], numbers[-1] + 1))
+            common.append(f"{numbers[0]}-{numbers[-1]}" if gapless else "*")
+    return "".join(common)
+
+
+def law_in_words(initializer: Initializer, shape: tuple[int, ...]) -> str:
+    """The law of a tensor's elements, or the initializer where there is none."""
+    law = initializer.law(shape)
+    if law is None:
+        return repr(initializer)
+    name, numbers = law
+    return f"{name}({', '.join(f'{number:.6g}' for number in numbers)})"
+
+
+def _std(initializer: Initializer, shape: tuple[int, ...]) -> float:
+    try:
+        return math.sqrt(initializer.variance(shape))
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _fans(initializer: Initializer, shape: tuple[int, ...]) -> Fans | None:
+    fans = getattr(initializer, "fans", None)
+    try:
+        return compute_fans(shape, fans) if isinstance(fans, (FanRule, Fans)) else None
+    except ValueError:
+        return None

@@ -1,0 +1,181 @@
+"""Plans: rules by name, parts of fused and stacked parameters, and the same bits whatever the memory looks like."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastinit import Key
+from fastinit.initializers import FanRule, HeNormal, RandomNormal
+from fastinit.plans import Parameter, Plan, Rule, Spelling
+from fastinit.plans.fill import Target, fill, whole_box
+from fastinit.plans.names import Pattern, canonical
+
+NORMAL = RandomNormal(0.0, 0.02)
+KEY = Key(3)
+
+
+def filled(plan: Plan, model: Any, key: Key = KEY) -> dict[str, Any]:
+    arrays, targets = {}, []
+    for planned in plan.resolve(model):
+        array = arrays[planned.parameter.name] = np.empty(planned.parameter.shape, planned.parameter.dtype)
+        targets.append(Target(planned, array, planned.parameter.dtype, whole_box(array.shape)))
+    fill(targets, key)
+    return arrays
+
+
+# ---- names ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "captures"),
+    [
+        ("**", "a.b.c", ()),
+        ("**.weight", "weight", ()),
+        ("**.weight", "a.b.weight", ()),
+        ("a.**.weight", "a.weight", ()),
+        ("*.weight", "a.b.weight", None),
+        ("h.*.q.*", "h.3.q.bias", ("3", "bias")),
+        ("h.*.{q,k}_proj.weight", "h.0.k_proj.weight", ("0",)),
+        ("h.*.{q,k}_proj.weight", "h.0.v_proj.weight", None),
+        ("layer*.weight", "layer.weight", ("",)),
+        ("layer*.weight", "layer12.weight", ("12",)),
+        ("a.b", "a.b.c", None),
+        ("a+b.(c)", "a+b.(c)", ()),
+    ],
+)
+def test_a_pattern_matches_the_whole_name(pattern: str, name: str, captures: tuple[str, ...] | None) -> None:
+    assert Pattern(pattern).match(name) == captures
+
+
+@pytest.mark.parametrize("pattern", ["", "a..b", "a.b**", "a.{q", "a.{q}", "a.q}", ".a"])
+def test_patterns_that_mean_nothing_are_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="pattern: expected"):
+        Pattern(pattern)
+
+
+def test_segments_of_wrappers_are_dropped_anywhere() -> None:
+    assert canonical("module._orig_mod.h.0._checkpoint_wrapped_module.q._fsdp_wrapped_module.weight") == "h.0.q.weight"
+
+
+# ---- rules ------------------------------------------------------------------------------------------
+
+
+def test_the_first_rule_that_matches_is_used() -> None:
+    plan = Plan([Rule("head.weight", "zeros"), Rule("**.weight", "he_normal")])
+    table = plan.table({"head.weight": (3, 4), "body.weight": (5, 4)})
+    assert [row.law for row in table] == ["Zeros()", "normal(0, 0.707107)"]
+
+
+def test_all_faults_of_a_plan_are_named_before_anything_is_drawn() -> None:
+    plan = Plan([Rule("**.weight", "he_normal"), Rule("head.weight", "zeros"), Rule("**.scale", "ones")])
+    with pytest.raises(ValueError, match=r"no rule matches head\.bias") as caught:
+        plan.resolve({"head.weight": (3, 4), "head.bias": (3,)})
+    assert "rule 1, 'head.weight', is never used: all that it matches is taken by '**.weight'" in str(caught.value)
+    assert "rule 2, '**.scale', matches nothing" in str(caught.value)
+
+
+def test_a_shape_that_an_initializer_does_not_fit_is_named() -> None:
+    with pytest.raises(ValueError, match=r"norm.weight, rule '\*\*': shape: expected at least two axes"):
+        Plan([Rule("**", "he_normal")]).resolve({"norm.weight": (4,)})
+
+
+def test_kind_and_ndim() -> None:
+    plan = Plan([Rule("**.weight", "ones", kind="LayerNorm"), Rule("**", "he_normal", ndim=2), Rule("**", "zeros")])
+    model = [Parameter("n.weight", (4,), kind="LayerNorm"), Parameter("l.weight", (4, 4)), Parameter("l.bias", (4,))]
+    assert [row.rule for row in plan.table(model)] == ["**.weight", "**", "**"]
+    assert [row.std == 0 for row in plan.table(model)] == [True, False, True]
+
+
+def test_fans_of_a_rule_are_those_of_shapes_with_outputs_first() -> None:
+    rule = Rule("**", HeNormal(), fans=FanRule(groups=2))
+    (row,) = Plan([rule]).table({"conv.weight": (64, 8, 3, 3)})
+    assert row.fans == (72, 288)
+    assert row.std == pytest.approx((2 / 72) ** 0.5)
+    with pytest.raises(ValueError, match="fans: expected an initializer whose law depends on them"):
+        Rule("**", NORMAL, fans=(3, 4))
+
+
+# ---- aliases ----------------------------------------------------------------------------------------
+
+
+def test_a_tied_parameter_has_the_first_of_its_mapped_names_and_any_alias_finds_the_rule() -> None:
+    tied = [Parameter("lm_head.weight", (7, 3), aliases=("wte.weight",))]
+    names = [Spelling("lm_head.weight", "head.weight"), Spelling("wte.weight", "embed.weight")]
+    plan = Plan([Rule("head.weight", NORMAL)], names)
+    (row,) = plan.table(tied)
+    assert (row.name, row.parameter) == ("embed.weight", "lm_head.weight")
+    with pytest.raises(ValueError, match="are one tensor, with two rules"):
+        Plan([Rule("lm_head.weight", "zeros"), Rule("wte.weight", NORMAL)]).resolve(tied)
+
+
+def test_two_parameters_must_not_have_one_name() -> None:
+    plan = Plan([Rule("**", NORMAL)], [Spelling("a.*.weight", "x.*.weight"), Spelling("b.*.weight", "x.*.weight")])
+    with pytest.raises(ValueError, match=r"a.0.weight and b.0.weight are both called x.0.weight"):
+        plan.resolve({"a.0.weight": (3, 3), "b.0.weight": (3, 3)})
+
+
+# ---- the same bits ----------------------------------------------------------------------------------
+
+SPELLINGS = [
+    Spelling("h.*.qkv.weight", ("layers.*.q.weight", "layers.*.k.weight", "layers.*.v.weight"), sizes=(8, 4, 4)),
+    Spelling("flax.*.qkv.kernel", ("layers.*.q.weight", "layers.*.k.weight", "layers.*.v.weight"), sizes=(8, 4, 4), layout="io"),
+    Spelling("scan.{q,k,v}.kernel", "layers.#.q.weight", layout="io", batch_axes=0),
+    Spelling("conv.kernel", "conv.weight", layout="io"),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_fused_stacked_and_transposed_weights_have_the_bits_of_separate_ones(dtype: str) -> None:
+    plan = Plan([Rule("**", "lecun_normal")], SPELLINGS)
+    separate = {f"layers.2.{one}.weight": np.empty((n, 12), dtype) for one, n in (("q", 8), ("k", 4), ("v", 4))}
+    apart = filled(plan, separate)
+    together = np.concatenate(list(apart.values()))
+    assert np.array_equal(filled(plan, {"h.2.qkv.weight": np.empty((16, 12), dtype)})["h.2.qkv.weight"], together)
+    assert np.array_equal(filled(plan, {"flax.2.qkv.kernel": np.empty((12, 16), dtype)})["flax.2.qkv.kernel"], together.T)
+    stacked = filled(plan, {"scan.q.kernel": np.empty((3, 12, 8), dtype)})["scan.q.kernel"]
+    assert np.array_equal(stacked[2], apart["layers.2.q.weight"].T)
+    alone = Rule("x", "lecun_normal").initializer._outputs_first()((8, 12), dtype, key=KEY / "layers.2.q.weight")
+    assert np.array_equal(apart["layers.2.q.weight"], alone)
+    conv = filled(plan, {"conv.weight": np.empty((4, 5, 3, 2), dtype)})["conv.weight"]
+    assert np.array_equal(filled(plan, {"conv.kernel": np.empty((3, 2, 5, 4), dtype)})["conv.kernel"], conv.transpose(2, 3, 1, 0))
+
+
+def test_slices_and_batch_axes_of_a_rule_have_the_names_of_separate_tensors() -> None:
+    plan = Plan([
+        Rule("**.qkv.{weight,bias}", NORMAL, slices=("q", "k", "v")),
+        Rule("**.in_proj_weight", NORMAL, slices={"q": 2, "k": 1}),
+        Rule("**.experts.*", NORMAL, batch_axes=0, slices=("gate", "up")),
+        Rule("stack.w.weight", NORMAL, batch_axes=(0, 1)),
+    ])  # fmt: skip
+    names = [row.name for row in plan.table({
+        "l.3.qkv.weight": (6, 2), "l.3.qkv.bias": (6,), "a.in_proj_weight": (3, 2), "l.experts.gate_up": (2, 4, 3),
+        "stack.w.weight": (1, 2, 3, 3),
+    })]  # fmt: skip
+    assert names == [
+        "l.3.q.weight", "l.3.k.weight", "l.3.v.weight", "l.3.q.bias", "l.3.k.bias", "l.3.v.bias", "a.q.weight", "a.k.weight",
+        "l.experts.0.gate", "l.experts.0.up", "l.experts.1.gate", "l.experts.1.up", "stack.0.0.w.weight", "stack.0.1.w.weight",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("initializer", [NORMAL, HeNormal(), "orthogonal", "zeros", "ones", "lecun_uniform"])
+def test_any_box_of_a_parameter_has_the_bits_of_the_whole(initializer: Any) -> None:
+    plan = Plan([Rule("**", initializer)], SPELLINGS)
+    for name, shape in (("w", (9, 7)), ("flax.0.qkv.kernel", (5, 16)), ("scan.q.kernel", (3, 4, 6))):
+        planned = plan.resolve({name: shape})
+        whole = filled(plan, {name: shape})[name]
+        cuts = [[(0, n), (1, n - 1), (n // 2, n), (2, 2), (n - 1, n)] for n in shape]
+        for box in itertools.product(*cuts):
+            for order in ("C", "F"):
+                piece = np.full([high - low for low, high in box], 7, np.float32, order=order)
+                fill([Target(planned[0], piece, "float32", box)], KEY)
+                assert np.array_equal(piece, whole[tuple(slice(*ends) for ends in box)]), (name, box, order)
+
+
+def test_large_transposed_tensors_pass_through_the_stage_in_several_launches() -> None:
+    plan = Plan([Rule("**", NORMAL)], [Spelling("t.kernel", "w.weight", layout="io")])
+    values = filled(plan, {"t.kernel": (1500, 3001)})["t.kernel"]
+    assert np.array_equal(values, filled(plan, {"w.weight": (3001, 1500)})["w.weight"].T)
