@@ -28,11 +28,11 @@ from .judge import (
     straddles,
     verdict_of,
 )  # fmt: skip
-from .observed import ObservedLayer, ObservedModel
+from .observed import ObservedLayer, ObservedModel, role_of
 from .result import Change, DiagnosedLayer, Diagnosis
 from .thresholds import VERDICTS, Thresholds
 
-__all__ = ["MODEL_THRESHOLDS", "copied_units", "judge_model", "model_limits", "role_of"]
+__all__ = ["MODEL_THRESHOLDS", "judge_model", "model_limits"]
 
 Array = NDArray[Any]
 
@@ -45,7 +45,6 @@ _FEWEST = 3  # layers of a role that a change is taken over
 # the size of its weights, so that a step that is too large makes them larger and the next steps smaller. ResNets without
 # zeros at the end of their branches grow by 9, 12 and 14 nats at 50, 101 and 152 layers, and train; with zeros by 0.9 at 50.
 _NORMALISED = 2.0
-_EQUAL = 1e-3  # relative error up to which two units' gradients count as equal: kernels add up in different orders
 
 
 def model_limits(thresholds: Any) -> Thresholds:
@@ -57,48 +56,15 @@ def model_limits(thresholds: Any) -> Thresholds:
     return thresholds
 
 
-def role_of(name: str) -> str:
-    """A layer's name with its numbers replaced: layers of one role have the same."""
-    return re.sub(r"\d+", "*", name)
-
-
-def _groups_of(name: str) -> set[str]:
+def _roles_of(layer: ObservedLayer) -> set[str]:
     """The roles of a layer in chains of blocks and of layers: ``h.0.mlp.2`` is ``h.*.mlp.2`` and ``h.0.mlp.*``."""
+    if layer.role:
+        return {layer.role}
+    name = layer.name.partition("#")[0]
     blocks, dot, last = name.rpartition(".")
     if not re.search(r"\d", blocks):
         return {role_of(name)}
     return {role_of(blocks) + dot + last} | ({f"{blocks}.*"} if last.isdigit() else set())
-
-
-def copied_units(weight: Array, bias: Array | None, gradient: Array) -> int:
-    """How many of a layer's units have the weights, the bias and the gradient of another one: no training tells them apart.
-
-    Parameters
-    ----------
-    weight, gradient : ndarray of shape (units, n)
-        Units without any gradient do not count: nothing moves them either way.
-    bias : ndarray of shape (units,), or None
-    """
-    # Few units tie in a single weight by chance: most layers end here.
-    _, group = np.unique(weight[:, 0], return_inverse=True)
-    tied = np.flatnonzero(np.bincount(group)[group] > 1)
-    if not len(tied):
-        return 0
-    rows = weight[tied] if bias is None else np.concatenate([weight[tied], bias[tied, None]], axis=1)
-    rows = np.ascontiguousarray(rows + 0.0)  # makes -0.0 the 0.0 that it equals
-    gradients = gradient[tied].astype(np.float64)
-    sizes = np.sqrt((gradients * gradients).sum(axis=1))
-    seen: dict[bytes, list[int]] = {}
-    copies = 0
-    for i, row in enumerate(rows):
-        if not 0 < sizes[i] < math.inf:
-            continue
-        others = seen.setdefault(row.tobytes(), [])
-        if any(np.abs(gradients[i] - gradients[j]).max() <= _EQUAL * sizes[i] for j in others):
-            copies += 1
-        elif len(others) < 16:  # so many kinds of one unit are no symmetry
-            others.append(i)
-    return copies
 
 
 @dataclass(frozen=True)
@@ -145,7 +111,7 @@ class _Layers:
         weighted = [layer for layer in self.first if layer.weighted]
         groups: dict[tuple[str, str], list[ObservedLayer]] = {}
         for layer in weighted:
-            for role in _groups_of(layer.name.partition("#")[0]):
+            for role in _roles_of(layer):
                 groups.setdefault((role, layer.kind), []).append(layer)
         found = []
         for (role, _), members in groups.items():
@@ -200,7 +166,7 @@ def judge_model(runs: Sequence[ObservedModel], limits: Thresholds, title: str) -
     found = [
         *_non_finite(layers, runs),
         *_no_signal(layers),
-        *_symmetric(runs[0]),
+        *_symmetric(runs),
         *_dead(layers, limits),
         *_changed(layers, forward, backward, limits),
         *_saturated(layers, limits),
@@ -276,18 +242,20 @@ def _no_signal(layers: _Layers) -> list[Finding]:
     return []
 
 
-def _symmetric(run: ObservedModel) -> list[Finding]:
+def _symmetric(runs: Sequence[ObservedModel]) -> list[Finding]:
     found = []
-    if run.symmetric:
-        name, copies, units = run.symmetric[0]
+    layers = [one for run in runs for one in run.symmetric]
+    if layers:
+        name, copies, units = next((one for one in layers if 2 * one[1] >= one[2]), layers[0])
         found.append(Finding(
             "symmetric", "fail" if 2 * copies >= units else "warn", name,
             f"{copies} of the {units} units of {name} are copies of another one, with the same weights and the same gradients: "
             "they stay equal in training.",
         ))  # fmt: skip
-    if run.twins:
-        first, second = run.twins[0]
-        more = f", and {len(run.twins) - 1} more pairs" if len(run.twins) > 1 else ""
+    twins = list(dict.fromkeys(pair for run in runs for pair in run.twins))
+    if twins:
+        first, second = twins[0]
+        more = f", and {len(twins) - 1} more pairs" if len(twins) > 1 else ""
         found.append(Finding(
             "symmetric", "warn", second.rpartition(".")[0],
             f"{first} and {second} are equal bit for bit{more}: were they drawn from one seed, or copied?",

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
-__all__ = ["ObservedLayer", "ObservedModel", "WithoutGradient"]
+__all__ = ["ObservedLayer", "ObservedModel", "WithoutGradient", "role_of"]
 
+
+def role_of(name: str) -> str:
+    """A layer's name with its numbers replaced: layers of one role have the same."""
+    return re.sub(r"\d+", "*", name)
 
 @dataclass(frozen=True, kw_only=True)
 class ObservedLayer:

@@ -15,10 +15,10 @@ import numpy as np
 from .._common.checks import whole_number
 from .._stream.keys import Key, check_key
 from .._stream.sampling import normal, uniform
-from ..diagnosis.model import copied_units, judge_model, model_limits, role_of
-from ..diagnosis.observed import ObservedModel, WithoutGradient
+from ..diagnosis.model import judge_model, model_limits
+from ..diagnosis.observed import ObservedModel, WithoutGradient, role_of
 from ..diagnosis.result import Diagnosis
-from ..diagnosis.symmetry import equal_layers
+from ..diagnosis.symmetry import copied_units, equal_layers
 from ..diagnosis.thresholds import Thresholds
 from ._models import Model, is_model, parts_of
 from ._observe import Layer, Observer, sum_of_squares, wide

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import random
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,23 +14,22 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from .._common.checks import shown, whole_number
 from .._stream.keys import Key, check_key
-from .._stream.sampling import normal, uniform
-from ..diagnosis.model import copied_units, judge_model, model_limits, role_of
-from ..diagnosis.observed import ObservedModel, WithoutGradient
+from ..diagnosis import minimised
+from ..diagnosis.calls import Norms
+from ..diagnosis.looks import Look, last_look, observed_model
+from ..diagnosis.model import judge_model, model_limits
+from ..diagnosis.observed import ObservedModel
 from ..diagnosis.result import Diagnosis
-from ..diagnosis.symmetry import equal_layers
+from ..diagnosis.symmetry import Units, symmetric_layers, twins
 from ..diagnosis.thresholds import Thresholds
-from ._observe import Observer, matrix_of, observed_modules, sum_of_squares
+from ..diagnosis.zeros import step_factor
+from ._observe import Observer, matrix_of, numbers, observed_modules, sum_of_squares
 from ._untouched import generators_kept, untouched
 
 __all__ = ["check_inputs", "check_model", "copied_inputs", "diagnose", "seed_generators"]
 
-_MOST_STEPS = 3  # virtual ones: a zero behind a zero gets a gradient only after the first has moved
-_VECTOR_STEP = 1e-3
 _SMALLEST = 1e-30  # of a probability, whose logarithm is taken
 _IGNORED = -100  # the class that PyTorch's cross-entropy leaves out
-
-Norms = dict[str, tuple[float, float]]  # of parameters: sums of squares of the values and of the gradients
 
 
 def diagnose(
@@ -108,7 +105,7 @@ def diagnose(
     made: Any = None
     for i in range(count):
         with generators_kept():
-            seed = int(uniform((1,), 0.0, float(2**31), key=names / f"{i}", dtype="float64")[0])
+            seed = minimised.seed_of(names, i)
             seed_generators(seed)
             made = model if is_model else model()
             made = getattr(made, "_orig_mod", made)  # of a compiled model: compiled code does not call hooks
@@ -169,21 +166,6 @@ def seed_generators(seed: int) -> None:
 # ---- what is minimised ------------------------------------------------------------------------------
 
 
-def _outputs(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors that a model returns, with their names in dicts; in an output by names logits alone, if there are any."""
-    if isinstance(value, torch.Tensor):
-        if value.is_floating_point() or value.is_complex():
-            yield name, value
-    elif isinstance(value, Mapping) or dataclasses.is_dataclass(value):
-        items = dict(value) if isinstance(value, Mapping) else vars(value)
-        logits = {key: item for key, item in items.items() if str(key).endswith("logits") and item is not None}
-        for key, item in (logits or items).items():
-            yield from _outputs(item, str(key))
-    elif isinstance(value, (tuple, list, deque)):
-        for item in value:
-            yield from _outputs(item, name)
-
-
 @contextlib.contextmanager
 def _gradients_kept(total: torch.Tensor, parameters: dict[str, torch.nn.Parameter]) -> Iterator[None]:
     """Tensors that enter the loss and are no parameters of the model, such as those of a closure, keep their ``.grad``."""
@@ -205,11 +187,6 @@ def _gradients_kept(total: torch.Tensor, parameters: dict[str, torch.nn.Paramete
             leaf.grad = gradient
 
 
-def _looks_like_logits(name: str, tensor: torch.Tensor) -> bool:
-    shaped = tensor.is_floating_point() and tensor.dim() in (2, 3) and tensor.shape[-1] >= 2
-    return shaped and (not name or name.endswith("logits"))
-
-
 class _Pass:
     """One model and its data; `what` says what was minimised."""
 
@@ -218,7 +195,7 @@ class _Pass:
     ) -> None:
         self.model, self.inputs, self.named = model, inputs, named
         self.loss, self.targets, self.key, self.seed = loss, targets, key, seed
-        self.what = "the loss that was given"
+        self.what = minimised.GIVEN
         self.value = self.classes = self.logit_variance = math.nan
         tensors = [leaf for leaf in tree_leaves((inputs, named)) if isinstance(leaf, torch.Tensor) and leaf.dim()]
         self.batch = int(tensors[0].shape[0]) if tensors else 1
@@ -232,38 +209,18 @@ class _Pass:
             if not self.model.training:
                 self.model.train()
             parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-            first, norms = self._look(parameters)
-            result = self.value, self.classes, self.logit_variance
-            symmetric = _symmetric(first)
-            twins = _twins({name: p for name, p in parameters.items() if p.dim() >= 2})
-            last, moved, all_moved = first, norms, False
-            for _ in range(_MOST_STEPS):
-                if not _lacking(moved) and not _silent(last):
-                    break
-                all_moved = _virtual_step(parameters, moved)
-                if not all_moved:
-                    break
-                last, again = self._look(parameters)
-                moved = {name: (norms[name][0], max(moved[name][1], again[name][1])) for name in again}
-            for before, after in zip(first.calls, last.calls, strict=False):
-                if before.name == after.name and not before.gradient > 0:
-                    before.gradient, before.dead = after.gradient, after.dead if before.activation is None else before.dead
-            everything = {id(parameters[name]): pair for name, pair in moved.items()}
-            squares = {name: square for name, (square, _) in norms.items()}
-            for name, parameter in self.model.named_parameters():
-                if id(parameter) not in everything:
-                    squares[name] = sum_of_squares(parameter)[0]
-                    everything[id(parameter)] = (squares[name], math.nan)
-            value, classes, variance = result
-            return ObservedModel(
-                layers=first.layers(self.batch, everything, _silent(last)),
-                without_gradient=tuple(_without_gradient(self.model, last, parameters, _lacking(moved))),
-                non_finite=tuple(name for name, square in squares.items() if not math.isfinite(square)),
-                twins=twins, symmetric=symmetric, loss=value, classes=classes, logit_variance=variance, batch=self.batch,
+            modules = dict(observed_modules(self.model))
+            first = self._look(parameters)
+            symmetric = symmetric_layers(first.calls, lambda layer: _units(modules[layer.name]), numbers)
+            pairs = twins({name: p for name, p in parameters.items() if not p.is_complex()}, numbers)
+            last = last_look(first, lambda: self._look(parameters), lambda: _virtual_step(parameters))
+            return observed_model(
+                first, last, batch=self.batch, owners={name: _owner(name) for name in parameters}, watched=modules,
+                twins=pairs, symmetric=symmetric,
             )  # fmt: skip
 
-    def _look(self, parameters: dict[str, torch.nn.Parameter]) -> tuple[Observer, Norms]:
-        """One pass forward and back. The gradient of a parameter that has none has norm -1."""
+    def _look(self, parameters: dict[str, torch.nn.Parameter]) -> Look:
+        """One pass forward and back."""
         torch.clear_autocast_cache()  # which would hold copies of weights from before a step
         seed_generators(self.seed)
         for parameter in parameters.values():
@@ -276,30 +233,26 @@ class _Pass:
             if total is not None and total.requires_grad:
                 with _gradients_kept(total, parameters):
                     total.backward()
-        norms = {}
         with torch.no_grad():
-            for name, parameter in parameters.items():
-                gradient = parameter.grad
-                if gradient is not None and gradient.is_sparse:
-                    gradient = gradient.coalesce().values()
-                back = -1.0 if gradient is None else sum_of_squares(gradient)[0] if gradient.numel() else 0.0
-                norms[name] = (sum_of_squares(parameter)[0] if parameter.numel() else 0.0, back)
-        return observer, norms
+            norms = {name: _norms(parameter) for name, parameter in self.model.named_parameters()}
+        return Look(observer.calls, observer.called, norms, self.value, self.classes, self.logit_variance)
 
     def _total(self, outputs: Any) -> torch.Tensor | None:
         """What is minimised; the cross-entropy is noted, also beside a loss that was given."""
-        found = list(_outputs(outputs))
-        logits = [(name, tensor) for name, tensor in found if _looks_like_logits(name, tensor)]
+        tensors = minimised.outputs(outputs, lambda value: isinstance(value, torch.Tensor))
+        found = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point() or tensor.is_complex()]
+        logits = [tensor for name, tensor in found if _looks_like_logits(name, tensor)]
+        fits = bool(logits) and self._are_classes(logits[0])
         if self.loss is not None:
             total = self.loss(outputs) if self.targets is None else self.loss(outputs, self.targets)
             if not isinstance(total, torch.Tensor) or total.numel() != 1 or total.is_complex():
                 raise TypeError(f"loss: expected a tensor of one number, got {shown(total)}")
             self.value = float(total.detach())
-            if logits and self._are_classes(self.targets, logits[0][1]):
-                self._note(logits[0][1].detach(), self.targets)
+            if fits:
+                self._note(logits[0].detach(), self.targets)
             return total.reshape(())
-        if self.targets is not None and not (logits and self._are_classes(self.targets, logits[0][1])):
-            raise ValueError("targets: expected a loss beside them, or ints that are classes for the logits the model returns")
+        if self.targets is not None and not fits:
+            raise ValueError(minimised.NOT_CLASSES)
         if not found and not any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(outputs)):
             raise ValueError(
                 "model: expected outputs that are tensors, alone or in tuples, lists, mappings or dataclasses, got "
@@ -318,19 +271,14 @@ class _Pass:
                 part = self._against_normals(tensor, i)
                 normals += 1
             total = part if total is None else total + part
-        whose = "random labels" if self.targets is None else "the labels that were given"
-        kinds = [f"cross-entropy with {whose}"] * bool(entropies) + ["a random cotangent"] * bool(normals)
-        self.what = " and ".join(kinds) if kinds else "no output that can be differentiated"
+        self.what = minimised.in_words(["cross-entropy"] * entropies, given=self.targets is not None, normals=normals > 0)
         return total
 
-    @staticmethod
-    def _are_classes(targets: Any, logits: torch.Tensor) -> bool:
-        return (
-            isinstance(targets, torch.Tensor)
-            and not targets.is_floating_point()
-            and targets.shape == logits.shape[:-1]
-            and bool((((targets >= 0) & (targets < logits.shape[-1])) | (targets == _IGNORED)).all())
-        )
+    def _are_classes(self, logits: torch.Tensor) -> bool:
+        targets = self.targets
+        if not isinstance(targets, torch.Tensor) or targets.is_floating_point() or targets.is_complex():
+            return False
+        return minimised.are_classes(numbers(targets.long()), tuple(logits.shape), ignored=_IGNORED)
 
     def _note(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         self.classes = float(logits.shape[-1])
@@ -338,22 +286,22 @@ class _Pass:
         self.logit_variance = float(_as_logits(logits).double().var(dim=-1).mean())
 
     def _labels(self, logits: torch.Tensor, i: int) -> torch.Tensor:
-        classes, shape = logits.shape[-1], tuple(logits.shape[:-1])
-        drawn = np.asarray(uniform(shape, 0.0, float(classes), key=self.key / "labels" / f"{i}"), dtype=np.int64)
-        return torch.from_numpy(np.minimum(drawn, classes - 1)).to(logits.device)
+        return torch.from_numpy(minimised.labels(tuple(logits.shape), self.key, i)).to(logits.device)
 
     def _against_normals(self, output: torch.Tensor, i: int) -> torch.Tensor:
         values = torch.view_as_real(output) if output.is_complex() else output
-        cotangent = torch.from_numpy(np.asarray(normal(tuple(values.shape), key=self.key / "cotangent" / f"{i}")))
+        cotangent = torch.from_numpy(minimised.cotangent(tuple(values.shape), self.key, i))
         return (values * cotangent.to(values.device, values.dtype)).sum(dtype=torch.float32) / self.batch
+
+
+def _looks_like_logits(name: str, tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and minimised.looks_like_logits(name, tuple(tensor.shape))
 
 
 def _as_logits(output: torch.Tensor) -> torch.Tensor:
     """Logits in full precision; of probabilities, such as those behind a softmax, their logarithms."""
     wide = output if output.dtype == torch.float64 else output.float()
-    values = wide.detach()
-    are_probabilities = bool((values >= 0).all()) and bool(((values.sum(dim=-1) - 1).abs() < 0.01).all())
-    return wide.clamp_min(_SMALLEST).log() if are_probabilities else wide
+    return wide.clamp_min(_SMALLEST).log() if minimised.are_probabilities(wide.detach()) else wide
 
 
 def _cross_entropy(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -363,118 +311,46 @@ def _cross_entropy(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), classes)
 
 
-# ---- zeros ------------------------------------------------------------------------------------------
+# ---- parameters -------------------------------------------------------------------------------------
 
 
-def _lacking(norms: Norms) -> list[str]:
-    return [name for name, (_, gradient) in norms.items() if gradient <= 0]
+def _owner(name: str) -> str:
+    """The module of a parameter; of one that weights are computed from, the module whose weights those are."""
+    return f".{name}".rpartition(".")[0].partition(".parametrizations.")[0][1:]
 
 
-def _silent(observer: Observer) -> set[str]:
-    """Layers with weights whose output is all 0 though their input is not."""
-    return {
-        call.name for call in observer.calls
-        if call.square == 0 and call.activation is None and call.input_square > 0
-    }  # fmt: skip
+def _norms(parameter: torch.nn.Parameter) -> Norms:
+    square = sum_of_squares(parameter)[0] if parameter.numel() else 0.0
+    gradient = parameter.grad
+    if not parameter.requires_grad:
+        return Norms(parameter.numel(), square)
+    if gradient is not None and gradient.is_sparse:
+        gradient = gradient.coalesce().values()
+    back = 0.0 if gradient is None or not gradient.numel() else sum_of_squares(gradient)[0]
+    return Norms(parameter.numel(), square, back, gradient is not None)
 
 
-def _virtual_step(parameters: dict[str, torch.nn.Parameter], norms: Norms) -> bool:
-    """Move the parameters that are all 0 and have a gradient against it; returns whether there was one.
-
-    Matrices become as large as LeCun's, 1 / sqrt(fan_in) in root mean square, and vectors 1e-3: only whether numbers are 0 is
-    asked of the result. Zeros by design, at the end of residual branches or in a head, are none afterwards.
-    """
+def _virtual_step(parameters: dict[str, torch.nn.Parameter]) -> bool:
+    """Move the parameters that are all 0 and have a gradient against it; returns whether there was one."""
     moved = False
     with torch.no_grad():
-        for name, parameter in parameters.items():
+        for parameter in parameters.values():
             gradient = parameter.grad
-            if gradient is None or gradient.is_sparse or not 0 < norms[name][1] < math.inf or bool(parameter.any()):
+            if gradient is None or gradient.is_sparse or not gradient.numel() or bool(parameter.any()):
                 continue
-            size = math.sqrt(sum_of_squares(gradient)[0] / gradient.numel())
-            target = 1 / math.sqrt(parameter[0].numel()) if parameter.dim() >= 2 else _VECTOR_STEP
-            if size > 0:
-                parameter.add_(gradient.double().mul_(-target / size).to(parameter.dtype))
+            fan_in = parameter[0].numel() if parameter.dim() >= 2 else 0
+            factor = step_factor(sum_of_squares(gradient)[0], gradient.numel(), fan_in)
+            if factor:
+                parameter.add_(gradient.double().mul_(factor).to(parameter.dtype))
                 moved = True
     return moved
 
 
-def _without_gradient(
-    model: torch.nn.Module, observer: Observer, parameters: dict[str, torch.nn.Parameter], lacking: list[str]
-) -> Iterator[WithoutGradient]:
-    """Parameters whose gradient is 0 whatever was tried, with the reason that what was seen of their layer gives."""
-    calls: dict[str, list[Any]] = {}
-    for call in observer.calls:
-        calls.setdefault(call.name.partition("#")[0], []).append(call)
-    roles = {role_of(name) for name in calls}
-    known = {name for name, _ in observed_modules(model)}
-    for name in lacking:
-        layer = name.rpartition(".")[0]
-        whose = layer or "the model"
-        own = calls.get(layer, [])
-        fault, gradient = True, parameters[name].grad
-        if not own and layer in known and gradient is None:
-            fault = False
-            if role_of(layer) in roles:
-                reason = f"no sample of the batch is sent to {layer}"
-            else:
-                reason = f"{whose} is not called"
-        elif gradient is None and all(math.isnan(call.gradient) for call in own):
-            reason = f"what {whose} computes is detached from the loss, or chooses among others and does not enter it"
-        elif name.rpartition(".")[2] == "bias" and name[:-4] + "weight" in parameters and name[:-4] + "weight" not in lacking:
-            fault = False  # as where outputs are subtracted from each other, or only their derivatives are used
-            reason = f"what it adds to the output of {whose} cancels further on"
-        elif gradient is None:
-            reason = f"it takes no part in what {whose} computes"
-        elif own and not any(call.gradient > 0 for call in own):
-            reason = f"all that comes back to {whose} is 0, so that something after it multiplies it by 0 or is flat"
-        elif own and all(call.input_square == 0 for call in own):
-            reason = f"the input of {whose} is 0"
-        else:
-            reason = f"nothing that {whose} passes on depends on it here"
-        yield WithoutGradient(name, layer or "model", reason, fault)
-
-
-# ---- equal tensors ----------------------------------------------------------------------------------
-
-
-def _numpy(tensor: torch.Tensor) -> Any:
-    tensor = tensor.detach()
-    return (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).cpu().numpy()
-
-
-def _twins(matrices: dict[str, torch.nn.Parameter]) -> tuple[tuple[str, str], ...]:
-    """Pairs of parameters that look drawn and are equal; only those that begin alike are compared as a whole."""
-    alike: dict[tuple[Any, ...], list[str]] = {}
-    for name, parameter in matrices.items():
-        if parameter.numel() and not parameter.is_complex():
-            head = parameter.detach().reshape(-1)[:64] if parameter.is_contiguous() else parameter.detach().flatten()[:64]
-            alike.setdefault((tuple(parameter.shape), _numpy(head).tobytes()), []).append(name)
-    found = []
-    for names in alike.values():
-        if len(names) > 1:
-            found += [(names[i], names[j]) for i, j in equal_layers([_numpy(matrices[name]) for name in names])]
-    return tuple(found)
-
-
-def _symmetric(observer: Observer) -> tuple[tuple[str, int, int], ...]:
-    """Layers some of whose units have equal weights and equal gradients.
-
-    Not the last layer, the head, whose classes may well be alike at first, and not layers of zeros.
-    """
-    modules = {call.name: call.module for call in observer.calls if "#" not in call.name and matrix_of(call.module) is not None}
-    found = []
-    for layer, module in list(modules.items())[:-1]:
-        weight = matrix_of(module)  # of a parametrized layer it is computed, and has no gradient of its own
-        if weight is None or not weight.is_leaf or weight.grad is None or weight.grad.is_sparse or weight.is_complex():
-            continue
-        turned = type(module).__name__ == "Conv1D"
-        units = [(tensor.detach().T if turned else tensor.detach().flatten(1)) for tensor in (weight, weight.grad)]
-        some = units[0][:, 0]
-        if len(torch.unique(some)) == len(some) or not bool(weight.any()) or not bool(torch.isfinite(weight.grad).all()):
-            continue
-        bias = getattr(module, "bias", None)
-        fits = isinstance(bias, torch.Tensor) and len(bias) == len(some)
-        copies = copied_units(_numpy(units[0]), _numpy(bias) if fits else None, _numpy(units[1]))
-        if copies:
-            found.append((layer, copies, len(some)))
-    return tuple(found)
+def _units(module: torch.nn.Module) -> Units | None:
+    weight = matrix_of(module)  # of a parametrized layer it is computed, and has no gradient of its own
+    if weight is None or not weight.is_leaf or weight.grad is None or weight.grad.is_sparse or weight.is_complex():
+        return None
+    turned = type(module).__name__ == "Conv1D"
+    by_unit, gradient = (tensor.detach().T if turned else tensor.detach().flatten(1) for tensor in (weight, weight.grad))
+    bias = getattr(module, "bias", None)
+    return Units(by_unit, gradient, bias if isinstance(bias, torch.Tensor) else None)

@@ -1,0 +1,83 @@
+"""What a diagnosis minimises: which outputs look like logits, and the labels and cotangents that are drawn for outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._stream.keys import Key
+from .._stream.sampling import normal, uniform
+
+__all__ = [
+    "GIVEN", "NOT_CLASSES", "are_classes", "are_probabilities", "cotangent", "in_words", "labels", "looks_like_logits",
+    "outputs", "seed_of",
+]  # fmt: skip
+
+Array = NDArray[Any]
+
+GIVEN = "the loss that was given"
+NOT_CLASSES = "targets: expected a loss beside them, or ints that are classes for the logits the model returns"
+
+
+def outputs(value: Any, is_tensor: Callable[[Any], bool], name: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors that a model returns, with their names in dicts; in an output by names logits alone, if there are any."""
+    if is_tensor(value):
+        yield name, value
+    elif isinstance(value, Mapping) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        items = dict(value) if isinstance(value, Mapping) else vars(value)
+        logits = {key: item for key, item in items.items() if str(key).endswith("logits") and item is not None}
+        for key, item in (logits or items).items():
+            yield from outputs(item, is_tensor, str(key))
+    elif isinstance(value, (tuple, list, deque)):
+        for item in value:
+            yield from outputs(item, is_tensor, name)
+
+
+def looks_like_logits(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a floating output is taken for logits, or for probabilities."""
+    return len(shape) in (2, 3) and shape[-1] >= 2 and (not name or name.endswith("logits"))
+
+
+def are_probabilities(values: Any) -> bool:
+    """Whether logits, an array of any framework, are rather the probabilities behind a softmax."""
+    return bool((values >= 0).all()) and bool((abs(values.sum(-1) - 1) < 0.01).all())
+
+
+def are_classes(targets: Array, shape: tuple[int, ...], *, ignored: int | None = None) -> bool:
+    """Whether targets are classes for logits of a shape, or the number that stands for none."""
+    if targets.dtype.kind not in "iu" or targets.shape != shape[:-1]:
+        return False
+    known = targets if ignored is None else targets[targets != ignored]
+    return bool(((known >= 0) & (known < shape[-1])).all())
+
+
+def in_words(entropies: Iterable[str], *, given: bool, normals: bool) -> str:
+    """The parts of what was minimised: cross-entropies with labels that were given or drawn, and products with normals."""
+    whose = "the labels that were given" if given else "random labels"
+    parts = [f"{entropy} with {whose}" for entropy in dict.fromkeys(entropies)] + ["a random cotangent"] * normals
+    return " and ".join(parts) if parts else "no output that can be differentiated"
+
+
+# ---- drawn from keys --------------------------------------------------------------------------------
+
+
+def seed_of(key: Key, i: int) -> int:
+    """The seed of a framework's generators for the i-th model."""
+    return int(uniform((1,), 0.0, float(2**31), key=key / f"{i}", dtype="float64")[0])
+
+
+def labels(shape: tuple[int, ...], key: Key, i: int) -> Array:
+    """Uniform classes for logits of a shape, the i-th output."""
+    classes = shape[-1]
+    drawn = np.asarray(uniform(tuple(shape[:-1]), 0.0, float(classes), key=key / "labels" / f"{i}"), dtype=np.int32)
+    return np.minimum(drawn, classes - 1)
+
+
+def cotangent(shape: tuple[int, ...], key: Key, i: int) -> Array:
+    """Standard normals, the product with which is minimised, for the i-th output."""
+    return np.asarray(normal(tuple(shape), key=key / "cotangent" / f"{i}"))
