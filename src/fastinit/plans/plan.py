@@ -135,6 +135,44 @@ class Plan:
 
         return Table.of(self, self.resolve(model))
 
+    def to_json(self) -> str:
+        """The plan as JSON, from which `from_json` makes it again.
+
+        Raises
+        ------
+        TypeError
+            If a rule has a function of one's own, which no document can hold.
+        """
+        from .document import to_json
+
+        return to_json(self)
+
+    def to_toml(self) -> str:
+        """The plan as TOML, from which `from_toml` makes it again; errors as in `to_json`."""
+        from .document import to_toml
+
+        return to_toml(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan that `to_json` wrote.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the text is no such document; the message names the entry.
+        """
+        from .document import from_json
+
+        return from_json(text)
+
+    @classmethod
+    def from_toml(cls, text: str) -> Plan:
+        """The plan that `to_toml` wrote; errors as in `from_json`."""
+        from .document import from_toml
+
+        return from_toml(text)
+
     def parts(self, parameter: Parameter) -> list[list[Part]]:
         """For each tensor in a parameter its parts under all names of the parameter, the first of which names it."""
         names = (parameter.name, *parameter.aliases)
