@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,21 +12,19 @@ import numpy as np
 
 from .._common.checks import whole_number
 from .._stream.keys import Key, check_key
-from .._stream.sampling import normal, uniform
+from ..diagnosis import calls, minimised
+from ..diagnosis.calls import Norms, sum_of_squares
+from ..diagnosis.looks import Look, last_look, observed_model
 from ..diagnosis.model import judge_model, model_limits
-from ..diagnosis.observed import ObservedModel, WithoutGradient, role_of
+from ..diagnosis.observed import ObservedModel
 from ..diagnosis.result import Diagnosis
-from ..diagnosis.symmetry import copied_units, equal_layers
+from ..diagnosis.symmetry import Units, symmetric_layers, twins
 from ..diagnosis.thresholds import Thresholds
+from ..diagnosis.zeros import virtual_steps
 from ._models import Model, is_model, parts_of
-from ._observe import Layer, Observer, sum_of_squares, wide
+from ._observe import Layer, Observer, wide
 
 __all__ = ["diagnose"]
-
-_MOST_STEPS = 3  # virtual ones: a zero behind a zero gets a gradient only after the first has moved
-_VECTOR_STEP = 1e-3
-
-Norms = dict[str, tuple[float, float]]  # of parameters: sums of squares of the values and of the gradients
 
 
 def diagnose(
@@ -111,7 +107,7 @@ def diagnose(
             raise TypeError(f"{name}: expected a function, got {type(function).__name__}")
     runs = []
     for i in range(count):
-        seed = int(uniform((1,), 0.0, float(2**31), key=names / f"{i}", dtype="float64")[0])
+        seed = minimised.seed_of(names, i)
         made = model if one else model(jax.random.key(seed))
         if not is_model(made):
             raise TypeError(f"model: expected a function that makes a module of Flax or Equinox, got {type(made).__name__}")
@@ -128,24 +124,8 @@ def diagnose(
 # ---- what is minimised ------------------------------------------------------------------------------
 
 
-def _outputs(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The arrays that a model returns, with their names in dicts; in an output by names logits alone, if there are any."""
-    if isinstance(value, jax.Array):
-        if jnp.issubdtype(value.dtype, jnp.inexact):
-            yield name, value
-    elif isinstance(value, Mapping) or dataclasses.is_dataclass(value):
-        items = dict(value) if isinstance(value, Mapping) else vars(value)
-        logits = {key: item for key, item in items.items() if str(key).endswith("logits") and item is not None}
-        for key, item in (logits or items).items():
-            yield from _outputs(item, str(key))
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _outputs(item, name)
-
-
 def _looks_like_logits(name: str, array: Any) -> bool:
-    shaped = jnp.issubdtype(array.dtype, jnp.floating) and array.ndim in (2, 3) and array.shape[-1] >= 2
-    return bool(shaped) and (not name or name.endswith("logits"))
+    return jnp.issubdtype(array.dtype, jnp.floating) and minimised.looks_like_logits(name, array.shape)
 
 
 def _cross_entropy(logits: Any, labels: Any) -> Any:
@@ -161,39 +141,31 @@ class _Pass:
     ) -> None:
         self.model, self.inputs, self.named, self.call = model, inputs, named, call
         self.loss, self.targets, self.key = loss, targets, key
-        self.what = "the loss that was given"
+        self.what = minimised.GIVEN
+        self.gradients: dict[str, Any] = {}  # of the last look
         arrays = [leaf for leaf in jax.tree.leaves((inputs, named)) if getattr(leaf, "ndim", 0)]
         self.batch = int(arrays[0].shape[0]) if arrays else 1
 
     def observed(self) -> ObservedModel:
         """Look at the model, and again after virtual steps where zeros may be there by design."""
-        parameters = dict(self.model.parameters)
-        first, gradients, noted = self._look(parameters)
-        norms = _norms(parameters, gradients)
-        symmetric = _symmetric(first, parameters, gradients, norms)
-        last, moved = first, norms
-        for _ in range(_MOST_STEPS):
-            if not _lacking(moved) and not _silent(last):
-                break
-            if not _virtual_step(parameters, gradients):
-                break
-            last, gradients, _ = self._look(parameters)
-            again = _norms(parameters, gradients)
-            moved = {name: (norms[name][0], max(moved[name][1], again[name][1])) for name in again}
-        for before, after in zip(first.calls, last.calls, strict=False):
-            if before.name == after.name and not before.gradient > 0:
-                before.gradient, before.dead = after.gradient, after.dead if before.layer.weight else before.dead
-        sizes = {name: array.size for name, array in parameters.items()}
-        return ObservedModel(
-            layers=first.layers(self.batch, moved, sizes, _silent(last)),
-            without_gradient=tuple(_without_gradient(self.model, last, _lacking(moved))),
-            non_finite=tuple(name for name, (square, _) in norms.items() if not math.isfinite(square)),
-            twins=_twins(self.model.parameters), symmetric=symmetric, batch=self.batch,
-            **{name: float(noted.get(name, math.nan)) for name in ("loss", "classes", "logit_variance")},
-        )  # fmt: skip
+        parameters, owners = dict(self.model.parameters), self.model.owners
+        first = self._look(parameters)
+        symmetric = symmetric_layers(first.calls, lambda layer: _units(layer, parameters, self.gradients), wide)
+        distinct = {id(array): name for name, array in reversed(parameters.items())}
+        pairs = twins({name: parameters[name] for name in reversed(distinct.values())}, wide)
 
-    def _look(self, parameters: dict[str, Any]) -> tuple[Observer, dict[str, Any], dict[str, Any]]:
-        """One pass forward and back: what was seen, the gradients of parameters, and the loss."""
+        def step() -> bool:
+            moved = virtual_steps(_arrays(parameters), _arrays(self.gradients))
+            parameters.update({name: jnp.asarray(array, parameters[name].dtype) for name, array in moved.items()})
+            return bool(moved)
+
+        last = last_look(first, lambda: self._look(parameters), step)
+        return observed_model(
+            first, last, batch=self.batch, owners=owners, watched=set(owners.values()), twins=pairs, symmetric=symmetric
+        )
+
+    def _look(self, parameters: dict[str, Any]) -> Look:
+        """One pass forward and back."""
         owned: dict[str, dict[str, tuple[str, Any]]] = {}
         for name, array in parameters.items():
             layer = self.model.owners[name]
@@ -207,8 +179,12 @@ class _Pass:
         with observer():
             total, back, noted = jax.vjp(forward, parameters, has_aux=True)
             observer.returning = True
-            gradients = back(jnp.ones_like(total))[0]
-        return observer, gradients, noted
+            self.gradients = back(jnp.ones_like(total))[0]
+        norms = {
+            name: Norms(array.size, sum_of_squares(wide(array)), sum_of_squares(wide(self.gradients[name])))
+            for name, array in parameters.items()
+        }
+        return Look(observer.calls, observer.called, norms, **{name: float(number) for name, number in noted.items()})
 
     def _called(self, model: Any) -> Any:
         if self.call is not None:
@@ -219,7 +195,8 @@ class _Pass:
 
     def _total(self, outputs: Any) -> tuple[Any, dict[str, Any]]:
         """What is minimised, and the cross-entropy, also beside a loss that was given."""
-        found = list(_outputs(outputs))
+        arrays = minimised.outputs(outputs, lambda value: isinstance(value, jax.Array))
+        found = [(name, array) for name, array in arrays if jnp.issubdtype(array.dtype, jnp.inexact)]
         logits = [array for name, array in found if _looks_like_logits(name, array)]
         fits = bool(logits) and self.targets is not None and _are_classes(self.targets, logits[0])
         if self.loss is not None:
@@ -228,36 +205,24 @@ class _Pass:
                 raise TypeError(f"loss: expected one floating number, got {total.dtype}{list(total.shape)}")
             return total, {"loss": total} | (_noted(logits[0], self.targets) if fits else {})
         if self.targets is not None and not fits:
-            raise ValueError("targets: expected a loss beside them, or ints that are classes for the logits the model returns")
+            raise ValueError(minimised.NOT_CLASSES)
         total, normals = jnp.zeros((), jnp.float32), False
         noted: dict[str, Any] = {}
         for i, (name, array) in enumerate(found):
             if _looks_like_logits(name, array):
-                labels = self.targets if fits and not noted else self._labels(array, i)
+                labels = self.targets if fits and not noted else minimised.labels(array.shape, self.key, i)
                 total = total + _cross_entropy(array, labels)
                 noted = noted or _noted(array, labels)
             else:
-                cotangent = jnp.asarray(np.asarray(normal(tuple(array.shape), key=self.key / "cotangent" / f"{i}")))
+                cotangent = jnp.asarray(minimised.cotangent(array.shape, self.key, i))
                 total = total + (array.real * cotangent).sum(dtype=jnp.float32) / self.batch
                 normals = True
-        whose = "the labels that were given" if fits else "random labels"
-        kinds = [f"cross-entropy with {whose}"] * bool(noted) + ["a random cotangent"] * normals
-        self.what = " and ".join(kinds) if kinds else "no output that can be differentiated"
+        self.what = minimised.in_words(["cross-entropy"] * bool(noted), given=fits, normals=normals)
         return total, noted
-
-    def _labels(self, logits: Any, i: int) -> Any:
-        classes, shape = logits.shape[-1], tuple(logits.shape[:-1])
-        drawn = np.asarray(uniform(shape, 0.0, float(classes), key=self.key / "labels" / f"{i}"), dtype=np.int32)
-        return np.minimum(drawn, classes - 1)
 
 
 def _are_classes(targets: Any, logits: Any) -> bool:
-    return (
-        isinstance(targets, (jax.Array, np.ndarray))
-        and bool(jnp.issubdtype(targets.dtype, jnp.integer))
-        and targets.shape == logits.shape[:-1]
-        and bool(((targets >= 0) & (targets < logits.shape[-1])).all())
-    )
+    return isinstance(targets, (jax.Array, np.ndarray)) and minimised.are_classes(np.asarray(targets), logits.shape)
 
 
 def _noted(logits: Any, labels: Any) -> dict[str, Any]:
@@ -265,99 +230,21 @@ def _noted(logits: Any, labels: Any) -> dict[str, Any]:
     return {"loss": _cross_entropy(logits, labels), "classes": float(logits.shape[-1]), "logit_variance": variance}
 
 
-# ---- zeros ------------------------------------------------------------------------------------------
+# ---- parameters -------------------------------------------------------------------------------------
 
 
-def _norms(parameters: dict[str, Any], gradients: dict[str, Any]) -> Norms:
-    return {name: (sum_of_squares(wide(array)), sum_of_squares(wide(gradients[name]))) for name, array in parameters.items()}
+def _arrays(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: wide(array) for name, array in parameters.items()}
 
 
-def _lacking(norms: Norms) -> list[str]:
-    return [name for name, (_, gradient) in norms.items() if gradient == 0]
-
-
-def _silent(observer: Observer) -> set[str]:
-    """Layers with weights whose output is all 0 though their input is not."""
-    return {call.name for call in observer.calls if call.square == 0 and call.input_square > 0}
-
-
-def _virtual_step(parameters: dict[str, Any], gradients: dict[str, Any]) -> bool:
-    """Move the parameters that are all 0 and have a gradient against it; returns whether there was one.
-
-    Matrices become as large as LeCun's, 1 / sqrt(fan_in) in root mean square, and vectors 1e-3: only whether numbers are 0 is
-    asked of the result. Zeros by design, at the end of residual branches or in a head, are none afterwards.
-    """
-    moved = False
-    for name, array in parameters.items():
-        gradient = wide(gradients[name]).astype(np.float64)
-        square = sum_of_squares(gradient)
-        if not 0 < square < math.inf or np.asarray(array).any():
-            continue
-        size = math.sqrt(square / gradient.size)
-        target = math.sqrt(array.shape[-1] / array.size) if array.ndim >= 2 else _VECTOR_STEP
-        parameters[name] = jnp.asarray(gradient * (-target / size), array.dtype)
-        moved = True
-    return moved
-
-
-def _without_gradient(model: Model, observer: Observer, lacking: list[str]) -> Iterator[WithoutGradient]:
-    """Parameters whose gradient is 0 whatever was tried, with the reason that what was seen of their layer gives."""
-    calls: dict[str, list[Any]] = {}
-    for call in observer.calls:
-        calls.setdefault(call.layer.name, []).append(call)
-    roles = {role_of(name) for name in calls}
-
-    def comes_back(name: str) -> bool:
-        return any(not math.isnan(call.gradient) for call in calls.get(model.owners[name], ()))
-
-    for name in sorted(lacking, key=comes_back):  # what is detached is more surely a fault than a 0 that comes back
-        layer = model.owners[name]
-        own, who, fault = calls.get(layer, []), layer or "the model", True
-        if layer not in observer.called:
-            fault = False
-            reason = f"no sample of the batch is sent to {who}" if role_of(layer) in roles else f"{who} is not called"
-        elif own and all(math.isnan(call.gradient) for call in own):
-            reason = f"what {who} computes is detached from the loss, or chooses among others and does not enter it"
-        elif own and not any(call.gradient > 0 for call in own):
-            reason = f"all that comes back to {who} is 0, so that something after it multiplies it by 0 or is flat"
-        elif own and all(call.input_square == 0 for call in own):
-            reason = f"the input of {who} is 0"
-        else:
-            reason = f"nothing that {who} passes on depends on it here"
-        yield WithoutGradient(name, layer, reason, fault)
-
-
-# ---- equal arrays -----------------------------------------------------------------------------------
-
-
-def _twins(parameters: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Pairs of parameters that look drawn and are equal, and are not one array."""
-    distinct = {id(array): name for name, array in reversed(parameters.items()) if array.ndim >= 2 and array.size}
-    names = list(distinct.values())[::-1]
-    return tuple((names[i], names[j]) for i, j in equal_layers([wide(parameters[name]) for name in names]))
-
-
-def _symmetric(
-    observer: Observer, parameters: dict[str, Any], gradients: dict[str, Any], norms: Norms
-) -> tuple[tuple[str, int, int], ...]:
-    """Layers some of whose units have equal weights and equal gradients.
-
-    Not the last layer, the head, whose classes may well be alike at first, and not layers of zeros.
-    """
-    found = []
-    layers = {call.layer.name: call.layer for call in observer.calls if call.layer.weight and "#" not in call.name}
-    for layer in list(layers.values())[:-1]:
-        if not layer.weight or not layer.inputs or layer.one_of_many or parameters[layer.weight].size % layer.units:
-            continue
-        square, energy = norms[layer.weight]
-        if not (square > 0 and math.isfinite(square + energy)):
-            continue
-        weight, gradient = (_by_unit(layer, wide(of[layer.weight])) for of in (parameters, gradients))
-        bias = wide(parameters[layer.bias]).ravel() if layer.bias else None
-        copies = copied_units(weight, bias if bias is not None and len(bias) == layer.units else None, gradient)
-        if copies:
-            found.append((layer.name, copies, layer.units))
-    return tuple(found)
+def _units(layer: calls.Layer, parameters: dict[str, Any], gradients: dict[str, Any]) -> Units | None:
+    if not isinstance(layer, Layer) or not layer.weight or not layer.inputs or layer.one_of_many:
+        return None
+    weight, gradient = parameters[layer.weight], gradients[layer.weight]
+    if weight.size % layer.units:
+        return None
+    bias = parameters[layer.bias] if layer.bias else None
+    return Units(_by_unit(layer, weight), _by_unit(layer, gradient), bias)
 
 
 def _by_unit(layer: Layer, array: Any) -> Any:

@@ -16,18 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import ad, batching, mlir
 
-from ..diagnosis.observed import ObservedLayer
+from ..diagnosis import calls
+from ..diagnosis.calls import Call, label_of, measure, measure_gradient, sum_of_squares
 
-__all__ = ["ACTIVATIONS", "Call", "Layer", "Observer", "current_observer", "is_floating", "sum_of_squares", "wide"]
+__all__ = ["ACTIVATIONS", "Layer", "Observer", "current_observer", "is_floating", "wide"]
 
 ACTIVATIONS = {
     jax.nn.relu: "relu", jax.nn.relu6: "relu", jax.nn.leaky_relu: "leaky_relu", jnp.tanh: "tanh", jax.nn.tanh: "tanh",
     jax.nn.sigmoid: "sigmoid", jax.nn.hard_tanh: "hard_tanh", jax.nn.soft_sign: "softsign",
 }  # fmt: skip
-# Where |phi'| is below 5.91 % of its maximum, as for stacks: in terms of the value |phi|, for sigmoid of |2 phi - 1|.
-_FLAT_FROM = {"tanh": 0.97, "sigmoid": 0.97, "hard_tanh": 1.0, "softsign": 0.757}
-_SAMPLES = 32  # in pairs of neighbours, whose cosines are averaged
-_FEATURES = 4096  # that a cosine is of at most, taken at equal distances
 
 # ---- an identity that notes what passes it ----------------------------------------------------------
 #
@@ -102,60 +99,24 @@ def wide(value: Any) -> Any:
     return array if array.dtype == np.float64 else array.astype(np.float32)
 
 
-def sum_of_squares(array: Any) -> float:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.square(array, dtype=np.float64).sum())
-
-
 @dataclass(frozen=True, kw_only=True)
-class Layer:
-    """What is known of a layer before it runs.
+class Layer(calls.Layer):
+    """What is known of a layer before it runs; its axis of units is counted from the end.
 
     Attributes
     ----------
-    name, kind : str
-    weight : str or None
-        The parameter that it multiplies its input by; None of embeddings, normalisation and activation functions.
-    bias : str or None
     units_first : bool
         Whether the weight's units are on its first axis and not on the last ones.
-    inputs, units : int
-        Fan-in, 0 if unknown; and the length of the axes of units.
-    axis, axes : int
-        Of units in the output, counted from the end; how many they are, where they are the last.
+    units, axes : int
+        Of units in the output, where they are on the last axes: how many they are, and on how many axes.
     one_of_many : bool
         Whether the weight is a slice of the parameter, which a loop goes over.
-    activation : str or None
     """
 
-    name: str
-    kind: str
-    weight: str | None = None
-    bias: str | None = None
     units_first: bool = False
-    inputs: int = 0
     units: int = 1
-    axis: int = -1
     axes: int = 1
     one_of_many: bool = False
-    activation: str | None = None
-
-
-@dataclass(eq=False)
-class Call:
-    """One call of a layer; what came back of it is added on the way back."""
-
-    name: str
-    layer: Layer
-    shape: tuple[int, ...]
-    square: float  # sums of squares here
-    input_square: float = math.nan  # mean square
-    gradient: float = math.nan
-    saturated: float = math.nan
-    dead: float = math.nan
-    non_finite: int = 0
-    non_finite_gradients: int = 0
-    apart: float = math.nan
 
 
 @dataclass(eq=False)
@@ -199,7 +160,7 @@ class Observer:
         place = next((i for i, leaf in enumerate(leaves) if is_floating(leaf)), None)
         if place is None:
             return output
-        given = [leaf for leaf in jax.tree.leaves(inputs) if is_floating(leaf)][:1] if layer.weight else []
+        given = [leaf for leaf in jax.tree.leaves(inputs) if is_floating(leaf)][:1] if layer.weight is not None else []
         site = next(_NUMBERS)
         self._sites[site] = layer
         leaves[place] = _seen.bind(leaves[place], *map(jax.lax.stop_gradient, given), site=site, forward=True)
@@ -219,88 +180,12 @@ class Observer:
         elif self._of.get(site):
             calls = self._of[site]
             call = next((one for one in reversed(calls) if math.isnan(one.gradient)), calls[0])
-            self._backward(call, wide(value))
+            measure_gradient(call, wide(value))
 
     def _forward(self, layer: Layer, value: Any, *given: Any) -> Call:
         number = self._count[layer.name] = self._count.get(layer.name, 0) + 1
-        label = layer.name if number == 1 else f"{layer.name}#{number}"
-        call = Call(label, layer, value.shape, sum_of_squares(value))
-        if not math.isfinite(call.square):
-            call.non_finite = int((~np.isfinite(value)).sum())
+        call = Call(label_of(layer.name, number), layer, value.shape)
+        measure(call, value, tokens=layer.axis == -1)
         if given and given[0].size:
             call.input_square = sum_of_squares(wide(given[0])) / given[0].size
-        if layer.weight is not None:
-            call.apart = _apart(value, tokens=layer.axis == -1)
-        elif layer.activation == "relu" and value.ndim > 1:
-            call.dead = float((value.max(axis=_others(value, layer.axis)) <= 0).mean())
-        elif layer.activation in _FLAT_FROM:
-            values = 2 * value - 1 if layer.activation == "sigmoid" else value
-            call.saturated = float((np.abs(values) >= _FLAT_FROM[layer.activation]).mean())
         return call
-
-    @staticmethod
-    def _backward(call: Call, gradient: Any) -> None:
-        energy = sum_of_squares(gradient)
-        call.gradient = energy if math.isnan(call.gradient) else call.gradient + energy
-        if call.layer.weight is not None:
-            # Without any gradient it is not the units' fault.
-            several = energy != 0 and gradient.ndim > 1
-            call.dead = float((~gradient.any(axis=_others(gradient, call.layer.axis))).mean()) if several else 0.0
-        if not math.isfinite(energy):
-            call.non_finite_gradients += int((~np.isfinite(gradient)).sum())
-
-    def layers(self, batch: int, norms: dict[str, tuple[float, float]], sizes: dict[str, int], silent: set[str]) -> Any:
-        """What was seen, in the order of execution.
-
-        Parameters
-        ----------
-        batch : int
-        norms, sizes : dict
-            For each parameter its sum of squares and that of its gradient, and how many numbers it has.
-        silent : set of str
-            Calls whose output is 0 for no good reason.
-        """
-        return tuple(_layer(call, batch, norms, sizes, call.name in silent) for call in self.calls)
-
-
-def _layer(
-    call: Call, batch: int, norms: dict[str, tuple[float, float]], sizes: dict[str, int], silent: bool
-) -> ObservedLayer:
-    layer, numel = call.layer, math.prod(call.shape)
-    expected = ratio = math.nan
-    if layer.weight is not None:
-        square, gradient = norms[layer.weight]
-        if square > 0:
-            ratio = math.sqrt(gradient / square)
-        if layer.inputs:
-            shift = norms[layer.bias][0] / sizes[layer.bias] if layer.bias else 0.0
-            expected = layer.inputs * call.input_square * square / sizes[layer.weight] + shift
-    return ObservedLayer(
-        name=call.name, kind=layer.kind, weighted=layer.weight is not None, activation=layer.activation,
-        inputs=layer.inputs, units=call.shape[layer.axis] if call.shape else 1, elements=numel / batch,
-        square=call.square / numel, expected=expected, gradient=call.gradient / batch, saturated=call.saturated,
-        dead=call.dead, non_finite=call.non_finite, non_finite_gradients=call.non_finite_gradients, apart=call.apart,
-        gradient_to_weight=ratio, silent=silent,
-    )  # fmt: skip
-
-
-def _others(array: Any, axis: int) -> tuple[int, ...]:
-    return tuple(i for i in range(array.ndim) if i != axis % array.ndim)
-
-
-def _apart(output: Any, *, tokens: bool) -> float:
-    """1 - the mean cosine of neighbours: of tokens where an output has an axis of them, else of samples.
-
-    Half the squared distance of the directions, which does not cancel where they are nearly the same.
-    """
-    if output.ndim < 2:
-        return math.nan
-    rows = output.reshape(-1, output.shape[-1]) if tokens and output.ndim > 2 else output.reshape(len(output), -1)
-    if len(rows) < 2:
-        return math.nan
-    some = rows[: min(_SAMPLES, len(rows)) // 2 * 2, :: -(-rows.shape[1] // _FEATURES)].astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        directions = some / np.linalg.norm(some, axis=1, keepdims=True)
-        distances = np.square(directions[0::2] - directions[1::2]).sum(axis=1) / 2
-    known = distances[np.isfinite(distances)]
-    return float(known.mean()) if len(known) else math.nan
