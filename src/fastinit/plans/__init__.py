@@ -6,7 +6,8 @@ May import: _common, _stream, initializers, residual, _core.
 from .parameters import Parameter, parameters_of
 from .parts import Spelling
 from .plan import Plan
+from .receipt import Receipt, Record
 from .rule import Rule
 from .table import Row, Table
 
-__all__ = ["Parameter", "Plan", "Row", "Rule", "Spelling", "Table", "parameters_of"]
+__all__ = ["Parameter", "Plan", "Receipt", "Record", "Row", "Rule", "Spelling", "Table", "parameters_of"]

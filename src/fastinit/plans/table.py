@@ -14,7 +14,7 @@ from ..initializers.fans import FanRule, Fans, compute_fans
 if TYPE_CHECKING:
     from .plan import Plan, Planned
 
-__all__ = ["Row", "Table", "law_in_words"]
+__all__ = ["Row", "Table", "fans_of", "law_in_words", "std_of"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Table(Sequence[Row]):
         return cls([
             Row(
                 piece.part.name, one.parameter.name, piece.part.shape, one.parameter.dtype, plan.rules[piece.rule].pattern,
-                law_in_words(piece.initializer, piece.part.shape), _std(piece.initializer, piece.part.shape),
-                _fans(piece.initializer, piece.part.shape),
+                law_in_words(piece.initializer, piece.part.shape), std_of(piece.initializer, piece.part.shape),
+                fans_of(piece.initializer, piece.part.shape),
             )
             for one in planned for piece in one.pieces
         ])  # fmt: skip
@@ -129,14 +129,16 @@ def law_in_words(initializer: Initializer, shape: tuple[int, ...]) -> str:
     return f"{name}({', '.join(f'{number:.6g}' for number in numbers)})"
 
 
-def _std(initializer: Initializer, shape: tuple[int, ...]) -> float:
+def std_of(initializer: Initializer, shape: tuple[int, ...]) -> float:
+    """Standard deviation of a tensor's elements; NaN where it is not known."""
     try:
         return math.sqrt(initializer.variance(shape))
     except (TypeError, ValueError):
         return math.nan
 
 
-def _fans(initializer: Initializer, shape: tuple[int, ...]) -> Fans | None:
+def fans_of(initializer: Initializer, shape: tuple[int, ...]) -> Fans | None:
+    """Fans of a tensor; None where its law does not depend on them."""
     fans = getattr(initializer, "fans", None)
     try:
         return compute_fans(shape, fans) if isinstance(fans, (FanRule, Fans)) else None
