@@ -15,8 +15,8 @@ from .checks import shown, unmasked
 from .pieces import in_pieces, once
 
 __all__ = [
-    "LARGEST", "LARGEST_FLOAT8", "PART", "check_out", "check_range", "check_shape", "new_array", "numpy_dtype", "part_of",
-    "raw_view", "resolve", "rounded", "store", "working",
+    "LARGEST", "LARGEST_FLOAT8", "PART", "check_out", "check_range", "check_shape", "memory_dtype", "new_array", "numpy_dtype",
+    "part_of", "raw_view", "resolve", "rounded", "store", "working",
 ]  # fmt: skip
 
 _NUMPY: dict[str, np.dtype[Any]] = {
@@ -67,6 +67,11 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         raise ImportError(f"dtype {name}: expected a version of ml_dtypes that has it, got {ml_dtypes.__version__}")
     found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
     return found
+
+
+def memory_dtype(name: str) -> np.dtype[Any]:
+    """The NumPy dtype of memory for a supported name: of bfloat16 and float8 the unsigned integers that hold the bits."""
+    return _HELD[name]
 
 
 def part_of(dtype: str) -> str | None:

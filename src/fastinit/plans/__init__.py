@@ -3,6 +3,7 @@
 May import: _common, _stream, initializers, residual, _core.
 """
 
+from .checkpoint import write
 from .parameters import Parameter, parameters_of
 from .parts import Spelling
 from .plan import Plan
@@ -10,4 +11,4 @@ from .receipt import Receipt, Record
 from .rule import Rule
 from .table import Row, Table
 
-__all__ = ["Parameter", "Plan", "Receipt", "Record", "Row", "Rule", "Spelling", "Table", "parameters_of"]
+__all__ = ["Parameter", "Plan", "Receipt", "Record", "Row", "Rule", "Spelling", "Table", "parameters_of", "write"]

@@ -20,7 +20,7 @@ from ..initializers import Constant, Initializer, Ones, Zeros
 from .parts import Box
 from .plan import Piece, Planned
 
-__all__ = ["Target", "fill", "whole_box"]
+__all__ = ["Target", "fill", "is_constant", "whole_box"]
 
 _STAGED = 1 << 20  # numbers that are drawn at once where memory has another order than the tensor: they stay in the cache
 _ALIGNED = 64  # bytes
@@ -122,22 +122,21 @@ def _first_of_run(shape: tuple[int, ...], inside: Box) -> int | None:
     return first
 
 
-def _constant(initializer: Initializer) -> bool:
+def is_constant(initializer: Initializer) -> bool:
     return isinstance(initializer, (Zeros, Ones)) or (isinstance(initializer, Constant) and np.ndim(initializer.value) == 0)
 
 
 def _write(one: _Fill) -> None:
     """Of an initializer without a law of independent elements, or of a dtype that no kernel writes."""
     initializer, shape = one.piece.initializer, one.piece.part.shape
-    if _constant(initializer):
-        values = initializer((1,) * max(len(shape), 1), one.dtype, key=one.key).reshape(-1)[0:1]
-        one.view[...] = _bits(values, one.view.dtype)[0]
+    if is_constant(initializer):
+        one_number = np.empty((1,) * len(shape), one.view.dtype)
+        initializer(one_number.shape, one.dtype, key=one.key, out=one_number)
+        one.view[...] = one_number
     else:
-        one.view[...] = _bits(initializer.shard(shape, one.index, key=one.key, dtype=one.dtype), one.view.dtype)
-
-
-def _bits(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    return values if values.dtype == dtype else values.view(dtype)
+        values = np.empty(one.view.shape, one.view.dtype)
+        initializer.shard(shape, one.index, key=one.key, dtype=one.dtype, out=values)
+        one.view[...] = values
 
 
 def _fill_staged(staged: Sequence[tuple[_Fill, Law]]) -> None:

@@ -91,7 +91,8 @@ class Part:
                     return None
                 index[axis] = self.start[axis] - low
         order = sorted(self.axes)
-        return array[tuple(index)].transpose([order.index(axis) for axis in self.axes]), tuple(inside)
+        # With an ellipsis it is a view also where no axis is left.
+        return array[(*index, ...)].transpose([order.index(axis) for axis in self.axes]), tuple(inside)
 
 
 def checked_slices(value: Any) -> Slices:
