@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import keras as _keras
@@ -15,21 +14,22 @@ from numpy.typing import NDArray
 
 from .._common.checks import whole_number
 from .._stream.keys import Key, check_key
-from .._stream.sampling import normal, uniform
+from ..diagnosis import minimised
+from ..diagnosis.calls import Layer, Norms, measure_gradient, sum_of_squares
+from ..diagnosis.looks import Look, last_look, observed_model
 from ..diagnosis.model import judge_model, model_limits
-from ..diagnosis.observed import ObservedModel, WithoutGradient, role_of
+from ..diagnosis.observed import ObservedModel
 from ..diagnosis.result import Diagnosis
-from ..diagnosis.symmetry import copied_units, equal_layers
+from ..diagnosis.symmetry import Units, symmetric_layers, twins
 from ..diagnosis.thresholds import Thresholds
-from ._observe import Layout, Observer, array, is_traced, kernel_of, sum_of_squares
+from ..diagnosis.zeros import virtual_steps
+from ._observe import Layout, Observer, array, is_traced, kernel_of
 
 __all__ = ["diagnose"]
 
 Array = NDArray[Any]
 _ops = _keras.ops
 
-_MOST_STEPS = 3  # virtual ones: a zero behind a zero gets a gradient only after the first has moved
-_VECTOR_STEP = 1e-3
 _SMALLEST = 1e-30  # of a probability, whose logarithm is taken
 
 
@@ -115,7 +115,7 @@ def diagnose(
     runs: list[ObservedModel] = []
     first = None
     for i in range(count):
-        seed = int(uniform((1,), 0.0, float(2**31), key=names / f"{i}", dtype="float64")[0])
+        seed = minimised.seed_of(names, i)
         with _generators_kept():
             _seed(seed)
             made = model if is_model else model()
@@ -173,29 +173,11 @@ def _generators_kept() -> Iterator[None]:
 # ---- what is minimised ------------------------------------------------------------------------------
 
 
-def _outputs(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The floating tensors that a model returns, named as in dicts; of an output by names the logits alone, if any."""
-    if _ops.is_tensor(value):
-        if "float" in _keras.backend.standardize_dtype(value.dtype):
-            yield name, value
-    elif isinstance(value, Mapping) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
-        items = dict(value) if isinstance(value, Mapping) else vars(value)
-        logits = {key: item for key, item in items.items() if str(key).endswith("logits") and item is not None}
-        for key, item in (logits or items).items():
-            yield from _outputs(item, str(key))
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _outputs(item, name)
-
-
 def _kind_of(name: str, tensor: Any) -> str:
     """What an output with values looks like: "logits", "probabilities", or "" for neither."""
-    shape = tuple(tensor.shape)
-    if len(shape) not in (2, 3) or shape[-1] < 2 or (name and not name.endswith("logits")):
+    if not minimised.looks_like_logits(name, tuple(tensor.shape)):
         return ""
-    values = array(tensor)
-    sums = values.sum(axis=-1)
-    return "probabilities" if (values >= 0).all() and (np.abs(sums - 1) < 0.01).all() else "logits"
+    return "probabilities" if minimised.are_probabilities(array(tensor)) else "logits"
 
 
 def _as_logits(tensor: Any, kind: str) -> Any:
@@ -215,7 +197,8 @@ class _Pass:
         self.model, self.layout, self.loss, self.key, self.seed = model, layout, loss, key, seed
         self.x = _keras.tree.map_structure(_ops.convert_to_tensor, x)
         self.targets = None if targets is None else _keras.tree.map_structure(_ops.convert_to_tensor, targets)
-        self.what = "the loss that was given"
+        self.what = minimised.GIVEN
+        self.gradients: dict[str, Array] = {}  # of the last look
         self.value = self.classes = self.logit_variance = math.nan
         self.kinds: list[str] | None = None
         shapes = [tuple(tensor.shape) for tensor in _keras.tree.flatten(self.x)]
@@ -223,37 +206,32 @@ class _Pass:
 
     def observed(self) -> ObservedModel:
         """Look at the model, and again after virtual steps where zeros may be there by design."""
-        parameters, layout = self.layout.parameters, self.layout
-        values = {name: np.array(array(variable.value)) for name, variable in parameters.items()}
-        first, gradients = self._look(values)
-        norms = {name: (sum_of_squares(values[name]), sum_of_squares(gradients[name])) for name in parameters}
-        result = self.value, self.classes, self.logit_variance
-        symmetric = tuple(_symmetric(layout, values, gradients))
-        twins = _twins({name: array for name, array in values.items() if array.ndim >= 2})
-        last, moved = first, norms
-        for _ in range(_MOST_STEPS):
-            if (not _lacking(moved) and not _silent(last)) or not _virtual_step(values, gradients):
-                break
-            last, gradients = self._look(values)
-            moved = {name: (norms[name][0], max(moved[name][1], sum_of_squares(gradients[name]))) for name in moved}
-        for label, before in first.calls.items():
-            after = last.calls.get(label)
-            if after is not None and not before.gradient > 0:
-                before.gradient, before.dead = after.gradient, after.dead if before.activation is None else before.dead
-        everything = {id(variable): moved[name] for name, variable in parameters.items()}
-        for variable in self.model.variables:
-            if id(variable) not in everything and "float" in variable.dtype:
-                everything[id(variable)] = (sum_of_squares(array(variable.value)), math.nan)
-        value, classes, variance = result
-        return ObservedModel(
-            layers=first.layers(self.batch, everything, _silent(last)),
-            without_gradient=tuple(_without_gradient(layout, last, _lacking(moved))),
-            non_finite=tuple(name for name, (square, _) in norms.items() if not math.isfinite(square)),
-            twins=twins, symmetric=symmetric, loss=value, classes=classes, logit_variance=variance, batch=self.batch,
+        layout = self.layout
+        values = {name: np.array(array(variable.value)) for name, variable in layout.parameters.items()}
+        first = self._look(values)
+        symmetric = symmetric_layers(first.calls, lambda layer: self._units(layer, values), np.asarray)
+        pairs = twins(values, np.asarray)
+
+        def step() -> bool:
+            moved = virtual_steps(values, self.gradients)
+            values.update({name: one.astype(values[name].dtype) for name, one in moved.items()})
+            return bool(moved)
+
+        last = last_look(first, lambda: self._look(values), step)
+        return observed_model(
+            first, last, batch=self.batch, owners=layout.owners, watched=layout.observed, twins=pairs, symmetric=symmetric,
+            told_apart=_keras.backend.backend() == "torch",
         )  # fmt: skip
 
-    def _look(self, numbers: dict[str, Array]) -> tuple[Observer, dict[str, Array]]:
-        """One pass forward and back, with these values of the parameters: what was seen, and the parameters' gradients."""
+    def _units(self, layer: Layer, values: dict[str, Array]) -> Units | None:
+        kernel = kernel_of(self.layout.observed[layer.name])
+        if kernel is None or layer.weight not in values:
+            return None
+        bias = values.get(layer.bias or "")
+        return Units(kernel.rows(values[layer.weight]), kernel.rows(self.gradients[layer.weight]), bias)
+
+    def _look(self, numbers: dict[str, Array]) -> Look:
+        """One pass forward and back, with these values of the parameters."""
         back = self._back_in_torch if _keras.backend.backend() == "torch" else self._back_in_jax
         values = [
             _ops.convert_to_tensor(np.array(numbers[name]), dtype=variable.dtype)
@@ -262,12 +240,14 @@ class _Pass:
         observer, gradients, of_outputs = back(values)
         for label, gradient in of_outputs.items():
             if gradient is not None:
-                observer.calls[label].returned(array(gradient))
-        found = {
-            name: np.zeros_like(numbers[name]) if gradient is None else array(gradient)
-            for name, gradient in zip(numbers, gradients, strict=True)
-        }
-        return observer, found
+                measure_gradient(observer.calls[label], array(gradient))
+        frozen = {path: array(variable.value) for path, variable in self.layout.frozen.items()}
+        norms = {path: Norms(one.size, sum_of_squares(one)) for path, one in frozen.items()}
+        for (name, value), gradient in zip(numbers.items(), gradients, strict=True):
+            own = self.gradients[name] = np.zeros_like(value) if gradient is None else array(gradient)
+            connected = gradient is not None if _keras.backend.backend() == "torch" else None
+            norms[name] = Norms(value.size, sum_of_squares(value), sum_of_squares(own), connected)
+        return Look(list(observer.calls.values()), observer.called, norms, self.value, self.classes, self.logit_variance)
 
     def _back_in_torch(self, values: list[Any]) -> tuple[Observer, list[Any], dict[str, Any]]:
         import torch
@@ -309,7 +289,8 @@ class _Pass:
 
     def _total(self, outputs: Any) -> Any:
         """What is minimised; the cross-entropy is noted, also beside a loss that was given."""
-        found = list(_outputs(outputs))
+        tensors = minimised.outputs(outputs, _ops.is_tensor)
+        found = [(name, one) for name, one in tensors if "float" in _keras.backend.standardize_dtype(one.dtype)]
         if not found:
             raise ValueError("model: expected an output of floating numbers, got none")
         if self.kinds is None:
@@ -324,33 +305,28 @@ class _Pass:
                     self._note(*heads[0], self.targets)
             return total
         if self.targets is not None and not given:
-            raise ValueError("targets: expected a loss beside them, or ints that are classes for the logits the model returns")
+            raise ValueError(minimised.NOT_CLASSES)
         entropies: list[str] = []
         total, normals = None, 0
         for i, ((_, tensor), kind) in enumerate(zip(found, self.kinds, strict=True)):
             if kind:
-                labels = self._labels(tensor, i) if self.targets is None or entropies else self.targets
+                drawn = self.targets is None or bool(entropies)
+                labels = _ops.convert_to_tensor(minimised.labels(tuple(tensor.shape), self.key, i)) if drawn else self.targets
                 part = _cross_entropy(_as_logits(tensor, kind), _ops.cast(labels, "int32"))
                 if not entropies and not is_traced(tensor):
                     self._note(tensor, kind, labels)
                 entropies.append(kind)
             else:
-                cotangent = normal(tuple(tensor.shape), key=self.key / "cotangent" / f"{i}")
-                part = _ops.sum(_ops.cast(tensor, "float32") * _ops.convert_to_tensor(np.asarray(cotangent))) / self.batch
+                cotangent = minimised.cotangent(tuple(tensor.shape), self.key, i)
+                part = _ops.sum(_ops.cast(tensor, "float32") * _ops.convert_to_tensor(cotangent)) / self.batch
                 normals += 1
             total = part if total is None else total + _ops.cast(part, total.dtype)
-        whose = "random labels" if self.targets is None else "the labels that were given"
-        texts = [f"cross-entropy of {kind} with {whose}" for kind in dict.fromkeys(entropies)]
-        self.what = " and ".join(texts + ["a random cotangent"] * bool(normals))
+        kinds = [f"cross-entropy of {kind}" for kind in entropies]
+        self.what = minimised.in_words(kinds, given=self.targets is not None, normals=normals > 0)
         return total
 
     def _are_classes(self, output: Any) -> bool:
-        targets: Any = self.targets
-        shape = tuple(output.shape)
-        if not _ops.is_tensor(targets) or "int" not in _keras.backend.standardize_dtype(targets.dtype):
-            return False
-        values = array(targets)
-        return values.shape == shape[:-1] and bool(((values >= 0) & (values < shape[-1])).all())
+        return _ops.is_tensor(self.targets) and minimised.are_classes(array(self.targets), tuple(output.shape))
 
     def _note(self, output: Any, kind: str, labels: Any) -> None:
         logits = _as_logits(output, kind)
@@ -358,88 +334,3 @@ class _Pass:
         self.value = float(array(_cross_entropy(logits, _ops.cast(labels, "int32"))))
         with np.errstate(all="ignore"):
             self.logit_variance = float(array(logits).var(axis=-1).mean())
-
-    def _labels(self, output: Any, i: int) -> Any:
-        classes, shape = output.shape[-1], tuple(output.shape[:-1])
-        drawn = np.asarray(uniform(shape, 0.0, float(classes), key=self.key / "labels" / f"{i}"), dtype=np.int32)
-        return _ops.convert_to_tensor(np.minimum(drawn, classes - 1))
-
-
-# ---- zeros ------------------------------------------------------------------------------------------
-
-
-def _lacking(norms: dict[str, tuple[float, float]]) -> list[str]:
-    return [name for name, (_, gradient) in norms.items() if gradient == 0]
-
-
-def _silent(observer: Observer) -> set[str]:
-    """Layers with weights whose output is all 0 though their input is not."""
-    calls = observer.calls.values()
-    return {call.name for call in calls if call.square == 0 and call.kernel is not None and call.input_square > 0}
-
-
-def _virtual_step(values: dict[str, Array], gradients: dict[str, Array]) -> bool:
-    """Move the parameters that are all 0 and have a gradient against it; returns whether there was one.
-
-    Matrices become as large as LeCun's, 1 / sqrt(fan_in) in root mean square, and vectors 1e-3: only whether numbers are 0 is
-    asked of the result. Zeros by design, at the end of residual branches or in a head, are none afterwards.
-    """
-    moved = False
-    for name, value in values.items():
-        square = sum_of_squares(gradients[name])
-        if value.any() or not 0 < square < math.inf:
-            continue
-        target = math.sqrt(value.shape[-1] / value.size) if value.ndim >= 2 else _VECTOR_STEP
-        values[name] = (-target / math.sqrt(square / value.size) * gradients[name].astype(np.float64)).astype(value.dtype)
-        moved = True
-    return moved
-
-
-def _without_gradient(layout: Layout, observer: Observer, lacking: list[str]) -> Iterator[WithoutGradient]:
-    """Parameters whose gradient is 0 whatever was tried, with the reason that what was seen of their layer gives."""
-    calls: dict[str, list[Any]] = {}
-    for call in observer.calls.values():
-        if call.activation is None:
-            calls.setdefault(call.owner, []).append(call)
-    roles = {role_of(name) for name in observer.called}
-    for name in lacking:
-        layer = layout.owners[name]
-        own, fault, who = calls.get(layer, []), True, layer or "the model"
-        if layer in layout.observed and layer not in observer.called:
-            fault = False
-            reason = f"no sample of the batch is sent to {layer}" if role_of(layer) in roles else f"{layer} is not called"
-        elif own and not any(call.gradient > 0 for call in own):
-            reason = (
-                f"nothing comes back to {layer}: what it computes is detached from the loss, chooses among others without "
-                "entering it, is multiplied by 0, or meets something flat"
-            )
-        elif own and all(call.input_square == 0 for call in own):
-            reason = f"the input of {layer} is 0"
-        else:
-            reason = f"nothing that {who} passes on depends on it here"
-        yield WithoutGradient(name, layer, reason, fault)
-
-
-# ---- equal tensors ----------------------------------------------------------------------------------
-
-
-def _twins(matrices: dict[str, Array]) -> tuple[tuple[str, str], ...]:
-    """Pairs of parameters that look drawn and are equal."""
-    names = list(matrices)
-    return tuple((names[i], names[j]) for i, j in equal_layers(list(matrices.values())))
-
-
-def _symmetric(layout: Layout, values: dict[str, Array], gradients: dict[str, Array]) -> Iterator[tuple[str, int, int]]:
-    """Layers some of whose units have equal weights and equal gradients."""
-    names: dict[int, str] = {id(variable): name for name, variable in layout.parameters.items()}
-    for layer, one in layout.observed.items():
-        kernel = kernel_of(one)
-        name = None if kernel is None else names.get(id(kernel.variable))
-        if kernel is None or name is None or not np.isfinite(values[name]).all():
-            continue
-        weight, gradient = kernel.rows(values[name]), kernel.rows(gradients[name])
-        own = names.get(id(getattr(one, "bias", None)))
-        bias = values[own].ravel() if own is not None and values[own].size == len(weight) else None
-        copies = copied_units(weight, bias, gradient)
-        if copies:
-            yield layer, copies, len(weight)

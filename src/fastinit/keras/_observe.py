@@ -15,23 +15,19 @@ import keras as _keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..diagnosis.observed import ObservedLayer
+from ..diagnosis.calls import Call, Layer, label_of, measure, sum_of_squares
+from ..diagnosis.observed import role_of
 
-__all__ = ["Call", "Kernel", "Layout", "Observer", "array", "as_it_was", "is_traced", "kernel_of", "sum_of_squares"]
+__all__ = ["Kernel", "Layout", "Observer", "array", "as_it_was", "is_traced", "kernel_of"]
 
 Array = NDArray[Any]
 _layers = _keras.layers
 
 _ACTIVATIONS = ("relu", "relu6", "leaky_relu", "tanh", "sigmoid", "hard_tanh", "softsign")
 _ACTIVATION_LAYERS = {_layers.ReLU: "relu", _layers.LeakyReLU: "leaky_relu"}
-# Where |phi'| is below 5.91 % of its maximum, as for stacks: in terms of the value |phi|, for sigmoid of |2 phi - 1|.
-_FLAT_FROM = {"tanh": 0.97, "sigmoid": 0.97, "hard_tanh": 1.0, "softsign": 0.757}
 _DEPTHWISE = (_layers.DepthwiseConv1D, _layers.DepthwiseConv2D)
 _TRANSPOSED = (_layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.Conv3DTranspose)
 _CONTAINERS = (OrderedDict, dict, list, set, deque)
-_SAMPLES = 32  # in pairs of neighbours, whose cosines are averaged
-_FEATURES = 4096  # that a cosine is of at most, taken at equal distances
-
 
 # ---- arrays -----------------------------------------------------------------------------------------
 
@@ -51,31 +47,6 @@ def array(tensor: Any) -> Array:
     if _keras.backend.standardize_dtype(tensor.dtype) in ("bfloat16", "float16"):
         tensor = _keras.ops.cast(tensor, "float32")
     return np.asarray(_keras.ops.convert_to_numpy(tensor))
-
-
-def sum_of_squares(values: Array) -> float:
-    """In double precision; infinite or NaN if a number is."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.square(values, dtype=np.float64).sum())
-
-
-def _apart(output: Array, *, tokens: bool) -> float:
-    """1 - the mean cosine of neighbours: of tokens where an output has an axis of them, else of samples.
-
-    Half the squared distance of the directions, which does not cancel where they are nearly the same.
-    """
-    if output.ndim < 2:
-        return math.nan
-    rows = output.reshape(-1, output.shape[-1]) if tokens and output.ndim > 2 else output.reshape(len(output), -1)
-    if len(rows) < 2 or not rows.shape[1]:
-        return math.nan
-    step = -(-rows.shape[1] // _FEATURES)
-    some = rows[: min(_SAMPLES, len(rows)) // 2 * 2, ::step].astype(np.float64)
-    with np.errstate(all="ignore"):
-        directions = some / np.sqrt((some * some).sum(axis=1, keepdims=True))
-        distances = np.square(directions[0::2] - directions[1::2]).sum(axis=1) / 2
-    known = distances[np.isfinite(distances)]
-    return float(known.mean()) if len(known) else math.nan
 
 
 # ---- layers -----------------------------------------------------------------------------------------
@@ -122,7 +93,7 @@ def kernel_of(layer: Any) -> Kernel | None:
 
 
 class Layout:
-    """The layers of a model that are observed and the parameters that are trained, by qualified name."""
+    """The layers of a model that are observed and the parameters that are trained, by qualified name; `frozen` are others."""
 
     def __init__(self, model: Any) -> None:
         self.everything: list[Any] = [model]
@@ -133,6 +104,8 @@ class Layout:
         self._seen = {id(model)}
         self._own(model, "", "")
         self._walk(model, "", None)
+        own = {id(variable) for variable in self.parameters.values()}
+        self.frozen = {one.path: one for one in model.variables if id(one) not in own and "float" in one.dtype}
 
     def rename(self, other: Layout) -> None:
         """Take the names of the same model from another seed: automatic names count on from model to model."""
@@ -209,37 +182,6 @@ def _flat(items: list[Any]) -> list[Any]:
 
 
 @dataclass(eq=False)
-class Call:
-    """One call of a layer or of its activation function; what came back of it is added on the way back."""
-
-    name: str
-    owner: str
-    layer: Any
-    kernel: Kernel | None
-    activation: str | None
-    axis: int  # of units
-    shape: tuple[int, ...] = ()
-    square: float = math.nan  # sums of squares here
-    input_square: float = math.nan  # mean square
-    gradient: float = math.nan
-    saturated: float = math.nan
-    dead: float = math.nan
-    non_finite: int = 0
-    non_finite_gradients: int = 0
-    apart: float = math.nan
-
-    def returned(self, gradient: Array) -> None:
-        """Take the gradient with respect to the output."""
-        energy = self.gradient = sum_of_squares(gradient)
-        if self.kernel is not None and gradient.ndim > 1:
-            others = tuple(i for i in range(gradient.ndim) if i != self.axis % gradient.ndim)
-            # Without any gradient it is not the units' fault.
-            self.dead = 0.0 if energy == 0 else float((np.abs(gradient).max(axis=others) == 0).mean())
-        if not math.isfinite(energy):
-            self.non_finite_gradients = int((~np.isfinite(gradient)).sum())
-
-
-@dataclass(eq=False)
 class Observer:
     """Records the calls of the layers inside of `watching`.
 
@@ -254,7 +196,11 @@ class Observer:
     tensors: dict[str, Any] = field(default_factory=dict)
     closed: bool = False  # after the pass forward: recomputation calls layers again
     _times: dict[str, int] = field(default_factory=dict)
-    _last: tuple[Any, float] | None = None
+    _last: tuple[Any, float] = (None, math.nan)
+
+    def __post_init__(self) -> None:
+        variables = self.layout.frozen | self.layout.parameters
+        self._names = {id(variable): name for name, variable in variables.items()}
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -266,7 +212,7 @@ class Observer:
             yield
 
     def _watch(self, name: str, layer: Any) -> None:
-        call, kernel = layer.call, kernel_of(layer)
+        call = layer.call
         function: Any = getattr(layer, "activation", None)
         before: list[Any] = []  # of the running calls: the input, and whether the activation function was reached
 
@@ -286,93 +232,54 @@ class Observer:
             first = next((i for i, value in enumerate(flat) if _is_floating(value)), None)
             if first is None:
                 return result
-            flat[first] = self._seen(name, name, layer, kernel, _activation(layer), given, flat[first])
+            flat[first] = self._seen(name, self._layer(name, layer, flat[first], _activation(layer)), given, flat[first])
             return _keras.tree.pack_sequence_as(result, flat)
 
         def activated(z: Any, *args: Any, **kwargs: Any) -> Any:
             if not before:
                 return function(z, *args, **kwargs)
             before[-1][1] = True
-            z = self._seen(name, name, layer, kernel, None, before[-1][0], z)
+            z = self._seen(name, self._layer(name, layer, z, None), before[-1][0], z)
             value = function(z, *args, **kwargs)
             known = _name_of(function)
-            return value if known is None else self._seen(f"{name}/{known}", name, layer, None, known, z, value)
+            return value if known is None else self._seen(f"{name}/{known}", self._layer(name, layer, value, known), z, value)
 
         layer.__dict__["call"] = watched
-        if kernel is not None and callable(function) and function is not _keras.activations.linear:
+        if kernel_of(layer) is not None and callable(function) and function is not _keras.activations.linear:
             layer.__dict__["activation"] = activated
 
-    def _seen(
-        self, name: str, owner: str, layer: Any, kernel: Kernel | None, activation: str | None, given: Any, output: Any
-    ) -> Any:
+    def _layer(self, name: str, layer: Any, output: Any, activation: str | None) -> Layer:
+        first = getattr(layer, "data_format", None) == "channels_first" and len(output.shape) > 2
+        kind, axis = type(layer).__name__, 1 if first else -1
+        kernel = kernel_of(layer) if activation is None else None
+        if kernel is None:
+            return Layer(name=name, kind=kind, axis=axis, activation=activation)
+        role, units = "", output.shape[axis]
+        if isinstance(layer, _layers.Dense) and units != kernel.fan_in:
+            # Automatic names do not tell the two layers of a transformer's MLP apart, which are not compared with one another.
+            role = f"{role_of(name)} ({'wider' if units > kernel.fan_in else 'narrower'})"
+        return Layer(
+            name=name, kind=kind, weight=self._names.get(id(kernel.variable), ""),
+            bias=self._names.get(id(getattr(layer, "bias", None))), inputs=kernel.fan_in, axis=axis, role=role,
+        )  # fmt: skip
+
+    def _seen(self, label: str, layer: Layer, given: Any, output: Any) -> Any:
         if self.closed:
             return output
-        times = self._times[name] = self._times.get(name, 0) + 1
-        label = f"{name}#{times}" if times > 1 else name
+        times = self._times[label] = self._times.get(label, 0) + 1
+        label = label_of(label, times)
         if self.probes is not None:
             probe = self.probes.get(label)
             return output if probe is None else output + probe
         if is_traced(output):  # inside of a loop or of a recomputed part
             return output
-        first = getattr(layer, "data_format", None) == "channels_first" and len(output.shape) > 2
-        call = self.calls[label] = Call(label, owner, layer, kernel, activation, 1 if first else -1, tuple(output.shape))
+        call = self.calls[label] = Call(label, layer, tuple(output.shape))
         self.tensors[label] = output
-        self._measure(call, given, array(output))
+        values = array(output)
+        if values.size:
+            measure(call, values, tokens=layer.axis == -1 and values.ndim == 3)
+            if layer.weight is not None and given is not None and math.prod(given.shape) and not is_traced(given):
+                output_before, square = self._last
+                call.input_square = square if output_before is given else sum_of_squares(array(given)) / math.prod(given.shape)
         self._last = output, call.square / max(math.prod(call.shape), 1)
         return output
-
-    def _measure(self, call: Call, given: Any, values: Array) -> None:
-        if not values.size:
-            return
-        call.square = sum_of_squares(values)
-        if not math.isfinite(call.square):
-            call.non_finite = int((~np.isfinite(values)).sum())
-        if call.activation == "relu" and values.ndim > 1:
-            others = tuple(i for i in range(values.ndim) if i != call.axis % values.ndim)
-            call.dead = float((values.max(axis=others) <= 0).mean())
-        elif call.activation in _FLAT_FROM:
-            spread = 2 * values - 1 if call.activation == "sigmoid" else values
-            call.saturated = float((np.abs(spread) >= _FLAT_FROM[call.activation]).mean())
-        elif call.kernel is not None:
-            call.apart = _apart(values, tokens=call.axis == -1 and values.ndim == 3)
-            if given is not None and math.prod(given.shape) and not is_traced(given):
-                if self._last is not None and self._last[0] is given:
-                    call.input_square = self._last[1]
-                else:
-                    call.input_square = sum_of_squares(array(given)) / math.prod(given.shape)
-
-    def layers(self, batch: int, norms: dict[int, tuple[float, float]], silent: set[str]) -> tuple[ObservedLayer, ...]:
-        """What was seen, in the order of execution.
-
-        Parameters
-        ----------
-        batch : int
-        norms : dict
-            For the id of each variable its sum of squares and that of its gradient.
-        silent : set of str
-            Calls whose output is 0 for no good reason.
-        """
-        return tuple(_layer(call, batch, norms, call.name in silent) for call in self.calls.values())
-
-
-def _layer(call: Call, batch: int, norms: dict[int, tuple[float, float]], silent: bool) -> ObservedLayer:
-    numel, kind = max(math.prod(call.shape), 1), type(call.layer).__name__
-    units = call.shape[call.axis] if call.shape else 1
-    if isinstance(call.layer, _layers.Dense) and call.kernel is not None and units != call.kernel.fan_in:
-        # Automatic names do not tell the two layers of a transformer's MLP apart, which are not compared with one another.
-        kind += ", wider" if units > call.kernel.fan_in else ", narrower"
-    expected = ratio = math.nan
-    if call.kernel is not None and id(call.kernel.variable) in norms:
-        square, gradient = norms[id(call.kernel.variable)]
-        if square > 0 and gradient >= 0:
-            ratio = math.sqrt(gradient / square)
-        bias: Any = getattr(call.layer, "bias", None)
-        shift = norms[id(bias)][0] / math.prod(bias.shape) if id(bias) in norms else 0.0
-        expected = call.kernel.fan_in * call.input_square * square / math.prod(call.kernel.variable.shape) + shift
-    return ObservedLayer(
-        name=call.name, kind=kind, weighted=call.kernel is not None, activation=call.activation,
-        inputs=0 if call.kernel is None else call.kernel.fan_in, units=units,
-        elements=numel / batch, square=call.square / numel, expected=expected, gradient=call.gradient / batch,
-        saturated=call.saturated, dead=call.dead, non_finite=call.non_finite, non_finite_gradients=call.non_finite_gradients,
-        apart=call.apart, gradient_to_weight=ratio, silent=silent,
-    )  # fmt: skip
