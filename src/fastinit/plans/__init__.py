@@ -3,12 +3,15 @@
 May import: _common, _stream, initializers, residual, _core.
 """
 
+from . import recipes
 from .checkpoint import write
 from .parameters import Parameter, parameters_of
 from .parts import Spelling
 from .plan import Plan
 from .receipt import Receipt, Record
+from .recipes import *  # noqa: F403
 from .rule import Rule
 from .table import Row, Table
 
 __all__ = ["Parameter", "Plan", "Receipt", "Record", "Row", "Rule", "Spelling", "Table", "parameters_of", "write"]
+__all__ += recipes.__all__

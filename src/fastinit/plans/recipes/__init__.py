@@ -1,0 +1,44 @@
+"""Recipes: how the models of an architecture begin in the code of a source, as plans.
+
+Each file is one architecture. Its rules are written once, in the architecture's own names, and a map of names leads from what
+libraries call the same tensors to these; so one model has the same bits however it is spelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..plan import Plan
+from . import gpt2 as _gpt2
+from . import llama as _llama
+from .gpt2 import gpt2
+from .llama import llama
+
+__all__ = ["RECIPES", "Recipe", "gpt2", "llama"]
+
+
+class Recipe(NamedTuple):
+    """A recipe, as the command line finds it.
+
+    Attributes
+    ----------
+    function : callable
+        ``function(model, source=...)`` is a `Plan`.
+    sources : tuple of str
+    shapes : dict of str to tuple of int
+        A small model, in the architecture's own names.
+    options : dict of str to dict
+        By source what it needs to know of the small model that no shape tells.
+    """
+
+    function: Callable[..., Plan]
+    sources: tuple[str, ...]
+    shapes: dict[str, tuple[int, ...]]
+    options: dict[str, dict[str, Any]] = {}  # noqa: RUF012  a NamedTuple's default, never changed
+
+
+RECIPES: dict[str, Recipe] = {
+    "gpt2": Recipe(gpt2, _gpt2.SOURCES, _gpt2.SHAPES),
+    "llama": Recipe(llama, _llama.SOURCES, _llama.SHAPES, _llama.OPTIONS),
+}

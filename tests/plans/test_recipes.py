@@ -1,0 +1,271 @@
+"""Recipes: one model spelled by several libraries has the same bits, depth and widths are counted, and nothing unknown passes."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastinit import Key
+from fastinit.plans import RECIPES, Parameter, Plan, gpt2, llama
+from fastinit.plans.fill import Target, fill, whole_box
+
+KEY = Key(11)
+EVERY = [(architecture, source) for architecture, recipe in RECIPES.items() for source in recipe.sources]
+
+
+def filled(plan: Plan, model: Any) -> dict[str, np.ndarray]:
+    arrays, targets = {}, []
+    for planned in plan.resolve(model):
+        array = arrays[planned.parameter.name] = np.empty(planned.parameter.shape, planned.parameter.dtype)
+        targets.append(Target(planned, array, planned.parameter.dtype, whole_box(array.shape)))
+    fill(targets, KEY)
+    return arrays
+
+
+def small(architecture: str, source: str) -> tuple[Plan, dict[str, tuple[int, ...]]]:
+    """The plan of a source for its architecture's own small model, without the parts that the source has not."""
+    recipe = RECIPES[architecture]
+    shapes = dict(recipe.shapes)
+    if source == "nanochat":
+        shapes = {name: shape for name, shape in shapes.items() if ".gate." not in name and "norm" not in name}
+    return recipe.function(shapes, source=source, **recipe.options.get(source, {})), shapes
+
+
+def same_bits(recipe: Any, spelled: dict[str, Any], own: dict[str, np.ndarray], **options: Any) -> None:
+    """`spelled` maps each name of a library to how its array looks, made of the arrays by the architecture's own names."""
+    expected = {name: np.asarray(value) for name, value in spelled.items()}
+    plan = recipe({name: value.shape for name, value in expected.items()}, **options)
+    found = filled(plan, {name: value.shape for name, value in expected.items()})
+    for name, value in expected.items():
+        assert np.array_equal(found[name], value), name
+    assert sum(value.size for value in expected.values()) == sum(value.size for value in own.values())
+
+
+# ---- every recipe and source ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("architecture", "source"), EVERY)
+def test_every_rule_is_used_and_every_tensor_has_one(architecture: str, source: str) -> None:
+    plan, shapes = small(architecture, source)
+    table = plan.table(shapes)  # raises for an unused rule
+    assert [row.name for row in table] == list(shapes)
+    assert plan.source == f"{architecture}, {source}"
+    for value in filled(plan, shapes).values():
+        assert np.isfinite(value).all()
+
+
+@pytest.mark.parametrize(("architecture", "source"), EVERY)
+def test_unknown_parameters_are_named(architecture: str, source: str) -> None:
+    recipe = RECIPES[architecture]
+    _, shapes = small(architecture, source)
+    with pytest.raises(ValueError, match=r"does not know .*adapter\.lora_a"):
+        recipe.function({**shapes, "adapter.lora_a": (2, 2, 2)}, source=source, **recipe.options.get(source, {}))
+
+
+@pytest.mark.parametrize("architecture", RECIPES)
+def test_other_sources_are_refused(architecture: str) -> None:
+    with pytest.raises(ValueError, match="source: expected"):
+        RECIPES[architecture].function(RECIPES[architecture].shapes, source="x")
+
+
+def test_layers_without_a_number_between_are_refused() -> None:
+    shapes = {name: shape for name, shape in RECIPES["llama"].shapes.items() if not name.startswith("layers.0")}
+    with pytest.raises(ValueError, match=r"expected layers 0, 1, \.\.\. of llama without a gap, got \['1'\]"):
+        llama(shapes, source="torchtitan")
+
+
+def test_eighty_layers_resolve_in_a_second() -> None:
+    one = {name.partition("layers.0.")[2]: shape for name, shape in RECIPES["llama"].shapes.items() if "layers.0." in name}
+    shapes = {name: shape for name, shape in RECIPES["llama"].shapes.items() if "layers" not in name}
+    shapes |= {f"layers.{i}.{name}": shape for i in range(80) for name, shape in one.items()}
+    begin = time.process_time()
+    llama(shapes, source="torchtitan").resolve(shapes)
+    assert time.process_time() - begin < 3  # 0.4 s on an idle machine
+
+
+# ---- GPT-2 ------------------------------------------------------------------------------------------
+
+
+def _gpt2(own: dict[str, np.ndarray], spell: Any) -> dict[str, np.ndarray]:
+    """The parameters of Transformers and nanoGPT, which differ in the order of the axes of four weights."""
+    layers = range(len({name.split(".")[1] for name in own if name.startswith("layers.")}))
+    found = {
+        "transformer.wte.weight": own["embedding.weight"], "transformer.wpe.weight": own["positions.weight"],
+        "transformer.ln_f.weight": own["norm.weight"], "transformer.ln_f.bias": own["norm.bias"],
+        "lm_head.weight": own["head.weight"],
+    }  # fmt: skip
+    for i in layers:
+        for theirs, ours in {"ln_1": "norm1", "ln_2": "norm2"}.items():
+            for last in ("weight", "bias"):
+                found[f"transformer.h.{i}.{theirs}.{last}"] = own[f"layers.{i}.{ours}.{last}"]
+        for theirs, names in {"attn.c_attn": "qkv", "attn.c_proj": "o", "mlp.c_fc": ["up"], "mlp.c_proj": ["down"]}.items():
+            weight = np.concatenate([own[f"layers.{i}.{one}.weight"] for one in names])
+            found[f"transformer.h.{i}.{theirs}.weight"] = spell(weight)
+            found[f"transformer.h.{i}.{theirs}.bias"] = np.concatenate([own[f"layers.{i}.{one}.bias"] for one in names])
+    return found
+
+
+@pytest.mark.parametrize("source", RECIPES["gpt2"].sources)
+def test_gpt2_has_the_same_bits_in_every_spelling(source: str) -> None:
+    shapes = RECIPES["gpt2"].shapes
+    own = filled(gpt2(shapes, source=source), shapes)
+    nanogpt, conv1d = _gpt2(own, lambda weight: weight), _gpt2(own, np.transpose)
+    same_bits(gpt2, nanogpt, own, source=source)
+    same_bits(gpt2, conv1d, own, source=source)
+    same_bits(gpt2, {name.removeprefix("transformer."): value for name, value in conv1d.items()}, own, source=source)
+    last = {"wte.weight": "wte.embedding", "wpe.weight": "wpe.embedding"}
+    flax = {}
+    for name, value in nanogpt.items():
+        kernel = any(one in name for one in ("c_attn", "c_proj", "c_fc"))
+        head = name == "lm_head.weight"
+        for theirs, ours in last.items():
+            name = name.replace(theirs, ours)
+        name = name.replace(".weight", ".kernel" if kernel or head else ".scale")
+        flax[name] = value.T if head else value  # Conv1D's kernel is (out, in) in Flax, Dense's (in, out)
+    same_bits(gpt2, flax, own, source=source)
+    stacked = {name: value for name, value in conv1d.items() if ".h." not in name}
+    for name in (name for name in conv1d if ".h.0." in name):
+        stacked[name.replace(".0.", ".")] = np.stack([conv1d[name], conv1d[name.replace(".0.", ".1.")]])
+    same_bits(gpt2, stacked, own, source=source)
+
+
+def test_gpt2_as_megatron_spells_it_has_a_fused_weight_of_its_own() -> None:
+    spelled = {"embedding.word_embeddings": "embedding", "embedding.position_embeddings": "positions", "output_layer": "head",
+               "decoder.final_layernorm": "norm"}  # fmt: skip
+    of_layer = {"input_layernorm": "norm1", "pre_mlp_layernorm": "norm2", "self_attention.linear_proj": "o",
+                "mlp.linear_fc1": "up", "mlp.linear_fc2": "down"}  # fmt: skip
+    spelled |= {f"decoder.layers.{i}.{theirs}": f"layers.{i}.{ours}" for i in range(2) for theirs, ours in of_layer.items()}
+    shapes = RECIPES["gpt2"].shapes
+    model = {f"{theirs}.{last}": shapes[f"{ours}.{last}"] for theirs, ours in spelled.items() for last in ("weight", "bias")
+             if f"{ours}.{last}" in shapes}  # fmt: skip
+    model |= {f"decoder.layers.{i}.self_attention.linear_qkv.weight": (192, 64) for i in range(2)}
+    plan = gpt2(model, source="megatron")
+    own, found = filled(gpt2(shapes), shapes), filled(plan, model)
+    for theirs, ours in spelled.items():
+        assert np.array_equal(found[f"{theirs}.weight"], own[f"{ours}.weight"])
+    assert [row.std for row in plan.table(model) if row.name == "layers.1.qkv.weight"] == [pytest.approx(0.02)]
+
+
+def test_gpt2_in_numbers() -> None:
+    shapes = RECIPES["gpt2"].shapes
+    std = {row.name: row.std for row in gpt2(shapes, std=0.1).table(shapes)}
+    assert std["layers.1.q.weight"] == pytest.approx(0.1)
+    assert std["layers.1.down.weight"] == pytest.approx(0.05)
+    std = {row.name: row.std for row in gpt2(shapes, source="neox").table(shapes)}
+    assert std["embedding.weight"] == pytest.approx(math.sqrt(2 / (5 * 64)))
+    assert std["layers.0.o.weight"] == pytest.approx(2 / 2 / 8)
+    with pytest.raises(ValueError, match="std: expected None for source 'nanogpt'"):
+        gpt2(shapes, source="nanogpt", std=0.1)
+
+
+def test_a_tied_embedding_begins_once() -> None:
+    ends = ("embedding.weight", "head.weight")
+    tied = [Parameter(name, shape) for name, shape in RECIPES["llama"].shapes.items() if name not in ends]
+    tied.append(Parameter("embedding.weight", (128, 64), aliases=("head.weight",)))
+    for source, std in {"transformers": 0.02, "olmo_llama": 1.0, "torchtitan": 0.1233}.items():
+        (row,) = [row for row in llama(tied, source=source).table(tied) if row.parameter == "embedding.weight"]
+        assert row.name == "embedding.weight"
+        assert row.std == pytest.approx(std, rel=1e-3)  # 1/8 truncated at three standard deviations
+
+
+# ---- Llama ------------------------------------------------------------------------------------------
+
+LLAMA = {
+    "transformers": (
+        "model.embed_tokens model.norm lm_head", "model.layers.{i}.",
+        "input_layernorm post_attention_layernorm self_attn.q_proj self_attn.k_proj self_attn.v_proj self_attn.o_proj "
+        "mlp.gate_proj mlp.up_proj mlp.down_proj",
+    ),
+    "torchtitan": (
+        "tok_embeddings norm lm_head", "layers.{i}.",
+        "attention_norm ffn_norm attention.qkv_linear.wq attention.qkv_linear.wk attention.qkv_linear.wv attention.wo "
+        "feed_forward.w1 feed_forward.w3 feed_forward.w2",
+    ),
+    "torchtitan, as it was": (
+        "tok_embeddings norm output", "layers.{i}.",
+        "attention_norm ffn_norm attention.wq attention.wk attention.wv attention.wo feed_forward.w1 feed_forward.w3 "
+        "feed_forward.w2",
+    ),
+    "olmo": (
+        "embeddings lm_head.norm lm_head.w_out", "blocks.{i}.",
+        "attention_norm feed_forward_norm attention.w_q attention.w_k attention.w_v attention.w_out feed_forward.w1 "
+        "feed_forward.w3 feed_forward.w2",
+    ),
+}  # fmt: skip
+OURS = ["norm1", "norm2", "q", "k", "v", "o", "gate", "up", "down"]
+
+
+def _llama(own: dict[str, np.ndarray], library: str) -> dict[str, np.ndarray]:
+    outside, prefix, inside = LLAMA[library]
+    ends = zip(outside.split(), ("embedding", "norm", "head"), strict=True)
+    found = {f"{theirs}.weight": own[f"{ours}.weight"] for theirs, ours in ends}
+    for i in range(2):
+        for theirs, ours in zip(inside.split(), OURS, strict=True):
+            found[f"{prefix.format(i=i)}{theirs}.weight"] = own[f"layers.{i}.{ours}.weight"]
+    return found
+
+
+@pytest.mark.parametrize("source", [source for source in RECIPES["llama"].sources if source != "nanochat"])
+def test_llama_has_the_same_bits_in_every_spelling(source: str) -> None:
+    shapes, options = RECIPES["llama"].shapes, {"source": source, **RECIPES["llama"].options.get(source, {})}
+    own = filled(llama(shapes, **options), shapes)
+    for library in LLAMA:
+        same_bits(llama, _llama(own, library), own, **options)
+    spelled = _llama(own, "transformers")
+    flax = {
+        name.replace(".weight", ".embedding" if "embed" in name else ".kernel" if value.ndim == 2 else ".weight"):
+            value.T if value.ndim == 2 and "embed" not in name else value
+        for name, value in spelled.items()
+    }  # fmt: skip
+    same_bits(llama, flax, own, **options)
+    scan = {name: value for name, value in flax.items() if ".layers." not in name}
+    for name in (name for name in flax if ".layers.0." in name):
+        scan[name.replace(".0.", ".")] = np.stack([flax[name], flax[name.replace(".0.", ".1.")]])
+    same_bits(llama, scan, own, **options)
+    fused = {name: value for name, value in spelled.items() if "up_proj" not in name and "gate_proj" not in name}
+    for i in range(2):
+        mlp, attention = f"model.layers.{i}.mlp.", f"model.layers.{i}.self_attn."
+        fused[f"{mlp}gate_up_proj.weight"] = np.concatenate([spelled[f"{mlp}{one}_proj.weight"] for one in ("gate", "up")])
+        qkv = [fused.pop(f"{attention}{one}_proj.weight") for one in "qkv"]
+        fused[f"{attention}qkv_proj.weight"] = np.concatenate(qkv)
+    same_bits(llama, fused, own, **options)
+
+
+def test_nanochat() -> None:
+    model: dict[str, tuple[int, ...]] = {
+        "transformer.wte.weight": (64, 48), "lm_head.weight": (64, 48), "resid_lambdas": (3,), "x0_lambdas": (3,),
+        "smear_gate.weight": (1, 24), "smear_lambda": (1,), "backout_lambda": (1,), "value_embeds.0.weight": (64, 24),
+        "value_embeds.2.weight": (64, 24),
+    }  # fmt: skip
+    for i in range(3):
+        block = f"transformer.h.{i}."
+        model |= {f"{block}attn.c_q.weight": (48, 48), f"{block}attn.c_k.weight": (24, 48), f"{block}attn.c_v.weight": (24, 48)}
+        model |= {f"{block}attn.c_proj.weight": (48, 48), f"{block}mlp.c_fc.weight": (192, 48)}
+        model |= {f"{block}mlp.c_proj.weight": (48, 192)}
+        if i != 1:
+            model[f"{block}attn.ve_gate.weight"] = (2, 12)
+    values = filled(llama(model, source="nanochat"), model)
+    assert np.allclose(values["resid_lambdas"], [1.15, 1.10, 1.05])
+    assert np.allclose(values["x0_lambdas"], [0.20, 0.125, 0.05])
+    assert values["backout_lambda"] == np.float32(0.2)
+    assert values["smear_lambda"] == 0
+    assert not values["transformer.h.1.attn.c_proj.weight"].any()
+    assert 0.9 < np.abs(values["transformer.h.1.attn.c_q.weight"]).max() / (3 / 48) ** 0.5 <= 1
+    with pytest.raises(ValueError, match=r"does not know layers.0.gate.weight"):
+        llama({**model, "layers.0.gate.weight": (96, 48)}, source="nanochat")
+
+
+def test_options_that_a_source_needs() -> None:
+    shapes = RECIPES["llama"].shapes
+    with pytest.raises(ValueError, match="heads: expected the number of heads"):
+        llama(shapes, source="maxtext")
+    with pytest.raises(ValueError, match="heads: expected a divisor of the 64 outputs"):
+        llama(shapes, source="maxtext", heads=5)
+    with pytest.raises(ValueError, match="std: expected a number for source 'nanotron'"):
+        llama(shapes, source="nanotron")
+    with pytest.raises(ValueError, match=r"expected layers\.\*\.o\.weight of llama with one size"):
+        llama({"model.layers.0.self_attn.qkv_proj.weight": (128, 64)})
