@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastinit import Key
-from fastinit.plans import RECIPES, Parameter, Plan, gpt2, llama
+from fastinit.plans import RECIPES, Parameter, Plan, gpt2, llama, mixtral, t5, vit
 from fastinit.plans.fill import Target, fill, whole_box
 
 KEY = Key(11)
@@ -269,3 +269,164 @@ def test_options_that_a_source_needs() -> None:
         llama(shapes, source="nanotron")
     with pytest.raises(ValueError, match=r"expected layers\.\*\.o\.weight of llama with one size"):
         llama({"model.layers.0.self_attn.qkv_proj.weight": (128, 64)})
+
+
+# ---- mixtures of experts ----------------------------------------------------------------------------
+
+
+def renamed(own: dict[str, np.ndarray], table: dict[str, str]) -> dict[str, np.ndarray]:
+    """Arrays under names in which words are replaced."""
+    found = {}
+    for name, value in own.items():
+        for ours, theirs in table.items():
+            name = name.replace(ours, theirs)
+        found[name] = value
+    return found
+
+
+@pytest.mark.parametrize("source", RECIPES["mixtral"].sources)
+def test_mixtral_has_the_same_bits_in_every_spelling(source: str) -> None:
+    shapes = RECIPES["mixtral"].shapes
+    own = filled(mixtral(shapes, source=source), shapes)
+    attention = {
+        "embedding.": "model.embed_tokens.", "layers.": "model.layers.", ".norm1.": ".input_layernorm.",
+        ".norm2.": ".post_attention_layernorm.", "head.": "lm_head.", ".q.": ".self_attn.q_proj.", ".k.": ".self_attn.k_proj.",
+        ".v.": ".self_attn.v_proj.", ".o.": ".self_attn.o_proj.",
+    }  # fmt: skip
+    moe = ".block_sparse_moe.experts"
+    experts = {".gate.": ".w1.", ".down.": ".w2.", ".up.": ".w3.", ".experts": moe}
+    version4 = {**attention, **experts, ".router.": ".block_sparse_moe.gate."}
+    same_bits(mixtral, renamed(own, version4), own, source=source)
+    stacked: dict[str, list[np.ndarray]] = {}
+    for name, value in own.items():
+        if ".experts." in name:
+            layer, _, rest = name.partition(".experts.")
+            stacked.setdefault(f"{layer}.{rest.split('.')[1]}", []).append(value)
+    others = {name: value for name, value in own.items() if ".experts." not in name}
+    version5 = renamed(others, {**attention, ".router.": ".mlp.gate."})
+    titan = renamed(others, {
+        "embedding.": "tok_embeddings.", ".norm1.": ".attention_norm.", ".norm2.": ".ffn_norm.", "head.": "lm_head.",
+        ".q.": ".attention.wq.", ".k.": ".attention.wk.", ".v.": ".attention.wv.", ".o.": ".attention.wo.",
+        ".router.": ".moe.router.gate.",
+    })  # fmt: skip
+    for i in range(2):
+        gate, up, down = (np.stack(stacked[f"layers.{i}.{part}"]) for part in ("gate", "up", "down"))
+        version5[f"model.layers.{i}.mlp.experts.gate_up_proj"] = np.concatenate([gate, up], axis=1)
+        version5[f"model.layers.{i}.mlp.experts.down_proj"] = down
+        for name, value in {"w1_EFD": gate, "w2_EDF": down, "w3_EFD": up}.items():
+            titan[f"layers.{i}.moe.routed_experts.inner_experts.{name}"] = value
+    same_bits(mixtral, version5, own, source=source)
+    same_bits(mixtral, titan, own, source=source)
+
+
+def test_deepseek_of_torchtitan() -> None:
+    model = {"tok_embeddings.weight": (100, 64), "lm_head.weight": (100, 64), "norm.weight": (64,)}
+    for i in range(2):
+        layer = f"layers.{i}"
+        model |= {f"{layer}.attention.{name}.weight": shape for name, shape in {
+            "wq_a": (24, 64), "q_norm": (24,), "wq_b": (96, 24), "wkv_a": (40, 64), "kv_norm": (32,), "wkv_b": (128, 32),
+            "wo": (64, 64),
+        }.items()}  # fmt: skip
+        model |= {f"{layer}.attention_norm.weight": (64,), f"{layer}.ffn_norm.weight": (64,)}
+    model |= {f"layers.0.feed_forward.{name}.weight": (64, 64) for name in ("w1", "w2", "w3")}
+    model |= {f"layers.1.moe.shared_experts.{name}.weight": (64, 64) for name in ("w1", "w2", "w3")}
+    model |= {"layers.1.moe.router.gate.weight": (4, 64), "layers.1.moe.routed_experts.inner_experts.w2_EDF": (4, 64, 32)}
+    std = {row.name: row.std for row in mixtral(model, source="torchtitan").table(model)}
+    for name in ("layers.0.q_b", "layers.0.gate", "layers.1.shared.gate", "layers.1.kv_b"):
+        assert std[f"{name}.weight"] == pytest.approx(0.02)
+    for name in ("layers.1.o", "layers.1.router", "layers.1.shared.up", "layers.1.experts.3.down"):
+        assert std[f"{name}.weight"] == pytest.approx(0.01)
+    assert std["layers.0.up.weight"] == std["layers.0.down.weight"] == pytest.approx(0.02 / 2**0.5)
+
+
+# ---- T5 ---------------------------------------------------------------------------------------------
+
+
+def test_t5_has_the_same_bits_in_every_spelling() -> None:
+    shapes = RECIPES["t5"].shapes
+    own = filled(t5(shapes), shapes)
+    transformers, t5x, flax = {}, {}, {}
+    for name, value in own.items():
+        hf = name.replace("embedding.", "shared.").replace("head.", "lm_head.")
+        x = name.replace("embedding.weight", "token_embedder.embedding").replace("head.", "decoder.logits_dense.")
+        for stack, mlp, attention in (("encoder", 1, "attention"), ("decoder", 2, "self_attention")):
+            if not name.startswith(stack):
+                continue
+            hf = hf.replace(".layers.", ".block.").replace(".norm2.", f".layer.{mlp}.layer_norm.")
+            hf = hf.replace(".norm1.", ".layer.0.layer_norm.").replace(".norm_cross.", ".layer.1.layer_norm.")
+            hf = hf.replace(f"{stack}.norm.", f"{stack}.final_layer_norm.")
+            hf = hf.replace(f"{stack}.relative.", f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.")
+            x = x.replace(".layers.", ".layers_").replace(".norm2.", ".pre_mlp_layer_norm.")
+            x = x.replace(".norm1.", f".pre_{attention}_layer_norm.").replace(".norm_cross.", ".pre_cross_attention_layer_norm.")
+            x = x.replace(f"{stack}.norm.", f"{stack}.{stack}_norm.")
+            x = x.replace(f"{stack}.relative.weight", f"{stack}.relpos_bias.rel_embedding")
+            for ours, theirs in {"up": "wi", "down": "wo"}.items():
+                hf = hf.replace(f".{ours}.", f".layer.{mlp}.DenseReluDense.{theirs}.")
+                x = x.replace(f".{ours}.", f".mlp.{theirs}.")
+            for ours, theirs in {"q": "query", "k": "key", "v": "value", "o": "out"}.items():
+                hf = hf.replace(f".cross.{ours}.", f".layer.1.EncDecAttention.{ours}.")
+                x = x.replace(f".cross.{ours}.", f".encoder_decoder_attention.{theirs}.")
+                if f".layer.1.EncDecAttention.{ours}." not in hf:
+                    hf = hf.replace(f".{ours}.", f".layer.0.SelfAttention.{ours}.")
+                    x = x.replace(f".{ours}.", f".{attention}.{theirs}.")
+        transformers[hf] = value
+        t5x[x.replace(".weight", ".kernel" if value.ndim == 2 else ".scale")] = value if x.endswith("r.embedding") else value.T
+        table = "shared" in hf or "relative" in hf
+        flax[hf.replace(".weight", ".embedding" if table else ".kernel" if value.ndim == 2 else ".weight")] = (
+            value if table else value.T
+        )
+    for spelled in (transformers, t5x, flax):
+        same_bits(t5, spelled, own)
+
+
+def test_t5_counts_heads_or_asks() -> None:
+    shapes = {name: shape for name, shape in RECIPES["t5"].shapes.items() if "relative" not in name}
+    with pytest.raises(ValueError, match="heads: expected the number of heads"):
+        t5(shapes)
+    std = {row.name: row.std for row in t5(shapes, heads=4).table(shapes)}
+    assert std["decoder.layers.1.cross.q.weight"] == pytest.approx((64 * 24) ** -0.5)
+    assert std["encoder.layers.1.o.weight"] == pytest.approx((4 * 24) ** -0.5)
+    with pytest.raises(ValueError, match="heads: expected 4, as the model's relative biases have"):
+        t5(RECIPES["t5"].shapes, heads=8)
+    twice = {row.name: row.std for row in t5(shapes, heads=4, factor=2.0).table(shapes)}
+    assert twice["encoder.layers.1.o.weight"] == 2 * std["encoder.layers.1.o.weight"]
+
+
+# ---- vision transformers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", RECIPES["vit"].sources)
+def test_vit_has_the_same_bits_in_every_spelling(source: str) -> None:
+    shapes = RECIPES["vit"].shapes
+    own = filled(vit(shapes, source=source), shapes)
+    norms = {"layers.0.norm1": "layers.0.layernorm_before", "layers.1.norm1": "layers.1.layernorm_before",
+             "layers.0.norm2": "layers.0.layernorm_after", "layers.1.norm2": "layers.1.layernorm_after"}  # fmt: skip
+    outside = {"cls": "vit.embeddings.cls_token", "positions": "vit.embeddings.position_embeddings", "layers.": "vit.layers.",
+               "patch.": "vit.embeddings.patch_embeddings.projection.", "head.": "classifier."}  # fmt: skip
+    version5 = renamed(own, {
+        **norms, **outside, ".q.": ".attention.q_proj.", ".k.": ".attention.k_proj.", ".v.": ".attention.v_proj.",
+        ".o.": ".attention.o_proj.", ".up.": ".mlp.fc1.", ".down.": ".mlp.fc2.",
+    })  # fmt: skip
+    version4 = renamed(own, {
+        **norms, **outside, "vit.layers.": "vit.encoder.layer.", ".q.": ".attention.attention.query.",
+        ".k.": ".attention.attention.key.", ".v.": ".attention.attention.value.", ".o.": ".attention.output.dense.",
+        ".up.": ".intermediate.dense.", ".down.": ".output.dense.",
+    })  # fmt: skip
+    for spelled in (version5, version4):
+        for last in ("weight", "bias"):
+            spelled[f"vit.layernorm.{last}"] = spelled.pop(f"norm.{last}")
+        same_bits(vit, spelled, own, source=source)
+    flax = {}
+    for name, value in version4.items():
+        axes = {2: (1, 0), 4: (2, 3, 1, 0)}.get(value.ndim, range(value.ndim))
+        last = ".kernel" if value.ndim in (2, 4) else ".scale"
+        flax[name.replace(".weight", last)] = value.transpose(axes)
+    same_bits(vit, flax, own, source=source)
+    timm = renamed({name: value for name, value in own.items() if name.split(".")[-2:-1] not in (["q"], ["k"], ["v"])}, {
+        "cls": "cls_token", "positions": "pos_embed", "patch.": "patch_embed.proj.", "layers.": "blocks.", ".o.": ".attn.proj.",
+        ".up.": ".mlp.fc1.", ".down.": ".mlp.fc2.",
+    })  # fmt: skip
+    for i in range(2):
+        for last in ("weight", "bias"):
+            timm[f"blocks.{i}.attn.qkv.{last}"] = np.concatenate([own[f"layers.{i}.{one}.{last}"] for one in "qkv"])
+    same_bits(vit, timm, own, source=source)

@@ -12,10 +12,16 @@ from typing import Any, NamedTuple
 from ..plan import Plan
 from . import gpt2 as _gpt2
 from . import llama as _llama
+from . import mixtral as _mixtral
+from . import t5 as _t5
+from . import vit as _vit
 from .gpt2 import gpt2
 from .llama import llama
+from .mixtral import mixtral
+from .t5 import t5
+from .vit import vit
 
-__all__ = ["RECIPES", "Recipe", "gpt2", "llama"]
+__all__ = ["RECIPES", "Recipe", "gpt2", "llama", "mixtral", "t5", "vit"]
 
 
 class Recipe(NamedTuple):
@@ -41,4 +47,7 @@ class Recipe(NamedTuple):
 RECIPES: dict[str, Recipe] = {
     "gpt2": Recipe(gpt2, _gpt2.SOURCES, _gpt2.SHAPES),
     "llama": Recipe(llama, _llama.SOURCES, _llama.SHAPES, _llama.OPTIONS),
+    "mixtral": Recipe(mixtral, _mixtral.SOURCES, _mixtral.SHAPES),
+    "t5": Recipe(t5, _t5.SOURCES, _t5.SHAPES),
+    "vit": Recipe(vit, _vit.SOURCES, _vit.SHAPES),
 }
