@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastinit import Key
-from fastinit.plans import RECIPES, Parameter, Plan, gpt2, llama, mixtral, t5, vit
+from fastinit.plans import RECIPES, Parameter, Plan, gpt2, llama, mamba, mixtral, mlp, resnet, t5, vit
 from fastinit.plans.fill import Target, fill, whole_box
 
 KEY = Key(11)
@@ -349,10 +349,10 @@ def test_t5_has_the_same_bits_in_every_spelling() -> None:
     for name, value in own.items():
         hf = name.replace("embedding.", "shared.").replace("head.", "lm_head.")
         x = name.replace("embedding.weight", "token_embedder.embedding").replace("head.", "decoder.logits_dense.")
-        for stack, mlp, attention in (("encoder", 1, "attention"), ("decoder", 2, "self_attention")):
+        for stack, last, attention in (("encoder", 1, "attention"), ("decoder", 2, "self_attention")):
             if not name.startswith(stack):
                 continue
-            hf = hf.replace(".layers.", ".block.").replace(".norm2.", f".layer.{mlp}.layer_norm.")
+            hf = hf.replace(".layers.", ".block.").replace(".norm2.", f".layer.{last}.layer_norm.")
             hf = hf.replace(".norm1.", ".layer.0.layer_norm.").replace(".norm_cross.", ".layer.1.layer_norm.")
             hf = hf.replace(f"{stack}.norm.", f"{stack}.final_layer_norm.")
             hf = hf.replace(f"{stack}.relative.", f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.")
@@ -361,7 +361,7 @@ def test_t5_has_the_same_bits_in_every_spelling() -> None:
             x = x.replace(f"{stack}.norm.", f"{stack}.{stack}_norm.")
             x = x.replace(f"{stack}.relative.weight", f"{stack}.relpos_bias.rel_embedding")
             for ours, theirs in {"up": "wi", "down": "wo"}.items():
-                hf = hf.replace(f".{ours}.", f".layer.{mlp}.DenseReluDense.{theirs}.")
+                hf = hf.replace(f".{ours}.", f".layer.{last}.DenseReluDense.{theirs}.")
                 x = x.replace(f".{ours}.", f".mlp.{theirs}.")
             for ours, theirs in {"q": "query", "k": "key", "v": "value", "o": "out"}.items():
                 hf = hf.replace(f".cross.{ours}.", f".layer.1.EncDecAttention.{ours}.")
@@ -430,3 +430,63 @@ def test_vit_has_the_same_bits_in_every_spelling(source: str) -> None:
         for last in ("weight", "bias"):
             timm[f"blocks.{i}.attn.qkv.{last}"] = np.concatenate([own[f"layers.{i}.{one}.{last}"] for one in "qkv"])
     same_bits(vit, timm, own, source=source)
+
+
+# ---- Mamba, ResNet, MLP -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", RECIPES["mamba"].sources)
+def test_mamba_has_the_same_bits_in_every_spelling(source: str) -> None:
+    shapes = RECIPES["mamba"].shapes
+    own = filled(mamba(shapes, source=source), shapes)
+    mixer = {".in.": ".mixer.in_proj.", ".conv.": ".mixer.conv1d.", ".x.": ".mixer.x_proj.", ".dt.": ".mixer.dt_proj.",
+             ".out.": ".mixer.out_proj.", ".A_log": ".mixer.A_log", ".D": ".mixer.D", "head.": "lm_head."}  # fmt: skip
+    for embedding in ("embedding", "embeddings"):
+        spelled = renamed(own, {**mixer, "embedding.": f"backbone.{embedding}.", "layers.": "backbone.layers."})
+        spelled["backbone.norm_f.weight"] = spelled.pop("norm.weight")
+        same_bits(mamba, spelled, own, source=source)
+
+
+@pytest.mark.parametrize("source", RECIPES["resnet"].sources)
+def test_resnet_has_the_same_bits_in_every_spelling(source: str) -> None:
+    shapes = RECIPES["resnet"].shapes
+    own = filled(resnet(shapes, source=source), shapes)
+    blocks = {".conv1.": ".layer.0.convolution.", ".conv2.": ".layer.1.convolution.", ".bn1.": ".layer.0.normalization.",
+              ".bn2.": ".layer.1.normalization.", "downsample.0.": "shortcut.convolution.", "fc.": "classifier.1.",
+              "downsample.1.": "shortcut.normalization."}  # fmt: skip
+    blocks |= {f"layer{i + 1}.": f"resnet.encoder.stages.{i}.layers." for i in range(4)}
+    spelled = renamed(own, blocks)
+    for name in list(spelled):
+        for ours, theirs in {"conv1.": "convolution.", "bn1.": "normalization."}.items():
+            if name.startswith(ours):
+                spelled[name.replace(ours, f"resnet.embedder.embedder.{theirs}")] = spelled.pop(name)
+    same_bits(resnet, spelled, own, source=source)
+    assert (own["layer2.0.bn2.weight"] == (source != "timm")).all()
+    assert (own["layer2.0.bn1.weight"] == 1).all()
+
+
+def test_resnet_with_bottlenecks_and_a_deep_stem() -> None:
+    model = {"conv1.0.weight": (8, 3, 3, 3), "conv1.1.weight": (8,), "conv1.1.bias": (8,), "layer1.0.conv2.weight": (8, 2, 3, 3),
+             "layer1.0.bn2.weight": (8,), "layer1.0.conv3.weight": (32, 8, 1, 1), "layer1.0.bn3.weight": (32,)}  # fmt: skip
+    std = {row.name: (row.std, row.law) for row in resnet(model, source="timm").table(model)}
+    assert std["layer1.0.conv2.weight"][0] == pytest.approx((2 / 72) ** 0.5)  # four groups: fan_out does not count them
+    assert std["layer1.0.bn3.weight"][1] == "Zeros()"
+    assert std["layer1.0.bn2.weight"][1] == std["conv1.1.weight"][1] == "Ones()"
+
+
+@pytest.mark.parametrize("source", RECIPES["mlp"].sources)
+def test_mlp_has_the_same_bits_in_every_spelling(source: str) -> None:
+    shapes = RECIPES["mlp"].shapes
+    own = filled(mlp(shapes, source=source), shapes)
+    same_bits(mlp, {f"{2 * int(name[7])}{name[8:]}": value for name, value in own.items()}, own, source=source)
+    dense = renamed(own, {"layers.": "Dense_", "weight": "kernel"})
+    same_bits(mlp, {name: value.T for name, value in dense.items()}, own, source=source)
+    with pytest.raises(ValueError, match="expected layers in the order of the signal, got 64 outputs of layer 0"):
+        mlp({"0.weight": (64, 32), "1.weight": (10, 60)}, source=source)
+
+
+def test_an_mlp_with_norms_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"does not know norm\.weight"):
+        mlp({"fc.weight": (8, 4), "norm.weight": (8,)}, source="relu")
+    with pytest.raises(ValueError, match=r"layers\.2\.weight and another parameter are both layers\.1\.weight of mlp"):
+        mlp({"layers.0.weight": (8, 4), "layers.1.weight": (8,), "layers.2.weight": (8, 8)}, source="relu")

@@ -100,7 +100,10 @@ class Tensors:
             except ValueError as error:
                 raise ValueError(f"model: {parameter.name}: {error}") from None
             for same in tensors:
-                shapes.update((part.name, part.shape) for part in same)
+                for part in dict.fromkeys(part.name for part in same):
+                    if part in shapes:
+                        raise ValueError(f"model: {parameter.name} and another parameter are both {part} of {architecture}")
+                    shapes[part] = same[0].shape
                 if len({part.name for part in same}) > 1:
                     aliases.append(frozenset(part.name for part in same))
         return cls(architecture, model, lines, shapes, tuple(aliases))
@@ -127,7 +130,7 @@ class Tensors:
         """Whether one parameter has all of these names."""
         return any(same.issuperset(names) for same in self.aliases)
 
-    def plan(self, source: str, laws: Iterable[Law]) -> Plan:
+    def plan(self, source: str, laws: Iterable[Law | Rule]) -> Plan:
         """The plan of those laws that the model has tensors for.
 
         Raises
@@ -135,7 +138,7 @@ class Tensors:
         ValueError
             If there are tensors without a law.
         """
-        rules = [Rule(pattern, initializer) for pattern, initializer in laws]
+        rules = [law if isinstance(law, Rule) else Rule(*law) for law in laws]
         used: set[int] = set()
         unknown = []
         same = {name: names for names in self.aliases for name in names}
