@@ -229,7 +229,7 @@ def _non_finite(layers: _Layers, runs: Sequence[ObservedModel]) -> list[Finding]
             name = run.non_finite[0]
             return [Finding("non-finite", "fail", name.rpartition(".")[0], f"Some numbers of {name} are infinite or NaN.")]
     if not all(math.isfinite(run.loss) or math.isnan(run.loss) for run in runs):
-        return [Finding("non-finite", "fail", None, "The loss is infinite.")]
+        return [Finding("non-finite", "fail", None, "The loss is infinite or NaN.")]
     return []
 
 

@@ -99,6 +99,9 @@ def without_gradient(
         if layer in watched and layer not in called and not connected:
             fault = False
             reason = f"no sample of the batch is sent to {who}" if role_of(layer) in roles else f"{who} is not called"
+        elif connected is None and layer in watched and not own:
+            fault = False
+            reason = f"{who} is called in a loop or a branch that is compiled, to which no sample of the batch may come"
         elif not connected and all(math.isnan(call.gradient) for call in own):
             reason = f"what {who} computes is detached from the loss, or chooses among others and does not enter it"
         elif name.rpartition(".")[2] == "bias" and layer in moving:

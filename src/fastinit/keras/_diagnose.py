@@ -23,7 +23,7 @@ from ..diagnosis.result import Diagnosis
 from ..diagnosis.symmetry import Units, symmetric_layers, twins
 from ..diagnosis.thresholds import Thresholds
 from ..diagnosis.zeros import virtual_steps
-from ._observe import Layout, Observer, array, is_traced, kernel_of
+from ._observe import Layout, Observer, array, is_floating, is_traced, kernel_of
 
 __all__ = ["diagnose"]
 
@@ -61,7 +61,7 @@ def diagnose(
         by ``add_loss`` is added.
     targets : optional
         What `loss` takes; without one the classes for the cross-entropy, ints of the shape of the output without its
-        last axis. Uniform ones from ``key / "labels"`` if not given.
+        last axis or with one of length 1. Uniform ones from ``key / "labels"`` if not given.
     seeds : int >= 1, default 1
         With a function: how many models are made, Python's, NumPy's and PyTorch's generators having a seed from
         ``key / f"{i}"``. Initializers with a seed of their own give the same values each time.
@@ -173,6 +173,24 @@ def _generators_kept() -> Iterator[None]:
 # ---- what is minimised ------------------------------------------------------------------------------
 
 
+def _as_tensors(name: str, value: Any) -> Any:
+    """Arrays as tensors; None, for inputs that are optional, stays among them."""
+    for leaf in _keras.tree.flatten(value):
+        alone = leaf is value
+        if isinstance(leaf, (str, bytes)) or (leaf is None if alone else isinstance(leaf, (int, float))):
+            among = "" if alone else f" in a {type(value).__name__}"
+            raise TypeError(
+                f"{name}: expected arrays or tensors, alone or in lists, tuples or dicts, got {type(leaf).__name__}{among}"
+            )
+    return _keras.tree.map_structure(lambda leaf: None if leaf is None else _ops.convert_to_tensor(leaf), value)
+
+
+def _in_words(value: Any) -> str:
+    if not _ops.is_tensor(value):
+        return type(value).__name__
+    return f"{_keras.backend.standardize_dtype(value.dtype)} of shape {tuple(value.shape)}"
+
+
 def _kind_of(name: str, tensor: Any) -> str:
     """What an output with values looks like: "logits", "probabilities", or "" for neither."""
     if not minimised.looks_like_logits(name, tuple(tensor.shape)):
@@ -195,14 +213,16 @@ class _Pass:
 
     def __init__(self, model: Any, layout: Layout, x: Any, loss: Any, targets: Any, key: Key, seed: int) -> None:
         self.model, self.layout, self.loss, self.key, self.seed = model, layout, loss, key, seed
-        self.x = _keras.tree.map_structure(_ops.convert_to_tensor, x)
-        self.targets = None if targets is None else _keras.tree.map_structure(_ops.convert_to_tensor, targets)
+        self.x = _as_tensors("x", x)
+        self.targets = None if targets is None else _as_tensors("targets", targets)
         self.what = minimised.GIVEN
         self.gradients: dict[str, Array] = {}  # of the last look
         self.value = self.classes = self.logit_variance = math.nan
         self.kinds: list[str] | None = None
-        shapes = [tuple(tensor.shape) for tensor in _keras.tree.flatten(self.x)]
+        shapes = [tuple(tensor.shape) for tensor in _keras.tree.flatten(self.x) if tensor is not None]
         self.batch = next((shape[0] for shape in shapes if shape), 1)
+        if self.batch == 0:
+            raise ValueError("x: expected at least one sample, got an empty batch")
 
     def observed(self) -> ObservedModel:
         """Look at the model, and again after virtual steps where zeros may be there by design."""
@@ -277,41 +297,44 @@ class _Pass:
 
     def _forward(self, observer: Observer, values: list[Any]) -> Any:
         _seed(self.seed)
-        x = _keras.tree.map_structure(_ops.copy, self.x)
+        x = _keras.tree.map_structure(lambda tensor: None if tensor is None else _ops.copy(tensor), self.x)
         mapping = list(zip(self.layout.parameters.values(), values, strict=True))
         with observer.watching(), _keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
             outputs = self.model(x, training=True)
             total = self._total(outputs)
             for extra in scope.losses:
                 total = total + _ops.cast(_ops.sum(extra), total.dtype)
+            if not is_traced(total) and not math.isfinite(float(array(total))):
+                self.value = math.inf  # NaN stands for no loss
         observer.closed = True
         return total
 
     def _total(self, outputs: Any) -> Any:
         """What is minimised; the cross-entropy is noted, also beside a loss that was given."""
         tensors = minimised.outputs(outputs, _ops.is_tensor)
-        found = [(name, one) for name, one in tensors if "float" in _keras.backend.standardize_dtype(one.dtype)]
+        found = [(name, one) for name, one in tensors if is_floating(one)]
         if not found:
             raise ValueError("model: expected an output of floating numbers, got none")
         if self.kinds is None:
             self.kinds = [_kind_of(name, tensor) for name, tensor in found]
         heads = [(tensor, kind) for (_, tensor), kind in zip(found, self.kinds, strict=True) if kind]
-        given = bool(heads) and self._are_classes(heads[0][0])
+        given = self._classes_for(heads[0][0]) if heads else None
         if self.loss is not None:
-            total = _ops.mean(self.loss(self.targets, outputs))
+            total = self._loss_of(outputs)
             if not is_traced(total):
                 self.value = float(array(total))
-                if given:
-                    self._note(*heads[0], self.targets)
+                if given is not None:
+                    self._note(*heads[0], given)
             return total
-        if self.targets is not None and not given:
-            raise ValueError(minimised.NOT_CLASSES)
+        if self.targets is not None and given is None:
+            shapes = ", ".join(str(tuple(tensor.shape)) for _, tensor in found)
+            raise ValueError(f"{minimised.NOT_CLASSES}, got {_in_words(self.targets)} for outputs of shape {shapes}")
         entropies: list[str] = []
         total, normals = None, 0
         for i, ((_, tensor), kind) in enumerate(zip(found, self.kinds, strict=True)):
             if kind:
                 drawn = self.targets is None or bool(entropies)
-                labels = _ops.convert_to_tensor(minimised.labels(tuple(tensor.shape), self.key, i)) if drawn else self.targets
+                labels = _ops.convert_to_tensor(minimised.labels(tuple(tensor.shape), self.key, i)) if drawn else given
                 part = _cross_entropy(_as_logits(tensor, kind), _ops.cast(labels, "int32"))
                 if not entropies and not is_traced(tensor):
                     self._note(tensor, kind, labels)
@@ -325,8 +348,28 @@ class _Pass:
         self.what = minimised.in_words(kinds, given=self.targets is not None, normals=normals > 0)
         return total
 
-    def _are_classes(self, output: Any) -> bool:
-        return _ops.is_tensor(self.targets) and minimised.are_classes(array(self.targets), tuple(output.shape))
+    def _loss_of(self, outputs: Any) -> Any:
+        targets = self.targets
+        if isinstance(self.loss, _keras.losses.Loss) or getattr(self.loss, "__module__", "").startswith("keras."):
+            pairs = [_keras.tree.flatten(value) for value in (targets, outputs)]
+            if any(len(flat) != 1 for flat in pairs):
+                name = getattr(self.loss, "__name__", type(self.loss).__name__)
+                raise TypeError(f"loss: expected a function of (targets, outputs) for a model with several outputs, got {name}")
+            targets, outputs = (flat[0] for flat in pairs)
+        value = self.loss(targets, outputs)
+        if not is_floating(value):
+            raise TypeError(f"loss: expected it to return a tensor of floating numbers, got {_in_words(value)}")
+        return _ops.mean(value)
+
+    def _classes_for(self, output: Any) -> Any:
+        """The targets, if they are classes for these logits; a column of them, as in Keras's data sets, without its last axis."""
+        labels: Any = self.targets
+        shape = tuple(output.shape)
+        if not _ops.is_tensor(labels):
+            return None
+        if tuple(labels.shape) == (*shape[:-1], 1):
+            labels = _ops.squeeze(labels, -1)
+        return labels if minimised.are_classes(array(labels), shape) else None
 
     def _note(self, output: Any, kind: str, labels: Any) -> None:
         logits = _as_logits(output, kind)

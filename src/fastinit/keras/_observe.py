@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..diagnosis.calls import Call, Layer, label_of, measure, sum_of_squares
 from ..diagnosis.observed import role_of
 
-__all__ = ["Kernel", "Layout", "Observer", "array", "as_it_was", "is_traced", "kernel_of"]
+__all__ = ["Kernel", "Layout", "Observer", "array", "as_it_was", "is_floating", "is_traced", "kernel_of"]
 
 Array = NDArray[Any]
 _layers = _keras.layers
@@ -33,12 +33,14 @@ _CONTAINERS = (OrderedDict, dict, list, set, deque)
 
 
 def is_traced(tensor: Any) -> bool:
-    """Whether a tensor is a tracer of the JAX backend, which has no value."""
-    jax = sys.modules.get("jax")
+    """Whether a tensor has no values to look at: a tracer of the JAX backend, or one inside of a transform of PyTorch's."""
+    jax, torch = sys.modules.get("jax"), sys.modules.get("torch")
+    if torch is not None and isinstance(tensor, torch.Tensor):
+        return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
     return jax is not None and isinstance(tensor, jax.core.Tracer)
 
 
-def _is_floating(value: Any) -> bool:
+def is_floating(value: Any) -> bool:
     return _keras.ops.is_tensor(value) and "float" in _keras.backend.standardize_dtype(value.dtype)
 
 
@@ -76,7 +78,7 @@ def kernel_of(layer: Any) -> Kernel | None:
     variable = getattr(layer, "kernel", None) if variable is None else variable
     if not isinstance(variable, _keras.Variable):
         matrices = [own for own in layer._trainable_variables if len(own.shape) >= 2]
-        variable = matrices[0] if len(matrices) == 1 and not layer._layers else None
+        variable = matrices[0] if len(matrices) == 1 and not layer._layers and _multiplies(layer, matrices[0].shape) else None
     if variable is None or len(variable.shape) < 2:
         return None
     shape, strides = tuple(variable.shape), 1
@@ -90,6 +92,13 @@ def kernel_of(layer: Any) -> Kernel | None:
         inward = (*inward[:-1], len(shape) - 1)
         strides = math.prod(layer.strides)
     return Kernel(variable, inward, math.prod(shape[axis] for axis in inward) // strides)
+
+
+def _multiplies(layer: Any, shape: tuple[int, ...]) -> bool:
+    """Whether the input fits a matrix of a layer of one's own: embeddings of positions and scales do not multiply it."""
+    given = next(iter((getattr(layer, "_build_shapes_dict", None) or {}).values()), None)
+    width = given[-1] if isinstance(given, (tuple, list)) and given else None
+    return sum(size > 1 for size in shape) > 1 and (shape[-2] == width or not isinstance(width, int))
 
 
 class Layout:
@@ -156,9 +165,13 @@ def _name_of(function: Any) -> str | None:
 
 @contextlib.contextmanager
 def as_it_was(layers: list[Any]) -> Iterator[None]:
-    """At the end each layer has the attributes that it had, and the dicts, lists, sets and deques among them their contents."""
+    """At the end each layer has the attributes that it had, and the dicts, lists, sets and deques in them their contents.
+
+    Variables that are trained then are those that were.
+    """
     attributes = [dict(layer.__dict__) for layer in layers]
-    containers = {id(value): value for own in attributes for value in own.values() if isinstance(value, _CONTAINERS)}
+    trained = [(one, one.trainable) for layer in layers for one in layer._trainable_variables + layer._non_trainable_variables]
+    containers = _containers([value for own in attributes for value in own.values()])
     contents = {number: (list(value.items()) if isinstance(value, dict) else list(value)) for number, value in containers.items()}
     try:
         yield
@@ -166,12 +179,27 @@ def as_it_was(layers: list[Any]) -> Iterator[None]:
         for layer, own in zip(layers, attributes, strict=True):
             layer.__dict__.clear()
             layer.__dict__.update(own)
+        for variable, trainable in trained:
+            if variable.trainable != trainable:
+                variable.trainable = trainable
         for number, value in containers.items():
             kind: Any = next(kind for kind in _CONTAINERS if isinstance(value, kind))
             now, then = (list(value.items()) if isinstance(value, dict) else list(value)), contents[number]
             if len(now) != len(then) or any(a is not b for a, b in zip(_flat(now), _flat(then), strict=False)):
                 kind.clear(value)  # of the plain kind: those of Keras also keep lists of variables, which are put back here
                 (kind.extend if kind in (list, deque) else kind.update)(value, then)
+
+
+def _containers(waiting: list[Any]) -> dict[int, Any]:
+    """Those among some values, and inside of others, by their ids."""
+    found: dict[int, Any] = {}
+    for value in waiting:  # grows meanwhile
+        if isinstance(value, tuple):
+            waiting.extend(value)
+        elif isinstance(value, _CONTAINERS) and id(value) not in found:
+            found[id(value)] = value
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+    return found
 
 
 def _flat(items: list[Any]) -> list[Any]:
@@ -219,7 +247,7 @@ class Observer:
         @functools.wraps(call)
         def watched(*args: Any, **kwargs: Any) -> Any:
             self.called.add(name)
-            given = next((value for value in _keras.tree.flatten((args, kwargs)) if _is_floating(value)), None)
+            given = next((value for value in _keras.tree.flatten((args, kwargs)) if is_floating(value)), None)
             before.append([given, False])
             try:
                 result = call(*args, **kwargs)
@@ -229,7 +257,7 @@ class Observer:
             if reached:
                 return result
             flat = _keras.tree.flatten(result)
-            first = next((i for i, value in enumerate(flat) if _is_floating(value)), None)
+            first = next((i for i, value in enumerate(flat) if is_floating(value)), None)
             if first is None:
                 return result
             flat[first] = self._seen(name, self._layer(name, layer, flat[first], _activation(layer)), given, flat[first])
