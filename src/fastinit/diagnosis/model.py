@@ -57,14 +57,17 @@ def model_limits(thresholds: Any) -> Thresholds:
 
 
 def _roles_of(layer: ObservedLayer) -> set[str]:
-    """The roles of a layer in chains of blocks and of layers: ``h.0.mlp.2`` is ``h.*.mlp.2`` and ``h.0.mlp.*``."""
+    """The roles of a layer in chains of blocks and of layers: ``h.0.mlp.2`` is ``h.*.mlp.2`` and ``h.0.mlp.*``.
+
+    Of Keras ``h_0/conv2`` is ``h_*/conv2``: like is compared with like, and not the second convolution of a block with the first.
+    """
     if layer.role:
         return {layer.role}
     name = layer.name.partition("#")[0]
-    blocks, dot, last = name.rpartition(".")
+    blocks, between, last = re.fullmatch(r"(?:(.*)([./]))?(.*)", name).groups("")
     if not re.search(r"\d", blocks):
         return {role_of(name)}
-    return {role_of(blocks) + dot + last} | ({f"{blocks}.*"} if last.isdigit() else set())
+    return {role_of(blocks) + between + last} | ({f"{blocks}{between}*"} if last.isdigit() else set())
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ def judge_model(runs: Sequence[ObservedModel], limits: Thresholds, title: str) -
         *_saturated(layers, limits),
         *_collapsed(layers, limits),
         *_over_confident(loss, classes, variance, layers, limits),
-        *_without_gradient(runs),
+        *([] if _numbers_are_lost(layers) else _without_gradient(runs)),
     ]
     findings = sorted(found, key=lambda finding: VERDICTS.index(finding.name))
     return Diagnosis(
@@ -233,6 +236,11 @@ def _non_finite(layers: _Layers, runs: Sequence[ObservedModel]) -> list[Finding]
     return []
 
 
+def _numbers_are_lost(layers: _Layers) -> bool:
+    """Whether there are NaN on the way forward: the zeros behind them, of a ReLU's gradient for example, say nothing."""
+    return any(np.nanmax(layers.each(layer, "non_finite")) for layer in layers.first)
+
+
 def _no_signal(layers: _Layers) -> list[Finding]:
     for layer in layers.first:
         if np.nanmax(layers.each(layer, "silent")):
@@ -268,6 +276,8 @@ def _allowed_dead(layer: ObservedLayer, limits: Thresholds) -> float:
 
 
 def _dead(layers: _Layers, limits: Thresholds) -> list[Finding]:
+    if _numbers_are_lost(layers):
+        return []
     for layer in layers.first:
         share, most = layers.median(layer, "dead"), _allowed_dead(layer, limits)
         if share > most or (share == 1.0 and layer.activation is not None):
@@ -370,7 +380,8 @@ def _over_confident(
     over, times = limits.initial_loss
     if not loss > fair + over:
         return []
-    head = [layer.name for layer in layers.first if layer.weighted]
+    # A head that multiplies by the embeddings without being a layer has no name, and the last layer is another one.
+    head = [layer.name for layer in layers.first if layer.weighted and layer.units == classes]
     return [Finding(
         "over-confident head", "fail" if loss > times * fair else "warn", head[-1] if head else None,
         f"The initial loss is {loss_in_words(loss)} nats where ln {classes:.0f} = {fair:.2f} is that of no opinion: logits of "
