@@ -57,17 +57,14 @@ def model_limits(thresholds: Any) -> Thresholds:
 
 
 def _roles_of(layer: ObservedLayer) -> set[str]:
-    """The roles of a layer in chains of blocks and of layers: ``h.0.mlp.2`` is ``h.*.mlp.2`` and ``h.0.mlp.*``.
-
-    Of Keras ``h_0/conv2`` is ``h_*/conv2``: like is compared with like, and not the second convolution of a block with the first.
-    """
+    """The roles of a layer in chains of blocks and of layers: ``h.0.mlp.2`` is ``h.*.mlp.2`` and ``h.0.mlp.*``."""
     if layer.role:
         return {layer.role}
     name = layer.name.partition("#")[0]
-    blocks, between, last = re.fullmatch(r"(?:(.*)([./]))?(.*)", name).groups("")
+    blocks, dot, last = name.rpartition(".")
     if not re.search(r"\d", blocks):
         return {role_of(name)}
-    return {role_of(blocks) + between + last} | ({f"{blocks}{between}*"} if last.isdigit() else set())
+    return {role_of(blocks) + dot + last} | ({f"{blocks}.*"} if last.isdigit() else set())
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import re
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -151,6 +152,15 @@ class Layout:
                 self.parameters[full], self.owners[full] = variable, owner
 
 
+def _role_of(name: str) -> str:
+    """The name with its numbers replaced, but for those inside of a block that tell its layers apart, as in ``block_*/conv2``.
+
+    Automatic names such as ``conv2d_7`` count on from block to block, and tell nothing.
+    """
+    blocks, slash, last = name.rpartition("/")
+    return role_of(blocks) + slash + re.sub(r"_\d+$", "_*", last) if re.search(r"\d", blocks) else role_of(name)
+
+
 def _activation(layer: Any) -> str | None:
     """What a layer that is an activation function and nothing else is called."""
     if isinstance(layer, _layers.Activation):
@@ -282,10 +292,10 @@ class Observer:
         kernel = kernel_of(layer) if activation is None else None
         if kernel is None:
             return Layer(name=name, kind=kind, axis=axis, activation=activation)
-        role, units = "", output.shape[axis]
+        role, units = _role_of(name), output.shape[axis]
         if isinstance(layer, _layers.Dense) and units != kernel.fan_in:
             # Automatic names do not tell the two layers of a transformer's MLP apart, which are not compared with one another.
-            role = f"{role_of(name)} ({'wider' if units > kernel.fan_in else 'narrower'})"
+            role += f" ({'wider' if units > kernel.fan_in else 'narrower'})"
         return Layer(
             name=name, kind=kind, weight=self._names.get(id(kernel.variable), ""),
             bias=self._names.get(id(getattr(layer, "bias", None))), inputs=kernel.fan_in, axis=axis, role=role,
