@@ -34,7 +34,9 @@ FAULTS = {
     "sigmoid, 12 layers": Fault("vanishing", "fail", r"parts\.\d+", "gradients' sum of squares shrinks by 3", ("rank collapse",)),
     "0.3 times He": Fault("vanishing", "fail", r"parts\.[34]", "outputs' mean square shrinks by 4"),
     "3 times He": Fault("exploding", "fail", r"parts\.[23]", "outputs' mean square grows by 4", ("over-confident head",)),
-    "residual branches of He without normalisation": Fault("exploding", "fail", r"parts\.\d\.mlp\.up", "outputs' mean square grows by 1"),
+    "residual branches of He without normalisation": Fault(
+        "exploding", "fail", r"parts\.\d\.mlp\.up", "outputs' mean square grows by 1"
+    ),
     "N(0, 1) weights with tanh": Fault("saturated", "fail", "act", "79% of the elements", ("exploding",)),
     "tied head of variance 1": Fault("over-confident head", "fail", "None", "where ln 85 = 4.44 is"),
     "router without a gradient": Fault("no gradient", "fail", r"parts\.0\.router", "router.*chooses among others"),

@@ -1,7 +1,7 @@
 """Sound and faulty models, written once for every framework: for the tests of `diagnose` in PyTorch, JAX and Keras.
 
-Each is a function of a kit, such as `kit_torch`, that makes layers of a framework, and returns a model and its inputs. Weights are
-drawn by fastinit and the same everywhere, but where a start is the framework's own. Forward passes count axes from the
+Each is a function of a kit, such as `kit_torch`, that makes layers of a framework, and returns a model and its inputs. Weights
+are drawn by fastinit and the same everywhere, but where a start is the framework's own. Forward passes count axes from the
 last, since models of Equinox take one sample.
 """
 
@@ -125,8 +125,8 @@ def llama(k, depth=4):
         return m.head(m.norm(x))
 
     layers = [block(k, attention(k, small, small, causal=True), swiglu(k, small), k.rmsnorm) for _ in range(depth)]
-    head = k.dense(WIDTH, VOCABULARY, small(), bias=False)
-    return k.module(forward, embed=k.embedding(VOCABULARY, WIDTH, small()), parts=layers, norm=k.rmsnorm(WIDTH), head=head), TOKENS
+    embed, head = k.embedding(VOCABULARY, WIDTH, small()), k.dense(WIDTH, VOCABULARY, small(), bias=False)
+    return k.module(forward, embed=embed, parts=layers, norm=k.rmsnorm(WIDTH), head=head), TOKENS
 
 
 def of_patches(k, blocks, head):
@@ -363,7 +363,8 @@ def residual(k):
 
 
 def zeros_behind_zeros(k):
-    return chain(k, [k.dense(WIDTH, WIDTH, drawn()), k.dense(WIDTH, WIDTH, constant(0.0))], k.dense(WIDTH, CLASSES, constant(0.0)))
+    layers = [k.dense(WIDTH, WIDTH, drawn()), k.dense(WIDTH, WIDTH, constant(0.0))]
+    return chain(k, layers, k.dense(WIDTH, CLASSES, constant(0.0)))
 
 
 FAULTS = {

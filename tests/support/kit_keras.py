@@ -25,7 +25,7 @@ ops = types.SimpleNamespace(
 class _Model(keras.Model):
     def __init__(self, forward, parts):
         super().__init__()
-        self.forward = forward
+        self._run = forward
         for name, part in parts.items():
             for i, layer in enumerate(part if isinstance(part, list) else [part]):
                 layer.name = f"{name}_{i}" if isinstance(part, list) else name
@@ -33,7 +33,7 @@ class _Model(keras.Model):
         self.built = True
 
     def call(self, *inputs):
-        return self.forward(self, *(inputs[0] if isinstance(inputs[0], list) else inputs))
+        return self._run(self, *(inputs[0] if isinstance(inputs[0], list) else inputs))
 
 
 def module(forward, **parts):

@@ -125,7 +125,9 @@ PUBLISHED = {
     "GPT2LMHeadModel": ("GPT2Config", {**_TEXT, "n_layer": 6, "n_embd": 64, "n_head": 4}),
     "LlamaForCausalLM": ("LlamaConfig", _TEXT | _SIZE),
     "BertForMaskedLM": ("BertConfig", {"vocab_size": 200, **_SIZE}),
-    "T5ForConditionalGeneration": ("T5Config", {"vocab_size": 200, "num_layers": 3, "d_model": 64, "d_ff": 128, "num_heads": 4, "d_kv": 16}),
+    "T5ForConditionalGeneration": (
+        "T5Config", {"vocab_size": 200, "num_layers": 3, "d_model": 64, "d_ff": 128, "num_heads": 4, "d_kv": 16},
+    ),
     "ViTForImageClassification": ("ViTConfig", {**_IMAGES, **_SIZE, "patch_size": 4}),
     "ResNetForImageClassification": (
         "ResNetConfig", {"num_labels": 10, "embedding_size": 8, "hidden_sizes": [32, 64], "depths": [2, 2]},
