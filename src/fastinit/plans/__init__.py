@@ -5,6 +5,7 @@ May import: _common, _stream, initializers, residual, _core.
 
 from . import recipes
 from .checkpoint import write
+from .difference import Change, Difference, difference, recipe_difference
 from .parameters import Parameter, parameters_of
 from .parts import Spelling
 from .plan import Plan
@@ -13,5 +14,8 @@ from .recipes import *  # noqa: F403
 from .rule import Rule
 from .table import Row, Table
 
-__all__ = ["Parameter", "Plan", "Receipt", "Record", "Row", "Rule", "Spelling", "Table", "parameters_of", "write"]
+__all__ = [
+    "Change", "Difference", "Parameter", "Plan", "Receipt", "Record", "Row", "Rule", "Spelling", "Table", "difference",
+    "parameters_of", "recipe_difference", "write",
+]  # fmt: skip
 __all__ += recipes.__all__

@@ -14,7 +14,7 @@ from ..initializers.fans import FanRule, Fans, compute_fans
 if TYPE_CHECKING:
     from .plan import Plan, Planned
 
-__all__ = ["Row", "Table", "fans_of", "law_in_words", "std_of"]
+__all__ = ["Row", "Table", "common_name", "fans_of", "law_in_words", "std_of"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Table(Sequence[Row]):
             row = rows[0]
             many = f" ({len(rows)})" if len(rows) > 1 else ""
             lines.append((
-                _common_name([one.name for one in rows]) + many, " x ".join(map(str, row.shape)) or "1", row.dtype, row.rule,
+                common_name([one.name for one in rows]) + many, " x ".join(map(str, row.shape)) or "1", row.dtype, row.rule,
                 row.law, "" if math.isnan(row.std) else f"{row.std:.4g}",
                 "" if row.fans is None else f"{row.fans.fan_in}, {row.fans.fan_out}",
             ))  # fmt: skip
@@ -103,7 +103,7 @@ def _alike(rows: Sequence[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _common_name(names: Sequence[str]) -> str:
+def common_name(names: Sequence[str]) -> str:
     """Names that differ in numbers alone as one: ``layers.0-11.q.weight``."""
     if len(names) == 1:
         return names[0]

@@ -11,7 +11,7 @@ from ..names import Pattern
 from ..parameters import parameters_of
 from ..parts import Spelling
 from ..plan import Plan
-from .tensors import Law, Tensors, absolute, ends, module, normal, ones, three_sigma, uniform, zeros
+from .tensors import Law, Tensors, ends, module, normal, ones, three_sigma, uniform, zeros
 
 __all__ = ["OPTIONS", "SHAPES", "SOURCES", "decoder_spellings", "llama"]
 
@@ -47,9 +47,9 @@ def llama(model: Any, *, source: str = "transformers", std: float | None = None,
         it, and of a fused QKV the sizes: Q has as many outputs as `o` has inputs.
     source : str, default "transformers"
         * ``"transformers"`` (5.24): all weights N(0, 0.02). Not done: it also sets the row of `pad_token_id`, if any, to 0.
-        * ``"torchtitan"`` (b5bcd76): `embedding` N(0, 1); `q`, `k`, `v` and `gate` 0.02, `o`, `up` and `down` of layer l (from 0)
-          0.02 / sqrt(2 (l + 1)), truncated at -2 and 2, which is never; `head` 1 / sqrt(d), truncated at three of them. Where
-          embedding and head are one tensor it begins as the head.
+        * ``"torchtitan"`` (b5bcd76): `embedding` N(0, 1); `q`, `k`, `v` and `gate` N(0, 0.02), `o`, `up` and `down` of layer l
+          (from 0) N(0, 0.02 / sqrt(2 (l + 1))); `head` 1 / sqrt(d), truncated at three of them. Truncation of the others at -2
+          and 2, which is never, is left out. Where embedding and head are one tensor it begins as the head.
         * ``"olmo"`` (OLMo-core fa6c501, `normal`): all weights 0.02, truncated at three of them.
         * ``"olmo_llama"``: so, but `embedding` N(0, 1), `o`, `up` and `down` 0.02 / sqrt(2 L), `head` 1 / sqrt(d).
         * ``"olmo_llama_depth"``: so, with l + 1 instead of L.
@@ -109,16 +109,12 @@ def _laws(tensors: Tensors, source: str, std: float, heads: int | None) -> list[
     if source == "maxtext":
         return [*_maxtext(tensors, heads), *norms]
     if source == "olmo_fan_in":
-        fan_in = {name: three_sigma(tensors.size(f"layers.*.{name}.weight", 1) ** -0.5) for name in ("q", "gate", "o", "down")}
-        return [
-            *ends(tensors, normal(1.0), three_sigma(tensors.size("embedding.weight", 1) ** -0.5)),
-            ("layers.*.{q,k,v,qkv}.weight", fan_in["q"]),
-            ("layers.*.{gate,up}.weight", fan_in["gate"]),
-            ("layers.*.o.weight", fan_in["o"]),
-            ("layers.*.down.weight", fan_in["down"]),
-            *norms,
-        ]
-    law = {"transformers": normal, "nanotron": normal, "torchtitan": absolute}.get(source, three_sigma)
+        laws = ends(tensors, normal(1.0), three_sigma(tensors.size("embedding.weight", 1) ** -0.5))
+        for name in ("q", "k", "v", "qkv", "o", "gate", "up", "down"):
+            if tensors.has(f"layers.*.{name}.weight"):
+                laws.append((f"layers.*.{name}.weight", three_sigma(tensors.size(f"layers.*.{name}.weight", 1) ** -0.5)))
+        return [*laws, *norms]
+    law = normal if source in ("transformers", "nanotron", "torchtitan") else three_sigma
     if source in ("torchtitan", "olmo_llama", "olmo_llama_depth"):
         head = three_sigma(tensors.size("embedding.weight", 1) ** -0.5)
         laws = ends(tensors, normal(1.0), head, tied="head" if source == "torchtitan" else "embedding")
@@ -136,7 +132,7 @@ def _laws(tensors: Tensors, source: str, std: float, heads: int | None) -> list[
 def _maxtext(tensors: Tensors, heads: int | None) -> list[Law]:
     dense, truncated = VarianceScaling(1.0, "fan_in", "normal"), VarianceScaling(1.0, "fan_in", "truncated_normal")
     query: Initializer = dense
-    if not any(name.endswith(".q_norm.weight") for name in tensors.shapes):
+    if not tensors.has("layers.*.q_norm.weight"):
         if heads is None:
             raise ValueError("heads: expected the number of heads of the queries, which source 'maxtext' scales by, got None")
         heads, outputs = whole_number("heads", heads), tensors.size("layers.*.q.weight", 0)

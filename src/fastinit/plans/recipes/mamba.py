@@ -74,9 +74,9 @@ def mamba(model: Any, *, source: str) -> Plan:
         ]
     else:
         laws = [*ends(tensors, normal(0.02), TorchLinear()), ("layers.*.{in,x,conv}.weight", TorchLinear())]
-        if any(name.endswith(".conv.bias") for name in tensors.shapes):
+        if tensors.has("layers.*.conv.bias"):
             laws.append(("layers.*.conv.bias", uniform(tensors.size("layers.*.conv.weight", 2) ** -0.5)))
-        if any(name.endswith(".out.weight") for name in tensors.shapes):
+        if tensors.has("layers.*.out.weight"):
             inputs = tensors.size("layers.*.out.weight", 1)
             laws.append(("layers.*.out.weight", uniform((tensors.count() * inputs) ** -0.5)))
     return tensors.plan(

@@ -10,7 +10,7 @@ from ..parameters import parameters_of
 from ..parts import Spelling
 from ..plan import Plan
 from .llama import decoder_spellings
-from .tensors import Law, Tensors, absolute, ends, module, normal, ones, three_sigma, zeros
+from .tensors import Law, Tensors, ends, module, normal, ones, three_sigma, zeros
 
 __all__ = ["SHAPES", "SOURCES", "mixtral"]
 
@@ -47,9 +47,9 @@ def mixtral(model: Any, *, source: str = "transformers", std: float | None = Non
         ``layers.0.shared.{gate,up,down}``, and of latent attention ``layers.0.{q_a,q_a_norm,q_b,kv_a,kv_a_norm,kv_b}``.
     source : {"transformers", "torchtitan"}, default "transformers"
         * ``"transformers"`` (5.24): all weights N(0, 0.02), norms 1, biases 0.
-        * ``"torchtitan"`` (b5bcd76, its DeepSeek-V3): `embedding` N(0, 1); 0.02, but `o`, `router` and every `up` and `down` of
-          layer l (from 0) 0.02 / sqrt(2 (l + 1)), truncated at -2 and 2, which is never; `head` 1 / sqrt(d), truncated at three
-          of them.
+        * ``"torchtitan"`` (b5bcd76, its DeepSeek-V3): `embedding` N(0, 1); weights N(0, 0.02), but `o`, `router` and every `up`
+          and `down` of layer l (from 0) N(0, 0.02 / sqrt(2 (l + 1))); `head` 1 / sqrt(d), truncated at three of them. Truncation
+          of the others at -2 and 2, which is never, is left out.
     std : float, optional
         Instead of 0.02: `initializer_range` of Transformers.
 
@@ -80,10 +80,10 @@ def mixtral(model: Any, *, source: str = "transformers", std: float | None = Non
     else:
         if std is not None:
             raise ValueError(f"std: expected None for source {source!r}, which fixes it, got {std}")
-        inner = absolute(0.02)
+        inner = normal(0.02)
         laws = ends(tensors, normal(1.0), three_sigma(tensors.size("{embedding,head}.weight", 1) ** -0.5), tied="head")
         for i in range(tensors.count()):
-            laws.append((f"layers.{i}.**.{{o,router,up,down}}.weight", absolute(0.02 / math.sqrt(2 * (i + 1)))))
+            laws.append((f"layers.{i}.**.{{o,router,up,down}}.weight", normal(0.02 / math.sqrt(2 * (i + 1)))))
     return tensors.plan(
         source,
         [

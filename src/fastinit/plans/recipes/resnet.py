@@ -61,8 +61,8 @@ def resnet(model: Any, *, source: str) -> Plan:
     conv = VarianceScaling(2.0, "fan_out", "normal")
     laws: list[Law | Rule] = []
     if source == "timm":
-        bottleneck = any(name.endswith(".conv3.weight") for name in tensors.shapes)
-        laws.append((f"layer*.*.bn{3 if bottleneck else 2}.weight", zeros))
+        last = 3 if tensors.has("layer*.*.conv3.weight") else 2
+        laws.append((f"layer*.*.bn{last}.weight", zeros))
     for place in ("conv1.**", "layer*.*.{conv1,conv2,conv3}", "layer*.*.downsample.*"):
         laws.append(Rule(f"{place}.weight", conv, ndim=4))
     for place in ("bn1", "conv1.*", "layer*.*.{bn1,bn2,bn3}", "layer*.*.downsample.*"):

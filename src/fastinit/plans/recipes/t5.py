@@ -82,7 +82,7 @@ def t5(model: Any, *, source: str = "transformers", factor: float = 1.0, heads: 
 
 def _head(tensors: Tensors, heads: int | None) -> int:
     """The width of a head."""
-    if any(name.endswith(".relative.weight") for name in tensors.shapes):
+    if tensors.has("*.relative.weight"):
         counted = tensors.size("*.relative.weight", 1)
         if heads is not None and heads != counted:
             raise ValueError(f"heads: expected {counted}, as the model's relative biases have, got {heads}")

@@ -14,7 +14,7 @@ from ..parts import Spelling
 from ..plan import Plan
 from ..rule import Rule
 
-__all__ = ["Law", "Tensors", "absolute", "ends", "module", "normal", "ones", "three_sigma", "uniform", "zeros"]
+__all__ = ["Law", "Tensors", "UnknownError", "ends", "module", "normal", "ones", "three_sigma", "uniform", "zeros"]
 
 Law = tuple[str, Initializer]  # a pattern on the architecture's names, and how what it matches begins
 
@@ -22,19 +22,28 @@ _LISTED = 10  # names in an error
 zeros, ones = Zeros(), Ones()
 
 
+class UnknownError(ValueError):
+    """A model has tensors that a recipe does not know.
+
+    Attributes
+    ----------
+    parameters : tuple of str
+        The parameters that they lie in, as the model calls them.
+    """
+
+    def __init__(self, message: str, parameters: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.parameters = parameters
+
+
 def normal(std: float) -> Initializer:
-    """N(0, std), not truncated."""
+    """N(0, std); also what PyTorch's ``trunc_normal_(std=0.02)`` draws, whose bounds -2 and 2 are 100 standard deviations out."""
     return RandomNormal(0.0, std)
 
 
 def uniform(bound: float) -> Initializer:
     """U(-bound, bound)."""
     return RandomUniform(-bound, bound)
-
-
-def absolute(std: float) -> Initializer:
-    """PyTorch's ``trunc_normal_(std=std)``, whose bounds -2 and 2 are not multiples of std."""
-    return TruncatedNormal(std=std, low=-2.0, high=2.0)
 
 
 def three_sigma(std: float) -> Initializer:
@@ -87,12 +96,14 @@ class Tensors:
     spellings: tuple[Spelling, ...]
     shapes: dict[str, tuple[int, ...]]
     aliases: tuple[frozenset[str], ...]
+    owners: dict[str, str]  # by the architecture's names those of the parameters that hold the tensors
 
     @classmethod
     def of(cls, architecture: str, model: Any, spellings: Iterable[Spelling]) -> Tensors:
         model, lines = parameters_of(model), tuple(spellings)
         names = Plan((Rule("**", zeros),), lines)
         shapes: dict[str, tuple[int, ...]] = {}
+        owners: dict[str, str] = {}
         aliases = []
         for parameter in model:
             try:
@@ -103,10 +114,10 @@ class Tensors:
                 for part in dict.fromkeys(part.name for part in same):
                     if part in shapes:
                         raise ValueError(f"model: {parameter.name} and another parameter are both {part} of {architecture}")
-                    shapes[part] = same[0].shape
+                    shapes[part], owners[part] = same[0].shape, parameter.name
                 if len({part.name for part in same}) > 1:
                     aliases.append(frozenset(part.name for part in same))
-        return cls(architecture, model, lines, shapes, tuple(aliases))
+        return cls(architecture, model, lines, shapes, tuple(aliases), owners)
 
     def count(self, stack: str = "layers") -> int:
         """How many layers there are."""
@@ -116,6 +127,11 @@ class Tensors:
             what = "none" if not found else shown(sorted(found, key=lambda text: (len(text), text)))
             raise ValueError(f"model: expected {stack} 0, 1, ... of {self.architecture} without a gap, got {what}")
         return len(found)
+
+    def has(self, pattern: str) -> bool:
+        """Whether a tensor has such a name."""
+        glob = Pattern(pattern)
+        return any(glob.match(name) is not None for name in self.shapes)
 
     def size(self, pattern: str, axis: int) -> int:
         """The one size of an axis of tensors that the model must have."""
@@ -135,7 +151,7 @@ class Tensors:
 
         Raises
         ------
-        ValueError
+        UnknownError
             If there are tensors without a law.
         """
         rules = [law if isinstance(law, Rule) else Rule(*law) for law in laws]
@@ -152,7 +168,8 @@ class Tensors:
                 covered |= same.get(name, {name})
         unknown = [name for name in unknown if name not in covered]
         if unknown:
-            raise ValueError(f"model: {self.architecture} of source {source!r} does not know {_listed(unknown)}")
+            message = f"model: {self.architecture} of source {source!r} does not know {_listed(unknown)}"
+            raise UnknownError(message, tuple(dict.fromkeys(self.owners[name] for name in unknown)))
         return Plan(tuple(rules[i] for i in sorted(used)), self.spellings, f"{self.architecture}, {source}")
 
 

@@ -9,7 +9,7 @@ from ..._common.checks import one_of
 from ...initializers import GlorotUniform, TorchLinear, VarianceScaling
 from ..parts import Spelling
 from ..plan import Plan
-from .tensors import Law, Tensors, absolute, module, normal, ones, uniform, zeros
+from .tensors import Law, Tensors, module, normal, ones, uniform, zeros
 
 __all__ = ["SHAPES", "SOURCES", "vit"]
 
@@ -40,14 +40,13 @@ def vit(model: Any, *, source: str) -> Plan:
         As timm or Transformers (versions 4 and 5, PyTorch and Flax) spell it, or with this architecture's own names: `cls`,
         `registers`, `mask`, `positions`, `patch`, ``layers.0.{norm1,q,k,v,o,norm2,up,down}``, `norm`, `pooler`, `head`.
     source : {"timm", "timm_jax", "transformers"}
-        * ``"timm"`` (1.0.31, `weight_init=""`): linear layers and positions N(0, 0.02), truncated at -2 and 2, which is never;
-          `cls` and `registers` N(0, 1e-6); `patch` PyTorch's default, U(+-1 / sqrt(fan_in)), its bias too.
+        * ``"timm"`` (1.0.31, `weight_init=""`): linear layers and positions N(0, 0.02); `cls` and `registers` N(0, 1e-6); `patch`
+          PyTorch's default, U(+-1 / sqrt(fan_in)), its bias too.
         * ``"timm_jax"`` (`weight_init="jax"`): linear layers Glorot's uniform, Q, K and V with the fans of the three as one
           matrix, biases of the MLP N(0, 1e-6); `patch` LeCun's normal, truncated; `head` 0; the rest as above.
-        * ``"transformers"`` (5.24): linear layers and `patch` N(0, 0.02); `cls` and positions so, truncated at -2 and 2;
-          `mask` 0.
+        * ``"transformers"`` (5.24): linear layers, `patch`, `cls` and positions N(0, 0.02); `mask` 0.
 
-        Norms are 1, and biases not named are 0.
+        Norms are 1, and biases not named are 0. Truncation at -2 and 2, which is never, is left out.
 
     Returns
     -------
@@ -68,10 +67,10 @@ def vit(model: Any, *, source: str) -> Plan:
     """
     one_of("source", source, SOURCES)
     tensors = Tensors.of("vit", model, _spellings())
-    small, linear = normal(1e-6), normal(0.02) if source == "transformers" else absolute(0.02)
-    laws: list[Law] = [("positions", absolute(0.02))]
+    small, linear = normal(1e-6), normal(0.02)
+    laws: list[Law] = [("positions", linear)]
     if source == "transformers":
-        laws += [("cls", absolute(0.02)), ("mask", zeros), ("patch.weight", linear), ("pooler.weight", linear)]
+        laws += [("cls", linear), ("mask", zeros), ("patch.weight", linear), ("pooler.weight", linear)]
     else:
         laws += [("{cls,registers}", small), ("fc_norm.weight", ones), ("fc_norm.bias", zeros)]
         laws += [("norm_pre.weight", ones), ("norm_pre.bias", zeros), ("layers.*.{q_norm,k_norm}.weight", ones)]
@@ -102,7 +101,7 @@ def vit(model: Any, *, source: str) -> Plan:
 
 
 def _glorot_of_qkv(tensors: Tensors) -> list[Law]:
-    if not any(name.endswith(".q.weight") for name in tensors.shapes):
+    if not tensors.has("layers.*.q.weight"):
         return []
     inputs, outputs = (tensors.size("layers.*.q.weight", 1), sum(tensors.size(f"layers.*.{one}.weight", 0) for one in "qkv"))
     return [("layers.*.{q,k,v}.weight", uniform(math.sqrt(6 / (inputs + outputs))))]
