@@ -131,6 +131,7 @@ def test_published_models_are_healthy(name):
 
     model, named = kit("torch").published(name)
     before = state_of(model)
+    # T5's head is its embedding, of variance 1, with the factor 1 / sqrt(d) that makes logits of variance 1.
     diagnose(model, named=named).assert_healthy()
     assert_same(state_of(model), before)
 

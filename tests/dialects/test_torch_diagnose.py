@@ -431,30 +431,6 @@ def test_weights_that_are_parametrized_or_normalised():
     assert_same(state_of(model), before)
 
 
-@pytest.mark.parametrize(
-    ("config", "model", "options"),
-    [
-        ("GPT2Config", "GPT2LMHeadModel", {"n_layer": 6, "n_embd": 64, "n_head": 4, "bos_token_id": 1, "eos_token_id": 1}),
-        ("LlamaConfig", "LlamaForCausalLM", {
-            "num_hidden_layers": 6, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4,
-        }),
-        ("T5Config", "T5ForConditionalGeneration", {"num_layers": 3, "d_model": 64, "d_ff": 128, "num_heads": 4, "d_kv": 16}),
-    ],
-)  # fmt: skip
-def test_models_of_transformers(config, model, options):
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    made = getattr(transformers, model)(getattr(transformers, config)(vocab_size=200, **options))
-    ids = torch.randint(0, 200, (4, 24))
-    named = {"input_ids": ids} | ({"decoder_input_ids": ids} if "T5" in config else {})
-    before = state_of(made)
-    found = diagnose(made, named=named)
-    assert_same(state_of(made), before)
-    # T5's head is its embedding, of variance 1, with the factor 1 / sqrt(d) that makes logits of variance 1.
-    found.assert_healthy()
-    assert found.uniform_loss == pytest.approx(math.log(200))
-
-
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of PyTorch's own compiler
 def test_deep_copies_and_compiled_models_are_diagnosed_as_the_model_itself():
     model, inputs = made(models.SOUND["GPT-2"])
