@@ -396,7 +396,7 @@ def test_activation_checkpointing(reentrant):
     assert [layer.layer for layer in found.layers] == [layer.layer for layer in expected.layers]
     for one, other in zip(found.layers, expected.layers, strict=True):
         assert one.rms == pytest.approx(other.rms, rel=1e-5)
-        assert one.gradient_rms == pytest.approx(other.gradient_rms, rel=1e-3)
+        assert one.gradient_rms == pytest.approx(other.gradient_rms, rel=1e-3, nan_ok=True)
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])

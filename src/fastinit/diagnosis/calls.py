@@ -81,7 +81,10 @@ class Norms:
 
 @dataclass(eq=False)
 class Call:
-    """One call of a layer. `input_square` is a mean, the other squares are sums; what is unknown is NaN."""
+    """One call of a layer. `input_square` is a mean, the other squares are sums; what is unknown is NaN.
+
+    `entropy` and `branch` are those of `ObservedLayer`.
+    """
 
     name: str
     layer: Layer
@@ -94,6 +97,8 @@ class Call:
     non_finite: int = 0
     non_finite_gradients: int = 0
     apart: float = math.nan
+    entropy: float = math.nan
+    branch: float = math.nan
 
     def returned(self, energy: float, unreached: float, non_finite: int) -> None:
         """Add a gradient that came back: its sum of squares, the share of units without one, and how much is not finite."""
@@ -204,5 +209,6 @@ def observed_layer(call: Call, batch: int, norms: Mapping[str, Norms], *, silent
         inputs=layer.inputs, units=call.shape[layer.axis] if call.shape else 1, elements=numel / batch,
         square=call.square / numel, expected=expected, gradient=call.gradient / batch, saturated=call.saturated,
         dead=call.dead, non_finite=call.non_finite, non_finite_gradients=call.non_finite_gradients, apart=call.apart,
-        gradient_to_weight=ratio, silent=silent, role=layer.role,
+        gradient_to_weight=ratio, silent=silent, role=layer.role, entropy=call.entropy,
+        branch=call.branch,
     )  # fmt: skip

@@ -45,6 +45,7 @@ _FEWEST = 3  # layers of a role that a change is taken over
 # the size of its weights, so that a step that is too large makes them larger and the next steps smaller. ResNets without
 # zeros at the end of their branches grow by 9, 12 and 14 nats at 50, 101 and 152 layers, and train; with zeros by 0.9 at 50.
 _NORMALISED = 2.0
+_WHOLLY = 0.9  # share of one layer's elements that are saturated, for which it is named though the mean of all layers is not high
 
 
 def model_limits(thresholds: Any) -> Thresholds:
@@ -210,7 +211,7 @@ def _row(layers: _Layers, layer: ObservedLayer) -> DiagnosedLayer:
     return DiagnosedLayer(
         layer.name, layer.inputs, layer.units, layer.activation or layer.kind, math.sqrt(middle("square")),
         math.sqrt(middle("expected")), math.sqrt(middle("gradient") / layer.elements), math.nan, middle("saturated"),
-        middle("dead"), 1 - middle("apart"), math.nan, middle("gradient_to_weight"),
+        middle("dead"), 1 - middle("apart"), math.nan, middle("gradient_to_weight"), middle("entropy"), middle("branch"),
     )  # fmt: skip
 
 
@@ -335,15 +336,39 @@ def _saturation(layers: _Layers) -> list[tuple[str, float]]:
 
 
 def _saturated(layers: _Layers, limits: Thresholds) -> list[Finding]:
-    shares = _saturation(layers)
+    """Of activation functions their mean fails and one alone warns; of attention layers, likewise."""
+    shares, found = _saturation(layers), []
     mean = float(np.mean([share for _, share in shares])) if shares else 0.0
-    if not mean > limits.saturated:
-        return []
-    return [Finding(
-        "saturated", "fail", next(name for name, share in shares if share > limits.saturated),
-        f"{mean:.0%} of the elements of the activations with flat sides lie on them, on the mean of {len(shares)} layers; "
-        f"a failure begins at {limits.saturated:.0%}.",
-    )]  # fmt: skip
+    worst, most = max(shares, key=lambda pair: pair[1], default=("", 0.0))
+    if mean > limits.saturated:
+        found.append(Finding(
+            "saturated", "fail", next(name for name, share in shares if share > limits.saturated),
+            f"{mean:.0%} of the elements of the activations with flat sides lie on them, on the mean of {len(shares)} layers; "
+            f"a failure begins at {limits.saturated:.0%}.",
+        ))  # fmt: skip
+    elif most > _WHOLLY:
+        found.append(Finding(
+            "saturated", "warn", worst, f"{most:.0%} of the elements of {worst} lie on its flat sides, where no gradient passes."
+        ))  # fmt: skip
+    attention = _attention(layers)
+    sharp = [name for name, share in attention if share > limits.attention[0]]
+    if sharp:
+        mean, most = float(np.mean([share for _, share in attention])), max(share for _, share in attention)
+        warn, fail = (1 - limit for limit in limits.attention)
+        found.append(Finding(
+            "saturated", "fail" if mean > limits.attention[1] else "warn", sharp[0],
+            f"Each query looks at hardly more than one key in {len(sharp)} of {len(attention)} layers of attention, where "
+            f"softmax has almost no derivative: the entropy of the weights is down to {1 - most:.2g} of that of equal ones, "
+            f"{1 - mean:.2g} on the mean; a warning begins where a layer is below {warn:.2g}, a failure where the mean is below "
+            f"{fail:.2g}. Start with smaller weights of queries and keys, or divide the logits by more.",
+        ))  # fmt: skip
+    return found
+
+
+def _attention(layers: _Layers) -> list[tuple[str, float]]:
+    """1 - entropy of the layers of attention."""
+    shares = [(layer.name, 1 - layers.median(layer, "entropy")) for layer in layers.first]
+    return [(name, share) for name, share in shares if not math.isnan(share)]
 
 
 def _alike(layers: _Layers) -> tuple[_Group, float]:
@@ -416,6 +441,7 @@ def _margins(
             found[name] = size, warn
     saturated = [share for _, share in _saturation(layers)]
     found["saturated"] = float(np.mean(saturated)) if saturated else math.nan, limits.saturated
+    found["saturated attention"] = max((share for _, share in _attention(layers)), default=math.nan), limits.attention[0]
     found["rank collapse"] = _alike(layers)[1], limits.rank_collapse[0]
     if classes > 1:
         found["over-confident head"] = loss, math.log(classes) + limits.initial_loss[0]

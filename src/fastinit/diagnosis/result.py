@@ -65,6 +65,12 @@ class DiagnosedLayer:
     gradient_to_weight : float
         Norm of the weight's gradient by the norm of the weight; NaN where the weight is 0 or not stored. The gradient is that
         of the made-up gradient at the output, summed over the batch: only its course over the layers says something.
+    entropy : float
+        In a framework's model, of attention: the mean entropy of a query's weights by ln of how many keys it may see, 1 where it
+        looks at all of them alike and 0 where at one alone; NaN of other layers.
+    branch : float
+        In a framework's model, of a layer that ends a residual branch: the branch's root mean square by that of the stream
+        that it is added to; NaN of other layers.
     """
 
     layer: int | str
@@ -80,6 +86,8 @@ class DiagnosedLayer:
     cosine: float
     cosine_theory: float
     gradient_to_weight: float
+    entropy: float = math.nan
+    branch: float = math.nan
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -161,13 +169,19 @@ class Diagnosis:
         return f"<Diagnosis of {self.title}: {self.verdict}>"
 
     def __str__(self) -> str:
-        rows = [_HEAD, *(_cells(layer) for layer in self.layers)]
+        rows = self._rows()
         if len(self.layers) > _SHOWN:
             hidden = len(self.layers) - 2 * _ENDS
-            rows[1 + _ENDS : -_ENDS] = [(f"... {hidden} more", *[""] * (len(_HEAD) - 1))]
+            rows[1 + _ENDS : -_ENDS] = [(f"... {hidden} more", *[""] * (len(rows[0]) - 1))]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join([self.title, *table, "", *self._summary()])
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        """The table and its head, with those columns of models in which there is a number."""
+        more = [name for name in ("entropy", "branch") if not all(math.isnan(getattr(layer, name)) for layer in self.layers)]
+        cells = [_cells(layer) + tuple(_number(getattr(layer, name)) for name in more) for layer in self.layers]
+        return [(*_HEAD, *more), *cells]
 
     def _summary(self) -> list[str]:
         lines = [f"forward   {_change(self.forward)}", f"backward  {_change(self.backward)}"]
@@ -189,10 +203,9 @@ class Diagnosis:
 
     def _repr_html_(self) -> str:
         """The same as a table and a list, for notebooks."""
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in _HEAD)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(layer)) + "</tr>" for layer in self.layers
-        )
+        rows = self._rows()
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
+        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
         summary = "\n".join(escape(line) for line in self._summary())
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return f"<p>{escape(self.title)}</p><pre style='white-space: pre-wrap'>{summary}</pre>{table}"
@@ -234,7 +247,9 @@ _HEAD = ("layer", "units", "z rms", "theory", "grad rms", "theory", "saturated",
 
 
 def _cells(layer: DiagnosedLayer) -> tuple[str, ...]:
-    name = f"{layer.layer} {layer.activation}" if isinstance(layer.layer, str) else f"{layer.layer}"
+    name = f"{layer.layer}"
+    if isinstance(layer.layer, str) and not name.partition("#")[0].endswith(f"/{layer.activation}"):
+        name += f" {layer.activation}"
     return (
         name, f"{layer.units}", _number(layer.rms), _number(layer.rms_theory), _number(layer.gradient_rms),
         _number(layer.gradient_theory), _number(layer.saturated, ".1%"), _number(layer.dead, ".1%"),

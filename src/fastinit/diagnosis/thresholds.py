@@ -40,6 +40,9 @@ class Thresholds:
         of its units dead by chance.
     saturated : float, default 0.5
         Mean share in [0, 1] of saturated elements over the layers of tanh, sigmoid, hard_tanh and softsign.
+    attention : (float, float), default (0.9, 0.97)
+        Of a framework's model, 1 - the entropy of a layer's attention weights by ln of how many keys a query sees: 1 where
+        each looks at one key alone, and softmax has no derivative.
     rank_collapse : (float, float), default (6, 15)
         By how many nats 1 - c may shrink over the depth, c being the mean cosine of two samples' pre-activations. At 16 the
         samples are equal to the rounding errors of float32.
@@ -70,6 +73,7 @@ class Thresholds:
     dead: float = 0.5
     dead_deviations: float = 3.0
     saturated: float = 0.5
+    attention: tuple[float, float] = (0.9, 0.97)
     rank_collapse: tuple[float, float] = (6.0, 15.0)
     narrow: float = 2.0
     initial_loss: tuple[float, float] = (1.0, 100.0)

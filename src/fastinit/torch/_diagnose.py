@@ -23,6 +23,7 @@ from ..diagnosis.result import Diagnosis
 from ..diagnosis.symmetry import Units, symmetric_layers, twins
 from ..diagnosis.thresholds import Thresholds
 from ..diagnosis.zeros import step_factor
+from ._functions import Functions
 from ._observe import Observer, matrix_of, numbers, observed_modules, sum_of_squares
 from ._untouched import generators_kept, untouched
 
@@ -227,7 +228,8 @@ class _Pass:
             parameter.grad = None
         inputs, named = copied_inputs(self.inputs, self.named)
         with Observer(self.model) as observer:
-            outputs = self.model(*inputs, **named)
+            with Functions(observer):
+                outputs = self.model(*inputs, **named)
             total = self._total(outputs)
             observer.returning = True
             if total is not None and total.requires_grad:

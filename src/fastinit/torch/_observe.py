@@ -88,6 +88,10 @@ class Observer:
         self.calls: list[Call] = []
         self.called: set[str] = set()
         self.returning = False
+        self._running: list[tuple[str, nn.Module]] = []  # modules whose forward is running, the innermost one last
+        self._latest = ""  # the module that was called last
+        self._nodes: dict[Call, int] = {}  # numbers of the outputs' nodes in the graph, larger ones of later nodes
+        self._hooks: dict[Call, Any] = {}  # on the outputs
         self._of: dict[str, list[Call]] = {}
         self._again: set[Call] = set()
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -99,6 +103,9 @@ class Observer:
     def __enter__(self) -> Observer:
         for name, module in observed_modules(self._model):
             self._handles.append(module.register_forward_hook(self._hook(name)))
+        for running in self._model.named_modules():
+            self._handles.append(running[1].register_forward_pre_hook(lambda *_, own=running: self._running.append(own)))
+            self._handles.append(running[1].register_forward_hook(lambda *_: self._running.pop() and None, always_call=True))
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -119,37 +126,51 @@ class Observer:
             else:
                 with torch.no_grad(), torch.autocast(tensor.device.type, enabled=False):
                     call = self._seen(name, module, inputs, tensor.detach())
-            if tensor.requires_grad:
-                tensor.register_hook(lambda gradient: self._returned(call, gradient))
+            self._await(call, tensor)
 
         return called
 
+    def _await(self, call: Call, output: torch.Tensor) -> None:
+        if output.requires_grad:
+            self._hooks[call] = output.register_hook(lambda gradient: self._returned(call, gradient))
+        if output.grad_fn is not None:
+            self._nodes[call] = output.grad_fn._sequence_nr()
+
     def _seen(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> Call:
-        earlier = self._of.setdefault(name, [])
         activation = _ACTIVATIONS.get(type(module))
         if activation is None and output.dim() > 0:
             self._axis = 1 if isinstance(module, _CHANNELS_FIRST) and output.dim() > 2 else -1
-        axis = self._axis if -output.dim() <= self._axis < output.dim() else -1
-        layer = self._layer(name, module, axis)
-        call = Call(label_of(name, len(earlier) + 1), layer, tuple(output.shape))
-        self.calls.append(call)
-        earlier.append(call)
-        if not output.numel():
-            return call
-        call.square, _ = sum_of_squares(output)
-        if not math.isfinite(call.square):
-            call.non_finite = int((~torch.isfinite(output)).sum())
-        if activation is not None:
-            self._activated(call, output)
-        elif layer.weight is not None:
-            rows = neighbours(output, tokens=axis == -1)
+        self._latest = name
+        call = self._noted(self._layer(name, module, self._axis_of(output)), output)
+        if output.numel() and call.layer.weight is not None:
+            rows = neighbours(output, tokens=call.layer.axis == -1)
             call.apart = apart(None if rows is None else numbers(rows))
             given = _tensor(inputs)
             if given is not None and given.numel():
                 call.input_square = self._mean_square(given)
-        # A tensor of inference mode has no version that would say whether it was written to since.
-        self._last = None if output.is_inference() else (output, output._version, call.square / output.numel())
+        self._remember(call, output)
         return call
+
+    def _axis_of(self, output: torch.Tensor) -> int:
+        return self._axis if -output.dim() <= self._axis < output.dim() else -1
+
+    def _noted(self, layer: Layer, output: torch.Tensor) -> Call:
+        earlier = self._of.setdefault(layer.name, [])
+        call = Call(label_of(layer.name, len(earlier) + 1), layer, tuple(output.shape))
+        self.calls.append(call)
+        earlier.append(call)
+        if output.numel():
+            call.square, _ = sum_of_squares(output)
+            if not math.isfinite(call.square):
+                call.non_finite = int((~torch.isfinite(output)).sum())
+            if layer.activation is not None:
+                self._activated(call, output)
+        return call
+
+    def _remember(self, call: Call, output: torch.Tensor) -> None:
+        """A tensor of inference mode has no version that would say whether it was written to since."""
+        known = output.numel() > 0 and not output.is_inference()
+        self._last = (output, output._version, call.square / output.numel()) if known else None
 
     def _mean_square(self, tensor: torch.Tensor) -> float:
         """Of an input, which is often the last output, and measured already."""
@@ -167,6 +188,44 @@ class Observer:
             bias=self._names.get(id(bias)), inputs=0 if weight is None else _fan_in(module, weight), axis=axis,
             activation=_ACTIVATIONS.get(type(module)), affine=not isinstance(module, nn.MultiheadAttention),
         )  # fmt: skip
+
+    # ---- what functions do; `Functions` tells of it -----------------------------------------------------
+
+    @property
+    def in_activation(self) -> bool:
+        """Whether the module that is running is an activation function, and has a row of its own."""
+        return bool(self._running) and type(self._running[-1][1]) in _ACTIVATIONS
+
+    def note_activation(self, activation: str, output: torch.Tensor) -> Call:
+        """A row that has the name of the module that was called last, "fc1/relu"."""
+        name, values = f"{self._latest or 'model'}/{activation}", output.detach()
+        with torch.no_grad(), torch.autocast(output.device.type, enabled=False):
+            layer = Layer(name=name, kind=activation, axis=self._axis_of(values), activation=activation)
+            call = self._noted(layer, values)
+            self._remember(call, values)
+        self._await(call, output)
+        return call
+
+    def note_attention(self, output: torch.Tensor, entropy: float) -> None:
+        """A row that has the name of the module that is running, "h.0.attn/attention"."""
+        where = self._running[-1][0] if self._running else ""
+        with torch.no_grad(), torch.autocast(output.device.type, enabled=False):
+            call = self._noted(Layer(name=f"{where or 'model'}/attention", kind="attention"), output.detach())
+            call.entropy = entropy
+
+    def drop(self, call: Call) -> None:
+        """Take back the row of an activation function."""
+        self._hooks.pop(call).remove()
+        self._of[call.layer.name].remove(call)
+        self.calls.remove(call)
+
+    def note_branch(self, branch: torch.Tensor, stream: torch.Tensor, nodes: set[int]) -> None:
+        """A branch, which some nodes compute, is added to a stream: noted of the layer that ends it."""
+        call = next((call for call in reversed(self.calls) if self._nodes.get(call) in nodes), None) if nodes else None
+        if call is not None and branch.numel():
+            with torch.no_grad(), torch.autocast(branch.device.type, enabled=False):
+                energy = sum_of_squares(stream.detach())[0]
+                call.branch = math.sqrt(sum_of_squares(branch.detach())[0] / energy) if energy > 0 else math.nan
 
     @staticmethod
     def _activated(call: Call, output: torch.Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from typing import Any
@@ -99,7 +100,8 @@ def untouched(*roots: torch.nn.Module) -> Iterator[Copies]:
                 value[:] = map(copies.of, value)
         for module in modules:
             module.__dict__["_compiled_call_impl"] = None  # compiled code does not call hooks
-        yield copies
+        with _uncompiled():
+            yield copies
     finally:
         for module, own in zip(modules, attributes, strict=True):
             module.__dict__.clear()
@@ -114,6 +116,12 @@ def untouched(*roots: torch.nn.Module) -> Iterator[Copies]:
             _set_state(generator, state)
         for parameter, gradient in gradients:
             parameter.grad = gradient
+
+
+def _uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Functions and modules that `torch.compile` made run as they were written, from PyTorch 2.6 on."""
+    compiler = "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance")
+    return torch.compiler.set_stance("force_eager") if compiler else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
