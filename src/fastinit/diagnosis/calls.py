@@ -83,7 +83,7 @@ class Norms:
 class Call:
     """One call of a layer. `input_square` is a mean, the other squares are sums; what is unknown is NaN.
 
-    `entropy` and `branch` are those of `ObservedLayer`.
+    `entropy` and `branch` are those of `ObservedLayer`; `constant` says that the output is 0 whatever the input is.
     """
 
     name: str
@@ -99,6 +99,7 @@ class Call:
     apart: float = math.nan
     entropy: float = math.nan
     branch: float = math.nan
+    constant: bool = False
 
     def returned(self, energy: float, unreached: float, non_finite: int) -> None:
         """Add a gradient that came back: its sum of squares, the share of units without one, and how much is not finite."""
@@ -209,6 +210,6 @@ def observed_layer(call: Call, batch: int, norms: Mapping[str, Norms], *, silent
         inputs=layer.inputs, units=call.shape[layer.axis] if call.shape else 1, elements=numel / batch,
         square=call.square / numel, expected=expected, gradient=call.gradient / batch, saturated=call.saturated,
         dead=call.dead, non_finite=call.non_finite, non_finite_gradients=call.non_finite_gradients, apart=call.apart,
-        gradient_to_weight=ratio, silent=silent, role=layer.role, entropy=call.entropy,
+        gradient_to_weight=ratio, silent=silent or call.constant, role=layer.role, entropy=call.entropy,
         branch=call.branch,
     )  # fmt: skip

@@ -174,6 +174,7 @@ def judge_model(runs: Sequence[ObservedModel], limits: Thresholds, title: str) -
         *_collapsed(layers, limits),
         *_over_confident(loss, classes, variance, layers, limits),
         *([] if _numbers_are_lost(layers) else _without_gradient(runs)),
+        *_unregistered(runs[0]),
     ]
     findings = sorted(found, key=lambda finding: VERDICTS.index(finding.name))
     return Diagnosis(
@@ -243,7 +244,7 @@ def _no_signal(layers: _Layers) -> list[Finding]:
     for layer in layers.first:
         if np.nanmax(layers.each(layer, "silent")):
             return [Finding(
-                "no signal", "fail", layer.name, f"The values that {layer.name} passes on are all exactly 0; its input is not."
+                "no signal", "fail", layer.name, f"The values that {layer.name} passes on are all 0; its input is not."
             )]  # fmt: skip
     return []
 
@@ -424,6 +425,17 @@ def _without_gradient(runs: Sequence[ObservedModel]) -> list[Finding]:
                 f"The gradient of {names} is exactly 0 for the whole batch: {lost[0].reason}.",
             ))  # fmt: skip
     return found
+
+
+def _unregistered(run: ObservedModel) -> list[Finding]:
+    if not run.unregistered:
+        return []
+    names = ", ".join(run.unregistered[:4]) + (f" and {len(run.unregistered) - 4} more" * (len(run.unregistered) > 4))
+    return [Finding(
+        "unregistered", "fail", run.unregistered[0].rpartition(".")[0] or None,
+        f"The loss depends on {names}, which are not among the parameters of the model, so that no optimizer is given them: "
+        "hold them in a ModuleList, a ParameterList or a dict of these kinds.",
+    )]  # fmt: skip
 
 
 def _margins(

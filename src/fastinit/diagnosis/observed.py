@@ -115,6 +115,8 @@ class ObservedModel:
     loss, classes, logit_variance : float
         The loss at first, how many classes C a cross-entropy has, and the variance of a sample's logits; NaN without them.
     batch : int
+    unregistered : tuple of str
+        Tensors that enter the loss and are trained by nobody, since the framework does not know them for parameters.
     """
 
     layers: tuple[ObservedLayer, ...]
@@ -126,3 +128,4 @@ class ObservedModel:
     classes: float
     logit_variance: float
     batch: int
+    unregistered: tuple[str, ...] = ()

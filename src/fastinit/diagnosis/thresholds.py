@@ -13,7 +13,7 @@ __all__ = ["VERDICTS", "Thresholds"]
 # In the order in which they are looked for: an earlier one is often the cause of a later one.
 VERDICTS = (
     "non-finite", "no signal", "symmetric", "dead", "exploding", "vanishing", "saturated", "rank collapse", "narrow",
-    "over-confident head", "no gradient",
+    "over-confident head", "no gradient", "unregistered",
 )  # fmt: skip
 
 

@@ -89,6 +89,9 @@ def without_gradient(
     roles = {role_of(name) for name in called}
     lost = lacking(norms)
     moving = {owners[name] for name in owners if norms[name].gradient > 0}
+    moving_roles = {role_of(layer) for layer in moving}
+    known = [call.gradient for call in calls if not math.isnan(call.gradient)]
+    flat = told_apart and known and not moving and not any(known)
 
     def comes_back(name: str) -> bool:
         return any(not math.isnan(call.gradient) for call in of.get(owners[name], ()))
@@ -109,6 +112,11 @@ def without_gradient(
             reason = f"what it adds to the output of {who} cancels further on"
         elif connected is False:
             reason = f"it takes no part in what {who} computes"
+        elif flat and connected:
+            reason = "the loss is flat here: its derivative with respect to all that the model returns is 0"
+        elif own and "expert" in layer.lower() and role_of(layer) in moving_roles and not any(call.gradient > 0 for call in own):
+            fault = False  # under dense dispatch: every expert sees every sample
+            reason = f"what {who} computes is multiplied by 0, as if no sample of the batch were sent to it"
         elif own and not any(call.gradient > 0 for call in own):
             reason = f"all that comes back to {who} is 0, so that something after it multiplies it by 0 or is flat"
             if not told_apart:

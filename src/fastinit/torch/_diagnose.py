@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,7 @@ from ..diagnosis.thresholds import Thresholds
 from ..diagnosis.zeros import step_factor
 from ._functions import Functions
 from ._observe import Observer, matrix_of, numbers, observed_modules, sum_of_squares
-from ._untouched import generators_kept, untouched
+from ._untouched import generators_kept, outside_of_modules, untouched
 
 __all__ = ["check_inputs", "check_model", "copied_inputs", "diagnose", "seed_generators"]
 
@@ -167,18 +168,22 @@ def seed_generators(seed: int) -> None:
 # ---- what is minimised ------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _gradients_kept(total: torch.Tensor, parameters: dict[str, torch.nn.Parameter]) -> Iterator[None]:
-    """Tensors that enter the loss and are no parameters of the model, such as those of a closure, keep their ``.grad``."""
-    own = {id(parameter) for parameter in parameters.values()}
+def _leaves(total: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors that enter the loss and get a gradient."""
     nodes, waiting = set(), [total.grad_fn]
     while waiting:
         node = waiting.pop()
         if node is not None and node not in nodes:
             nodes.add(node)
             waiting += [behind for behind, _ in node.next_functions]
-    leaves = [node.variable for node in nodes if hasattr(node, "variable")]
-    kept = [(leaf, leaf.grad) for leaf in leaves if id(leaf) not in own]
+    return [node.variable for node in nodes if hasattr(node, "variable")]
+
+
+@contextlib.contextmanager
+def _gradients_kept(total: torch.Tensor, parameters: dict[str, torch.nn.Parameter]) -> Iterator[None]:
+    """Tensors that enter the loss and are no parameters of the model, such as those of a closure, keep their ``.grad``."""
+    own = {id(parameter) for parameter in parameters.values()}
+    kept = [(leaf, leaf.grad) for leaf in _leaves(total) if id(leaf) not in own]
     try:
         for leaf, _ in kept:
             leaf.grad = None
@@ -198,6 +203,7 @@ class _Pass:
         self.loss, self.targets, self.key, self.seed = loss, targets, key, seed
         self.what = minimised.GIVEN
         self.value = self.classes = self.logit_variance = math.nan
+        self.unregistered: tuple[str, ...] = ()
         tensors = [leaf for leaf in tree_leaves((inputs, named)) if isinstance(leaf, torch.Tensor) and leaf.dim()]
         self.batch = int(tensors[0].shape[0]) if tensors else 1
         if not self.batch:
@@ -215,10 +221,11 @@ class _Pass:
             symmetric = symmetric_layers(first.calls, lambda layer: _units(modules[layer.name]), numbers)
             pairs = twins({name: p for name, p in parameters.items() if not p.is_complex()}, numbers)
             last = last_look(first, lambda: self._look(parameters), lambda: _virtual_step(parameters))
-            return observed_model(
+            observed = observed_model(
                 first, last, batch=self.batch, owners={name: _owner(name) for name in parameters}, watched=modules,
                 twins=pairs, symmetric=symmetric,
             )  # fmt: skip
+            return dataclasses.replace(observed, unregistered=self.unregistered)
 
     def _look(self, parameters: dict[str, torch.nn.Parameter]) -> Look:
         """One pass forward and back."""
@@ -233,6 +240,8 @@ class _Pass:
             total = self._total(outputs)
             observer.returning = True
             if total is not None and total.requires_grad:
+                entering = {id(leaf) for leaf in _leaves(total)}
+                self.unregistered = tuple(name for name, leaf in outside_of_modules(self.model) if id(leaf) in entering)
                 with _gradients_kept(total, parameters):
                     total.backward()
         with torch.no_grad():
@@ -243,6 +252,8 @@ class _Pass:
         """What is minimised; the cross-entropy is noted, also beside a loss that was given."""
         tensors = minimised.outputs(outputs, lambda value: isinstance(value, torch.Tensor))
         found = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point() or tensor.is_complex()]
+        if self.loss is None and any(tensor.is_nested or tensor.layout != torch.strided for _, tensor in found):
+            raise TypeError("model: expected outputs that are dense tensors, got one that is nested or sparse; give a loss")
         logits = [tensor for name, tensor in found if _looks_like_logits(name, tensor)]
         fits = bool(logits) and self._are_classes(logits[0])
         if self.loss is not None:
@@ -250,7 +261,9 @@ class _Pass:
             if not isinstance(total, torch.Tensor) or total.numel() != 1 or total.is_complex():
                 raise TypeError(f"loss: expected a tensor of one number, got {shown(total)}")
             self.value = float(total.detach())
-            if fits:
+            if not math.isfinite(self.value):
+                self.value = math.inf  # NaN would stand for a loss that nothing is known of
+            elif fits:
                 self._note(logits[0].detach(), self.targets)
             return total.reshape(())
         if self.targets is not None and not fits:

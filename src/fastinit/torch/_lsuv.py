@@ -58,7 +58,8 @@ def lsuv(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit, or if the variance of a layer is 0 or not finite, which no factor mends.
+        If an argument does not fit; if the variance of a layer is 0 or not finite, or that of its biases alone is above 1 +
+        `tolerance`, which no factor mends.
 
     References
     ----------
@@ -127,6 +128,13 @@ class _Scale:
         if self.key is not None:
             orthogonal_(module.weight, key=self.key / (f"{self.name}.weight" if self.name else "weight"))
             output = self._again(module, inputs, named)
+        bias: Any = getattr(module, "bias", None)
+        real = isinstance(bias, torch.Tensor) and bias.is_floating_point()
+        fixed = float(bias.double().var(correction=0)) if real else 0.0
+        if fixed >= 1 + self.tolerance:
+            raise ValueError(
+                f"model: expected layers whose variance a factor can change, got biases of variance {fixed:.3g} in {self.name}"
+            )
         factor, rounds, before = 1.0, 0, math.nan
         while True:
             variance = float((output if output.is_complex() else output.float()).var(correction=0))

@@ -23,6 +23,8 @@ _ACTIVATIONS = {
 }  # fmt: skip
 # Norms of float32 outside of this may have lost squares to overflow or underflow, and are computed again in float64.
 _SAFE = (1e-15, 1e15)
+# Mean squares: normalisation over a single number leaves rounding errors of what is not close to its eps.
+_NOTHING, _SOMETHING = 1e-6, 1e-3
 
 
 def _wide(tensor: torch.Tensor) -> torch.dtype:
@@ -148,6 +150,10 @@ class Observer:
             given = _tensor(inputs)
             if given is not None and given.numel():
                 call.input_square = self._mean_square(given)
+        elif output.numel() and call.square / output.numel() < _NOTHING and "norm" in call.layer.kind.lower():
+            scale, given = getattr(module, "weight", None), _tensor(inputs)
+            scaled = scale is None or bool(scale.abs().mean() > 0.1)  # else it may be small by design
+            call.constant = scaled and given is not None and given.numel() > 0 and self._mean_square(given) > _SOMETHING
         self._remember(call, output)
         return call
 
@@ -246,8 +252,8 @@ class Observer:
 
 
 def _tensor(value: Any) -> torch.Tensor | None:
-    """The first real floating tensor of an output, or of the inputs."""
+    """The first real floating tensor of an output, or of the inputs, that is dense."""
     if isinstance(value, torch.Tensor):
-        return value if value.is_floating_point() else None
+        return value if value.is_floating_point() and not value.is_nested and value.layout == torch.strided else None
     values = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
     return next((found for item in values if (found := _tensor(item)) is not None), None)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Copies", "generators_kept", "untouched"]
+__all__ = ["Copies", "generators_kept", "outside_of_modules", "untouched"]
 
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)
 _GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
@@ -57,6 +57,28 @@ def _held(roots: tuple[torch.nn.Module, ...]) -> list[Any]:
             continue
         seen[id(value)] = value
     return list(seen.values())
+
+
+def outside_of_modules(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Tensors that require a gradient and that modules hold elsewhere than as parameters, as in a plain list, with names."""
+    seen = {id(module) for module in model.modules()} | {id(parameter) for parameter in model.parameters()}
+    waiting: list[tuple[str, Any]] = []
+    for name, module in model.named_modules():
+        attributes = {key: value for key, value in vars(module).items() if not key.startswith("_")}
+        waiting += [(f"{name}.{key}".lstrip("."), value) for key, value in attributes.items()]
+    while waiting:
+        name, value = waiting.pop(0)
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, torch.nn.Module):
+            waiting += [(f"{name}.{own}", parameter) for own, parameter in value.named_parameters()]
+        elif isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad:
+            yield name, value
+        elif isinstance(value, dict):
+            waiting += [(f"{name}[{key!r}]", item) for key, item in value.items()]
+        elif type(value) in (list, tuple, deque):
+            waiting += [(f"{name}[{i}]", item) for i, item in enumerate(value)]
 
 
 def _state(generator: Any) -> Any:

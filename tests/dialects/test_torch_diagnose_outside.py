@@ -1,0 +1,116 @@
+"""fastinit.torch.diagnose on what a model holds or returns beside its parameters and dense tensors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from torch_cases import torch  # which skips all of this where PyTorch is not installed
+
+nn = torch.nn
+
+from fastinit.torch import diagnose, lsuv  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+class Listed(nn.Module):
+    def __init__(self, hold):
+        super().__init__()
+        self.first, self.head = nn.Linear(8, 8), nn.Linear(8, 5)
+        self.held = hold(nn.Linear(8, 8), nn.Parameter(torch.ones(8)))
+
+    def forward(self, x):
+        layer, scale = self.held.values() if isinstance(self.held, dict) else self.held
+        return self.head(layer(self.first(x)) * (scale if isinstance(scale, torch.Tensor) else 1))
+
+
+@pytest.mark.parametrize(("hold", "names"), [
+    (lambda layer, scale: [layer, scale], ["held[0].weight", "held[0].bias", "held[1]"]),
+    (lambda layer, scale: {"a": layer, "b": scale}, ["held['a'].weight", "held['b']"]),
+    (lambda layer, scale: (layer, scale), ["held[0].weight"]),
+])  # fmt: skip
+def test_layers_that_no_optimizer_sees(hold, names):
+    model = Listed(hold)
+    found = diagnose(model, torch.randn(16, 8))
+    assert (found.verdict, found.findings[0].severity) == ("unregistered", "fail")
+    assert all(name in found.findings[0].reason for name in names)
+
+
+def test_what_is_held_but_not_trained_or_registered_elsewhere():
+    frozen = Listed(lambda layer, scale: [layer.requires_grad_(False), scale.requires_grad_(False)])
+    assert diagnose(frozen, torch.randn(16, 8)).healthy
+    twice = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 5))
+    twice.again = list(twice)
+    twice.memory = torch.zeros(3, requires_grad=True)
+    assert diagnose(twice, torch.randn(16, 8)).healthy
+    outer = nn.Linear(5, 1)
+    assert diagnose(nn.Linear(8, 5), torch.randn(16, 8), loss=lambda y: outer(y).square().mean()).healthy
+
+
+def test_a_loss_that_is_nan_beside_finite_gradients():
+    found = diagnose(nn.Linear(8, 5), torch.randn(16, 8), loss=lambda y: y.square().mean() + math.nan)
+    assert (found.verdict, found.initial_loss) == ("non-finite", math.inf)
+    labels = torch.zeros(16, dtype=torch.int64)
+    found = diagnose(nn.Linear(8, 5), torch.randn(16, 8), targets=labels, loss=lambda y, _: y.square().mean() * 1 + math.nan)
+    assert found.verdict == "non-finite"
+
+
+def test_a_loss_that_is_flat():
+    found = diagnose(nn.Linear(8, 5), torch.randn(16, 8), loss=lambda y: torch.relu(y - 1000).sum())
+    assert found.verdict == "no gradient"
+    assert "the loss is flat" in found.findings[0].reason
+
+
+def test_normalisation_over_one_number():
+    model = nn.Sequential(nn.Linear(8, 8), nn.GroupNorm(8, 8), nn.ReLU(), nn.Linear(8, 5))
+    found = diagnose(model, torch.randn(16, 8))
+    assert ("no signal", "1") in [(finding.name, finding.layer) for finding in found.findings]
+    wide = nn.Sequential(nn.Linear(8, 8), nn.GroupNorm(2, 8), nn.ReLU(), nn.Linear(8, 5))
+    assert diagnose(wide, torch.randn(16, 8)).healthy
+
+
+def test_experts_that_are_multiplied_by_zero():
+    class Dense(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.experts, self.head = nn.ModuleList(nn.Linear(8, 8) for _ in range(3)), nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.head(sum(share * expert(x) for share, expert in zip((0.5, 0.5, 0.0), self.experts, strict=True)))
+
+    found = diagnose(Dense(), torch.randn(16, 8))
+    assert [(finding.name, finding.severity, finding.layer) for finding in found.findings] == [
+        ("no gradient", "warn", "experts.2")
+    ]  # fmt: skip
+
+
+def test_sparse_and_nested_tensors():
+    adjacency = torch.eye(16).to_sparse()
+
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 5)
+
+        def forward(self, x, adjacency):
+            return torch.sparse.mm(adjacency, self.layer(x))
+
+    assert diagnose(Graph(), torch.randn(16, 8), adjacency).healthy
+    nested = torch.nested.nested_tensor([torch.randn(3, 8), torch.randn(5, 8)], layout=torch.jagged)
+    with pytest.raises(TypeError, match="dense"):
+        diagnose(nn.Linear(8, 5), nested)
+    diagnose(nn.Linear(8, 5), nested, loss=lambda y: y.values().square().mean())
+
+
+def test_lsuv_of_biases_that_dominate():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8))
+    with torch.no_grad():
+        model[2].bias.copy_(torch.linspace(-5, 5, 8))
+    before = model[2].weight.clone()
+    with pytest.raises(ValueError, match="biases of variance"):
+        lsuv(model, torch.randn(64, 8))
+    assert torch.equal(model[2].weight, before)
