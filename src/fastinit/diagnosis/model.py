@@ -265,7 +265,8 @@ def _symmetric(runs: Sequence[ObservedModel]) -> list[Finding]:
         more = f", and {len(twins) - 1} more pairs" if len(twins) > 1 else ""
         found.append(Finding(
             "symmetric", "warn", second.rpartition(".")[0],
-            f"{first} and {second} are equal bit for bit{more}: were they drawn from one seed, or copied?",
+            f"{first} and {second} are equal bit for bit{more}: were they drawn from one seed, or copied? "
+            "Draw each with a key or a seed of its own.",
         ))  # fmt: skip
     return found
 
@@ -408,7 +409,8 @@ def _over_confident(
     return [Finding(
         "over-confident head", "fail" if loss > times * fair else "warn", head[-1] if head else None,
         f"The initial loss is {loss_in_words(loss)} nats where ln {classes:.0f} = {fair:.2f} is that of no opinion: logits of "
-        f"standard deviation {math.sqrt(variance):.2g}; {limits_in_words(fair + over, times * fair)}.",
+        f"standard deviation {math.sqrt(variance):.2g}; {limits_in_words(fair + over, times * fair)}. "
+        + (f"With weights {math.sqrt(variance):.2g} times smaller in the last layer it is 1." if 1 < variance < math.inf else ""),
     )]  # fmt: skip
 
 

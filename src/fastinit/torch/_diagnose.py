@@ -77,8 +77,9 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        With a row for each call of a module that owns parameters or is a ReLU, LeakyReLU, Tanh, Sigmoid, Hardtanh or Softsign, in
-        the order of execution. The theory is what the output's root mean square is if weights are independent of the input.
+        With a row for each call of a module that owns parameters or is a ReLU, LeakyReLU, Tanh, Sigmoid, Hardtanh or Softsign,
+        for each call of such a function, "fc1/relu", and for attention, "h.0.attn/attention"; in the order of execution. The
+        theory is what the output's root mean square is if weights are independent of the input.
 
     Raises
     ------
