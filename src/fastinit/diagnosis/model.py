@@ -243,8 +243,9 @@ def _numbers_are_lost(layers: _Layers) -> bool:
 def _no_signal(layers: _Layers) -> list[Finding]:
     for layer in layers.first:
         if np.nanmax(layers.each(layer, "silent")):
+            zero = "exactly 0" if layers.median(layer, "square") == 0 else "0 up to rounding"
             return [Finding(
-                "no signal", "fail", layer.name, f"The values that {layer.name} passes on are all 0; its input is not."
+                "no signal", "fail", layer.name, f"The values that {layer.name} passes on are all {zero}; its input is not."
             )]  # fmt: skip
     return []
 
