@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from fastinit import Key
-from fastinit.initializers import FanRule, HeNormal, RandomNormal
+from fastinit.initializers import ChronoBias, Constant, FanRule, HeNormal, Icnr, PerGate, RandomNormal, Sparse
 from fastinit.plans import Parameter, Plan, Rule, Spelling
 from fastinit.plans.fill import Target, fill, whole_box
-from fastinit.plans.names import Pattern, canonical
 
 NORMAL = RandomNormal(0.0, 0.02)
 KEY = Key(3)
@@ -25,40 +24,6 @@ def filled(plan: Plan, model: Any, key: Key = KEY) -> dict[str, Any]:
         targets.append(Target(planned, array, planned.parameter.dtype, whole_box(array.shape)))
     fill(targets, key)
     return arrays
-
-
-# ---- names ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("pattern", "name", "captures"),
-    [
-        ("**", "a.b.c", ()),
-        ("**.weight", "weight", ()),
-        ("**.weight", "a.b.weight", ()),
-        ("a.**.weight", "a.weight", ()),
-        ("*.weight", "a.b.weight", None),
-        ("h.*.q.*", "h.3.q.bias", ("3", "bias")),
-        ("h.*.{q,k}_proj.weight", "h.0.k_proj.weight", ("0",)),
-        ("h.*.{q,k}_proj.weight", "h.0.v_proj.weight", None),
-        ("layer*.weight", "layer.weight", ("",)),
-        ("layer*.weight", "layer12.weight", ("12",)),
-        ("a.b", "a.b.c", None),
-        ("a+b.(c)", "a+b.(c)", ()),
-    ],
-)
-def test_a_pattern_matches_the_whole_name(pattern: str, name: str, captures: tuple[str, ...] | None) -> None:
-    assert Pattern(pattern).match(name) == captures
-
-
-@pytest.mark.parametrize("pattern", ["", "a..b", "a.b**", "a.{q", "a.{q}", "a.q}", ".a"])
-def test_patterns_that_mean_nothing_are_refused(pattern: str) -> None:
-    with pytest.raises(ValueError, match="pattern: expected"):
-        Pattern(pattern)
-
-
-def test_segments_of_wrappers_are_dropped_anywhere() -> None:
-    assert canonical("module._orig_mod.h.0._checkpoint_wrapped_module.q._fsdp_wrapped_module.weight") == "h.0.q.weight"
 
 
 # ---- rules ------------------------------------------------------------------------------------------
@@ -81,6 +46,22 @@ def test_all_faults_of_a_plan_are_named_before_anything_is_drawn() -> None:
 def test_a_shape_that_an_initializer_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match=r"norm.weight, rule '\*\*': shape: expected at least two axes"):
         Plan([Rule("**", "he_normal")]).resolve({"norm.weight": (4,)})
+
+
+@pytest.mark.parametrize(
+    ("initializer", "shape"),
+    [("orthogonal", (4,)), ("delta_orthogonal", (4, 4)), ("dirac", (4,)), (Sparse(sparsity=0.5), (4,)), ("identity", ()),
+     (Icnr("he_normal"), (3, 3, 3)), (ChronoBias(9.0), (5,)), (Constant([1.0, 2.0]), (3,)), (PerGate(["ones", "zeros"]), (3,))],
+)  # fmt: skip
+def test_so_is_one_of_an_initializer_without_a_law(initializer: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"w, rule '\*\*': (shape|axis): expected"):
+        Plan([Rule("**", initializer)]).resolve({"w": shape})
+
+
+def test_a_long_list_of_faults_is_cut() -> None:
+    with pytest.raises(ValueError, match="80 more of this kind") as caught:
+        Plan([Rule("**", "he_normal")]).resolve({f"{i}.bias": (4,) for i in range(100)})
+    assert "0.bias" in str(caught.value)
 
 
 def test_kind_and_ndim() -> None:
@@ -116,6 +97,32 @@ def test_two_parameters_must_not_have_one_name() -> None:
     plan = Plan([Rule("**", NORMAL)], [Spelling("a.*.weight", "x.*.weight"), Spelling("b.*.weight", "x.*.weight")])
     with pytest.raises(ValueError, match=r"a.0.weight and b.0.weight are both called x.0.weight"):
         plan.resolve({"a.0.weight": (3, 3), "b.0.weight": (3, 3)})
+
+
+@pytest.mark.parametrize(
+    ("spelling", "shape"), [(Spelling("f", ("x", "x")), (4, 3)), (Spelling("f", "x##", batch_axes=(0, 1)), (12, 12, 3))]
+)
+def test_two_tensors_in_a_parameter_must_not_have_one_name(spelling: Spelling, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"two tensors in f are called x"):
+        Plan([Rule("**", NORMAL)], [spelling]).resolve({"f": shape})
+
+
+@pytest.mark.parametrize(
+    "spelling", [Spelling("f", ("a", "b")), Spelling("f", "a", layout="io"), Spelling("f", "a.#", batch_axes=0)]
+)
+def test_names_of_a_tied_tensor_must_agree_on_what_is_in_it(spelling: Spelling) -> None:
+    with pytest.raises(ValueError, match=r"g: expected .* the same tensors of it as of f, which it is tied to"):
+        Plan([Rule("**", NORMAL)], [spelling]).resolve([Parameter("g", (4, 3), aliases=("f",))])
+
+
+def test_each_tensor_of_a_tied_fused_parameter_has_the_first_of_its_own_names() -> None:
+    plan = Plan([Rule("**", NORMAL)], [Spelling("f", ("a", "z")), Spelling("g", ("b", "y"))])
+    assert [row.name for row in plan.table([Parameter("f", (4, 3), aliases=("g",))])] == ["a", "y"]
+
+
+def test_a_stack_of_no_layers_has_no_tensors() -> None:
+    plan = Plan([Rule("**", NORMAL)], [Spelling("f", "layers.#.f", batch_axes=0)])
+    assert [row.name for row in plan.table({"f": (0, 3, 4), "g": (2, 2)})] == ["g"]
 
 
 # ---- the same bits ----------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ class Pattern:
     """A glob on a qualified name, which it matches as a whole.
 
     ``*`` is any text without a dot, as a whole segment not empty; ``**``, a whole segment, is any number of segments, also none;
-    ``{q,k,v}`` is one of the alternatives.
+    ``{q,k,v}`` is one of the alternatives. Where a name can be read in several ways, what comes first is as short as possible.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Pattern:
             raise TypeError(f"pattern: expected a str, got {type(text).__name__} {shown(text)}")
         self.text = text
         try:
-            self._regex = re.compile("".join(map(_segment, text.split("."))))
+            self._regex = re.compile(_regex(text))
         except ValueError as error:
             raise ValueError(f"pattern: {error}, got {shown(text)}") from None
         self.captures = self._regex.groups
@@ -56,28 +56,50 @@ class Pattern:
         return None if found is None else found.groups()
 
 
+def _regex(text: str) -> str:
+    """The regular expression of a pattern, for a name with a dot behind it.
+
+    Where a part has matched as early as it can, no later place serves the parts behind it better. So the groups are atomic, which
+    means that nothing is tried a second time: plain ones would try every way to share a long name among several ``**``.
+    """
+    runs: list[list[str]] = [[]]  # of segments between **
+    for segment in text.split("."):
+        if segment == "**":
+            runs.append([])
+        else:
+            runs[-1].append(_segment(segment))
+    first, *others = ("".join(run) for run in runs)
+    if not others:
+        return first
+    any_number = r"(?:[^.]+\.)*"
+    return first + "".join(f"(?>{any_number}?{run})" for run in others[:-1]) + any_number + others[-1]
+
+
 def _segment(text: str) -> str:
     """The regular expression of a segment and the dot behind it."""
-    if text == "**":
-        return r"(?:[^.]+\.)*"
     if not text:
         raise ValueError("expected segments that are not empty")
     if "**" in text:
         raise ValueError("expected ** as a whole segment")
-    parts, end = [], 0
+    texts, end = [""], 0  # between the stars
     for found in _PART.finditer(text):
-        parts.append(re.escape(text[end : found.start()]))
+        texts[-1] += re.escape(text[end : found.start()])
         end = found.end()
         if found[0] == "*":
-            parts.append("([^.]+)" if text == "*" else "([^.]*)")
+            texts.append("")
         elif _ALTERNATIVES.fullmatch(found[0]):
-            parts.append(f"(?:{'|'.join(map(re.escape, found[0][1:-1].split(',')))})")
+            texts[-1] += f"(?:{'|'.join(map(re.escape, found[0][1:-1].split(',')))})"
         else:
             raise ValueError("expected at least two alternatives in braces")
-    parts.append(re.escape(text[end:]))
+    texts[-1] += re.escape(text[end:])
     if "{" in _PART.sub("", text) or "}" in _PART.sub("", text):
         raise ValueError("expected closed braces around alternatives, without a dot inside")
-    return "".join(parts) + r"\."
+    if text == "*":
+        return r"(?>([^.]+)\.)"
+    first, *others = texts
+    group = "?:" if "{" in text else "?>"  # of alternatives a longer one may have to give way to a shorter
+    middle = "".join(f"({group}([^.]*?){one})" for one in others[:-1])
+    return f"(?>{first}{middle}" + (f"([^.]*){others[-1]}" if others else "") + r"\.)"
 
 
 @functools.cache

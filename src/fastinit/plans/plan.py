@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .._common.checks import shown
-from ..initializers import Initializer
+from ..initializers import Initializer, Ones, Zeros
 from .parameters import Parameter, parameters_of
 from .parts import Part, Spelling
 from .rule import Rule
@@ -175,14 +176,18 @@ class Plan:
 
     def parts(self, parameter: Parameter) -> list[list[Part]]:
         """For each tensor in a parameter its parts under all names of the parameter, the first of which names it."""
-        names = (parameter.name, *parameter.aliases)
-        under = sorted((self._spelled(name, parameter.shape) for name in names), key=lambda parts: parts[0].name)
-        return [list(same) for same in zip(*under, strict=True)]
+        names = dict.fromkeys((parameter.name, *parameter.aliases))
+        under = [self._spelled(name, parameter.shape) for name in names]
+        where = [[(part.shape, part.axes, part.start) for part in parts] for parts in under]
+        for name, places in zip(names, where, strict=True):
+            if places != where[0]:
+                raise ValueError(f"expected the map of names to make the same tensors of it as of {name}, which it is tied to")
+        return [sorted(same, key=lambda part: part.name) for same in zip(*under, strict=True)]
 
     def _spelled(self, name: str, shape: tuple[int, ...]) -> list[Part]:
         for spelling in self.spellings:
             parts = spelling.parts(name, shape)
-            if parts:
+            if parts is not None:
                 return parts
         return [Part.whole(name, shape)]
 
@@ -201,10 +206,17 @@ class Plan:
             initializer: Initializer = rule.fitted  # type: ignore[attr-defined]
             try:
                 for piece in rule.parts(part):
-                    initializer.law(piece.shape)  # refuses shapes that it has no tensor of
+                    _check_shape_of(initializer, piece.shape)
                     yield Piece(piece, initializer, chosen)
             except (TypeError, ValueError) as error:
                 faults.unfit.append(f"{part.name}, rule {rule.pattern!r}: {error}")
+
+
+def _check_shape_of(initializer: Initializer, shape: tuple[int, ...]) -> None:
+    """Refuse a shape that an initializer has no tensor of."""
+    if initializer.law(shape) is None and not isinstance(initializer, (Zeros, Ones)):
+        with contextlib.suppress(TypeError):  # the variance of a function is not known
+            initializer.variance(shape)
 
 
 class _Faults:
@@ -213,7 +225,7 @@ class _Faults:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
         self._used: set[int] = set()
-        self._before: dict[int, set[int]] = {}  # of rules that match: which ones took it
+        self._taken: list[tuple[Part, str, int]] = []  # tensors, the classes of their modules, and the rules that took them
         self._uncovered: list[str] = []
         self.unfit: list[str] = []
 
@@ -221,16 +233,11 @@ class _Faults:
         """The number of the rule for a tensor, noted as used."""
         firsts: dict[int, str] = {}
         for part in aliases:
-            matching = (
-                i for i, rule in enumerate(self._rules) if rule.matches(part.name, parameter.kind, len(part.shape))
-            )
-            first = next(matching, None)
-            if first is None:
-                continue
-            firsts.setdefault(first, part.name)
-            for later in matching:
-                if later not in self._used:
-                    self._before.setdefault(later, set()).add(first)
+            for i, rule in enumerate(self._rules):
+                if rule.matches(part.name, parameter.kind, len(part.shape)):
+                    firsts.setdefault(i, part.name)
+                    self._taken.append((part, parameter.kind, i))
+                    break
         if not firsts:
             self._uncovered.append(aliases[0].name)
             return None
@@ -245,9 +252,12 @@ class _Faults:
         owner: dict[str, str] = {}
         for planned in found:
             for piece in planned.pieces:
-                other = owner.setdefault(piece.part.name, planned.parameter.name)
-                if other != planned.parameter.name:
-                    self.unfit.append(f"{other} and {planned.parameter.name} are both called {piece.part.name}")
+                own = planned.parameter.name
+                if piece.part.name in owner:
+                    other = owner[piece.part.name]
+                    both = f"{other} and {own} are both" if other != own else f"two tensors in {own} are"
+                    self.unfit.append(f"{both} called {piece.part.name}")
+                owner[piece.part.name] = own
 
     def raise_if_any(self) -> None:
         faults = []
@@ -256,12 +266,15 @@ class _Faults:
         for i, rule in enumerate(self._rules):
             if i in self._used:
                 continue
-            if i in self._before:
-                earlier = ", ".join(repr(self._rules[k].pattern) for k in sorted(self._before[i]))
+            before = {first for part, kind, first in self._taken if rule.matches(part.name, kind, len(part.shape))}
+            if before:
+                earlier = ", ".join(repr(self._rules[k].pattern) for k in sorted(before))
                 faults.append(f"rule {i}, {rule.pattern!r}, is never used: all that it matches is taken by {earlier} before it")
             else:
                 faults.append(f"rule {i}, {rule.pattern!r}, matches nothing")
-        faults += self.unfit
+        faults += self.unfit[:_LISTED]
+        if len(self.unfit) > _LISTED:
+            faults.append(f"{len(self.unfit) - _LISTED} more of this kind")
         if faults:
             raise ValueError("plan: expected a rule for every parameter and a use for every rule:\n- " + "\n- ".join(faults))
 
