@@ -87,7 +87,7 @@ class Nnx(_Flax):
         return self.fw.Embed(count, width, **_starts(start, None, "embedding_init"), rngs=self.rngs)
 
     def layernorm(self, width):
-        return self.fw.LayerNorm(width, rngs=self.rngs)
+        return self.fw.LayerNorm(width, epsilon=1e-5, rngs=self.rngs)
 
     def rmsnorm(self, width):
         return self.fw.RMSNorm(width, rngs=self.rngs)
@@ -122,7 +122,7 @@ class Linen(_Flax):
         return self.fw.Embed(count, width, **_starts(start, None, "embedding_init"))
 
     def layernorm(self, width):
-        return self.fw.LayerNorm()
+        return self.fw.LayerNorm(epsilon=1e-5)  # that of PyTorch, which is seen beside embeddings of variance 0.0004
 
     def rmsnorm(self, width):
         return self.fw.RMSNorm()
