@@ -4,6 +4,7 @@ May import: _common, _stream, initializers, residual, _core.
 """
 
 from . import recipes
+from .audit import Audit, Finding, audit
 from .checkpoint import write
 from .difference import Change, Difference, difference, recipe_difference
 from .parameters import Parameter, parameters_of
@@ -15,7 +16,7 @@ from .rule import Rule
 from .table import Row, Table
 
 __all__ = [
-    "Change", "Difference", "Parameter", "Plan", "Receipt", "Record", "Row", "Rule", "Spelling", "Table", "difference",
-    "parameters_of", "recipe_difference", "write",
+    "Audit", "Change", "Difference", "Finding", "Parameter", "Plan", "Receipt", "Record", "Row", "Rule", "Spelling", "Table",
+    "audit", "difference", "parameters_of", "recipe_difference", "write",
 ]  # fmt: skip
 __all__ += recipes.__all__

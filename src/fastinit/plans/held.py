@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,20 +23,21 @@ __all__ = ["Held", "held_in"]
 
 @dataclass(frozen=True)
 class Held:
-    """A parameter, and the memory of it that is at hand.
+    """A parameter, and what of it is at hand.
 
     Attributes
     ----------
     parameter : Parameter
-    memory : ndarray
-        Of the box's shape and any strides; of bfloat16 and float8 the bits as unsigned integers.
     box : tuple of (int, int)
-        For each axis of the parameter the half-open interval that the memory holds.
+        For each axis of the parameter the half-open interval that is at hand.
+    read : callable
+        Returns the memory, of the box's shape and any strides; of bfloat16 and float8 the bits as unsigned integers. From another
+        device or a file it is copied then.
     """
 
     parameter: Parameter
-    memory: NDArray[Any]
     box: Box
+    read: Callable[[], NDArray[Any]]
 
 
 def held_in(model: Any) -> Iterator[Held]:
@@ -60,8 +62,8 @@ def held_in(model: Any) -> Iterator[Held]:
 
         tensors = open_tensors(model)
         for name in tensors:
-            array = tensors[name]
-            yield Held(Parameter(name, array.shape, tensors.dtypes[name]), array, whole_box(array.shape))
+            shape = tensors[name].shape
+            yield Held(Parameter(name, shape, tensors.dtypes[name]), whole_box(shape), partial(tensors.__getitem__, name))
     elif isinstance(model, Mapping):
         yield from _of_tensors((name, value, "") for name, value in model.items())
     else:
@@ -98,27 +100,23 @@ def _identity(value: Any) -> Any:
 
 
 def _one(name: str, value: Any, kind: str, aliases: tuple[str, ...]) -> Held | None:
-    shape = tuple(value.shape) if hasattr(value, "shape") else np.shape(value)
-    box = whole_box(shape)
-    if is_tensor(value):
-        from ..torch._memory import shard_of
-
-        dtype = str(value.dtype).removeprefix("torch.")
-        shard = shard_of(value)
-        if shard is not None:
-            value, place = shard
-            box = tuple((one.start, one.stop) for one in place)
-        if str(value.device) == "meta":
-            raise ValueError(f"model: expected parameters with memory, got {name} on the meta device")
-        array = _array(value)
-    else:
+    if not is_tensor(value):
         unmasked(name, value)
         array = np.asarray(value)
-        dtype = str(array.dtype.name)
-        array = raw_view(array)
+        dtype, shape = array.dtype.name, array.shape
+        box, read = whole_box(shape), partial(raw_view, array)
+    else:
+        from ..torch._memory import shard_of
+
+        if str(value.device) == "meta":
+            raise ValueError(f"model: expected parameters with memory, got {name} on the meta device")
+        dtype, shape = str(value.dtype).removeprefix("torch."), tuple(value.shape)
+        local, place = shard_of(value) or (value, None)
+        box = whole_box(shape) if place is None else tuple((one.start, one.stop) for one in place)
+        read = partial(_array, local)
     if dtype.startswith(("int", "uint", "bool")):
         return None
-    return Held(Parameter(name, shape, resolve(dtype), kind, aliases), array, box)
+    return Held(Parameter(name, shape, resolve(dtype), kind, aliases), box, read)
 
 
 def _array(tensor: Any) -> NDArray[Any]:

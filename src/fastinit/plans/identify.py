@@ -21,7 +21,22 @@ from .._stream.laws import Law
 from ..initializers.fans import FanRule, Fans, compute_fans
 from ..initializers.independent import truncated_moments
 
-__all__ = ["FEW", "Known", "Sample", "described", "kolmogorov", "known_rules", "misfit", "named", "numbers", "sample_of"]
+__all__ = [
+    "FEW",
+    "Known",
+    "Sample",
+    "bounds",
+    "chosen",
+    "described",
+    "fans_of_shape",
+    "known_rules",
+    "kolmogorov",
+    "misfit",
+    "moments",
+    "named",
+    "numbers",
+    "sample_of",
+]  # fmt: skip
 
 AT_MOST = 1 << 16  # elements of a sample
 FEW = 32  # elements: of fewer only values that a law never has are told
@@ -142,13 +157,13 @@ def distribution(law: Law, x: NDArray[np.float64]) -> NDArray[np.float64]:
     """The distribution function of a law."""
     if law.name == "uniform":
         low, high = law.parameters
-        return np.clip((x - low) / (high - low), 0, 1)
+        return np.asarray(np.clip((x - low) / (high - low), 0, 1))
     mean, std, *cut = law.parameters
     z = (x - mean) / std
     if not cut:
         return _phi(z)
-    below, above = _tail(-cut[0]), _tail(cut[1])
-    return np.clip((_phi(z) - below) / (1 - below - above), 0, 1)
+    left, right = _tail(-cut[0]), _tail(cut[1])
+    return np.asarray(np.clip((_phi(z) - left) / (1 - left - right), 0, 1))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -190,18 +205,19 @@ def kolmogorov(distance: float, count: float) -> float:
         return 1.0
     if x < 1.18:  # the other series converges here
         y = math.pi**2 / (8 * x * x)
-        return max(0.0, 1 - math.sqrt(2 * math.pi) / x * sum(math.exp(-((2 * k - 1) ** 2) * y) for k in range(1, 8)))
-    return min(1.0, 2 * sum((-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 8)))
+        return 1 - math.sqrt(2 * math.pi) / x * float(sum(math.exp(-((2 * k - 1) ** 2) * y) for k in range(1, 8)))
+    return min(1.0, 2 * math.fsum((-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 8)))
 
 
 def above(values: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
-    """Up to where numbers were rounded down to each of these values of a dtype: halfway to the next one."""
+    """The largest number that is rounded to each of these values of a dtype: halfway to the next one."""
     bits, least = _FORMATS[dtype]
     mantissa, exponent = np.frexp(values)
-    spacing = np.ldexp(1.0, np.maximum(exponent - 1, least) - bits + 1)
+    exponent = np.where(values == 0, least, exponent - 1)
+    spacing = np.ldexp(1.0, np.maximum(exponent, least) - bits + 1)
     # Towards zero the numbers lie twice as close below a power of two.
-    closer = (mantissa == -0.5) & (exponent - 1 > least)
-    return values + np.where(closer, spacing / 4, spacing / 2)
+    closer = (mantissa == -0.5) & (exponent > least)
+    return np.asarray(values + np.where(closer, spacing / 4, spacing / 2))
 
 
 def distance(sample: Sample, law: Law) -> float:
@@ -209,13 +225,11 @@ def distance(sample: Sample, law: Law) -> float:
     values = sample.values
     n = len(values)
     last = np.append(np.flatnonzero(values[1:] != values[:-1]), n - 1)  # of each run of equal values
-    reached = distribution(law, above(values[last], sample.dtype))
     counted = (last + 1) / n
-    gap = float(np.abs(counted - reached).max())
-    if len(last) < n / 2:  # rounded: between two values there is nothing to compare
-        return gap
-    before = np.append(0.0, counted[:-1])
-    return max(gap, float(np.abs(distribution(law, values[last]) - before).max()) if sample.dtype in ("float32", "float64") else 0)
+    distinct = values[last]
+    up = np.abs(distribution(law, above(distinct, sample.dtype)) - counted)
+    down = np.abs(distribution(law, -above(-distinct, sample.dtype)) - np.append(0.0, counted[:-1]))
+    return float(max(up.max(), down.max()))
 
 
 @functools.lru_cache(maxsize=64)
@@ -247,13 +261,15 @@ def misfit(sample: Sample, law: Law, alarm: float) -> str | None:
     if std == 0:
         return None if sample.low == sample.high and _close(sample.low, mean, sample.dtype) else "not constant"
     bits, least = _FORMATS[sample.dtype]
+    # The extremes before they were rounded: at least so far from all others.
+    least_far, most_far = above(np.array([sample.low, -sample.high]), sample.dtype) * (1, -1)
     low, high = bounds(law)
-    step = max(abs(low), abs(high)) * 2.0 ** -min(bits - 1, 20) + 2.0 ** (least - bits + 1) if math.isfinite(high - low) else 0.0
-    if sample.low < low - step or sample.high > high + step:
+    slack = 2.0**-20 * max(abs(low), abs(high)) if math.isfinite(high - low) else 0.0
+    if least_far < low - slack or most_far > high + slack:
         return f"elements from {sample.low:.4g} to {sample.high:.4g}, outside [{low:.4g}, {high:.4g}]"
     test = alarm / 4
     if law.name == "normal":
-        farthest = max(abs(sample.low - mean), abs(sample.high - mean)) / std
+        farthest = max(mean - least_far, most_far - mean) / std
         if farthest > 1.02 * _sigmas(test / sample.size):
             return f"an element {farthest:.3g} standard deviations from the mean"
     if n >= FEW and sample.std < 3e4 * std:
@@ -348,14 +364,13 @@ def known_rules(shape: tuple[int, ...], *, inputs: int | None = None, layers: in
         found.append(Known(f"{name} normal", normal(std)))
         found.append(Known(f"{name} uniform", uniform(std * math.sqrt(3))))
         found.append(Known(f"{name} truncated normal", truncated(std / _CUT2, 2.0)))
-        found.append(Known(f"{name} truncated normal, its std not corrected", truncated(std, 2.0)))
-        found.append(Known(f"{name} normal, widened by 1.137 as if it were truncated", normal(std / _CUT2)))
+    if layers:
+        found.append(Known(f"N(0, 0.02/√(2L)), L = {layers}", normal(0.02 / math.sqrt(2 * layers))))
     for std in (0.01, 0.1, 0.05, 0.006, 0.001):
         found.append(Known(f"N(0, {std})", normal(std)))
     for std in (0.02, 0.01):
         found += [Known(f"N(0, {std}) truncated at {cut}σ", truncated(std, float(cut))) for cut in (2, 3)]
     if layers:
-        found.append(Known(f"N(0, 0.02/√(2L)), L = {layers}", normal(0.02 / math.sqrt(2 * layers))))
         found.append(Known(f"N(0, 2/(L√d)), L = {layers}", normal(2 / (layers * math.sqrt(fan_out)))))
     if layer is not None:
         found.append(Known(f"N(0, 0.02/√(2(l+1))), l = {layer}", normal(0.02 / math.sqrt(2 * (layer + 1)))))
@@ -364,6 +379,10 @@ def known_rules(shape: tuple[int, ...], *, inputs: int | None = None, layers: in
         found.append(Known("N(0, 1/√d) truncated at 3σ", truncated(width**-0.5, 3.0)))
         found.append(Known("N(0, √(2/5d))", normal(math.sqrt(0.4 / width))))
     found += [Known(f"U(±{bound})", uniform(bound)) for bound in (0.05, 0.1, 1.0)]
+    for name, variance in (("He", 2 / fan_in), ("LeCun", 1 / fan_in), ("Glorot", 2 / (fan_in + fan_out))):
+        std = math.sqrt(variance)
+        found.append(Known(f"{name} truncated normal, its std not corrected", truncated(std, 2.0)))
+        found.append(Known(f"{name} normal, widened by 1.137 as if it were truncated", normal(std / _CUT2)))
     return [*found, Known("U(0, 1)", Law("uniform", (0.0, 1.0)))]
 
 
@@ -371,15 +390,16 @@ def named(sample: Sample, rules: Iterable[Known], alarm: float) -> Known | None:
     """The rule that the elements fit; of several the one whose std is nearest, of equally near ones the first."""
     if len(sample.values) < FEW or sample.bad or sample.constant:
         return None
-    fitting = [rule for rule in rules if _near(sample, rule.law, 0.5) and misfit(sample, rule.law, alarm) is None]
+    fitting = [rule for rule in rules if _near(sample, rule.law, 0.7) and misfit(sample, rule.law, alarm) is None]
     if not fitting:
         return None
 
-    def apart(rule: Known) -> tuple[int, float]:
+    def apart(rule: Known) -> tuple[int, int]:
         _, std, kurtosis = moments(rule.law)
-        return round(abs(math.log(sample.std / std)) / (2 * sample.spread(kurtosis))), distance(sample, rule.law)
+        off = abs(math.log(sample.std / std)) / sample.spread(kurtosis)
+        return int(off / 2.5), int(distance(sample, rule.law) * math.sqrt(len(sample.values)) / 1.5)
 
-    return min(fitting, key=lambda rule: (apart(rule)[0], round(apart(rule)[1] * math.sqrt(len(sample.values)))))
+    return min(fitting, key=apart)
 
 
 def _near(sample: Sample, law: Law, within: float) -> bool:
@@ -387,38 +407,34 @@ def _near(sample: Sample, law: Law, within: float) -> bool:
     return sample.std > 0 and abs(math.log(sample.std / std)) < within
 
 
-def described(sample: Sample, rules: Sequence[Known] = (), alarm: float = 1e-6) -> str:
+def described(sample: Sample, known: Known | None, rules: Sequence[Known], alarm: float) -> str:
     """The law of the elements in words: the known rule, or a family and its std; of a few elements their range."""
     if sample.bad:
         return f"{sample.bad:,} of {sample.size:,} elements NaN or infinite"
-    if not sample.size:
-        return "no elements"
     if sample.constant:
         return f"all {sample.low:.6g}"
     if len(sample.values) < FEW:
         return f"{sample.size} elements from {sample.low:.4g} to {sample.high:.4g}"
-    rule = named(sample, rules, alarm)
-    if rule is not None:
-        return f"{rule.words}, std {sample.std:.3g}"
-    family = _family(sample, alarm)
-    nearest = min(
-        (rule for rule in rules if rule.law.name == family.split()[0].replace("-", "_")),
-        key=lambda rule: abs(math.log(sample.std / moments(rule.law)[1])),
-        default=None,
-    )
-    if nearest is None or not _near(sample, nearest.law, 0.7):
+    if known is not None:
+        return f"{known.words}, std {sample.std:.3g}"
+    law, family = _family(sample, alarm)
+    alike = [rule for rule in rules if rule.law.name == law]
+    nearest = min(alike, key=lambda rule: abs(math.log(sample.std / moments(rule.law)[1])), default=None)
+    if nearest is None or not _near(sample, nearest.law, 0.25):
         return f"{family}, std {sample.std:.3g}"
-    return f"{family}, std {sample.std:.3g} ({sample.std / moments(nearest.law)[1]:.3g} × {nearest.words})"
+    return f"{family}, std {sample.std:.3g}, {sample.std / moments(nearest.law)[1]:.3g} times that of {nearest.words}"
 
 
-def _family(sample: Sample, alarm: float) -> str:
-    """Uniform, normal, or truncated: with fitted parameters, which makes the test of the shape conservative."""
+def _family(sample: Sample, alarm: float) -> tuple[str, str]:
+    """The distribution and its words: parameters are fitted, which makes the test of the shape conservative."""
     mean, std = sample.mean, sample.std
     centred = "" if abs(mean) < 5 * std / math.sqrt(len(sample.values)) else f" about {mean:.3g}"
     reach = max(sample.high - mean, mean - sample.low)
-    fits = {f"normal{centred}": Law("normal", (mean, std)), f"uniform{centred}": Law("uniform", (sample.low, sample.high))}
+    fits = {"normal": Law("normal", (mean, std)), "uniform": Law("uniform", (sample.low, sample.high))}
     for cut in (2.0, 3.0):
-        fits[f"truncated_normal at {cut:.0f}σ{centred}"] = Law("truncated_normal", (mean, reach / cut, -cut, cut))
+        fits[f"normal, truncated at {cut:.0f}σ"] = Law("truncated_normal", (mean, reach / cut, -cut, cut))
     gaps = {words: distance(sample, law) for words, law in fits.items()}
     best = min(gaps, key=gaps.__getitem__)
-    return best if kolmogorov(gaps[best], len(sample.values)) >= alarm else f"no known law{centred}"
+    if kolmogorov(gaps[best], len(sample.values)) < alarm:
+        return "", f"no known distribution{centred}"
+    return fits[best].name, f"{best}{centred}"
