@@ -40,6 +40,20 @@ def test_layers_that_no_optimizer_sees(hold, names):
     assert all(name in found.findings[0].reason for name in names)
 
 
+def test_layers_in_a_private_list():
+    class Private(Listed):
+        @property
+        def held(self):
+            return self._held
+
+        @held.setter
+        def held(self, value):
+            self._held = value
+
+    found = diagnose(Private(lambda layer, scale: [layer, scale]), torch.randn(16, 8))
+    assert "_held[0].weight" in found.findings[0].reason
+
+
 def test_what_is_held_but_not_trained_or_registered_elsewhere():
     frozen = Listed(lambda layer, scale: [layer.requires_grad_(False), scale.requires_grad_(False)])
     assert diagnose(frozen, torch.randn(16, 8)).healthy

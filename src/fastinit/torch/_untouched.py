@@ -63,9 +63,10 @@ def outside_of_modules(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tens
     """Tensors that require a gradient and that modules hold elsewhere than as parameters, as in a plain list, with names."""
     seen = {id(module) for module in model.modules()} | {id(parameter) for parameter in model.parameters()}
     waiting: list[tuple[str, Any]] = []
+    of_all = vars(torch.nn.Module())  # such as dicts of hooks
     for name, module in model.named_modules():
-        attributes = {key: value for key, value in vars(module).items() if not key.startswith("_")}
-        waiting += [(f"{name}.{key}".lstrip("."), value) for key, value in attributes.items()]
+        own = f"{name}." if name else ""
+        waiting += [(own + key, value) for key, value in vars(module).items() if key not in of_all]
     while waiting:
         name, value = waiting.pop(0)
         if id(value) in seen:
