@@ -66,6 +66,13 @@ def test_unknown_parameters_are_named(architecture: str, source: str) -> None:
         recipe.function({**shapes, "adapter.lora_a": (2, 2, 2)}, source=source, **recipe.options.get(source, {}))
 
 
+@pytest.mark.parametrize(("architecture", "source"), EVERY)
+def test_plans_of_recipes_are_equal_after_a_round_trip(architecture: str, source: str) -> None:
+    plan, _ = small(architecture, source)
+    assert Plan.from_json(plan.to_json()) == plan
+    assert Plan.from_toml(plan.to_toml()) == plan
+
+
 @pytest.mark.parametrize("architecture", RECIPES)
 def test_other_sources_are_refused(architecture: str) -> None:
     with pytest.raises(ValueError, match="source: expected"):
@@ -148,6 +155,13 @@ def test_gpt2_as_megatron_spells_it_has_a_fused_weight_of_its_own() -> None:
     for theirs, ours in spelled.items():
         assert np.array_equal(found[f"{theirs}.weight"], own[f"{ours}.weight"])
     assert [row.std for row in plan.table(model) if row.name == "layers.1.qkv.weight"] == [pytest.approx(0.02)]
+
+
+def test_gpt2_without_biases_and_with_a_narrow_mlp() -> None:
+    shapes = {name: shape for name, shape in RECIPES["gpt2"].shapes.items() if "bias" not in name}
+    assert not [rule for rule in gpt2(shapes).rules if "bias" in rule.pattern]
+    model = {"wte.weight": (50, 8), "h.0.attn.c_attn.weight": (24, 8), "h.0.mlp.c_fc.weight": (4, 8)}
+    assert [row.shape for row in gpt2(model, source="nanogpt").table(model)][-1] == (4, 8)
 
 
 def test_gpt2_in_numbers() -> None:

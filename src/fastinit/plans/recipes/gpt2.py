@@ -63,6 +63,9 @@ def gpt2(model: Any, *, source: str = "transformers", std: float | None = None) 
 
     Notes
     -----
+    Whether weights are (in, out), as Transformers' Conv1D holds them, is seen by `c_attn` and `c_fc`, whose outputs are more than
+    their inputs. A plan is for models with the order of axes of the one that it was made for.
+
     Megatron interleaves the fused Q, K and V head by head. That weight has a key of its own, ``layers.0.qkv.weight``, and other
     bits than three separate ones; its law is the same.
 
@@ -102,9 +105,13 @@ def _laws(tensors: Tensors, inner: Initializer, residual: Initializer) -> list[L
 
 
 def _spellings(model: tuple[Parameter, ...]) -> list[Spelling]:
-    # Transformers and nanoGPT have the same names, but the former's Conv1D holds (in, out). Of (d, 3 d) the outputs are more.
-    fused = [one.shape for one in model if one.name.endswith(".c_attn.weight") or one.name.endswith(".c_fc.weight")]
-    layout = "io" if any(shape[-1] > shape[-2] for shape in fused if len(shape) > 1) else "oi"
+    # Transformers and nanoGPT have the same names, but the former's Conv1D holds (in, out). Outputs are more than inputs; c_attn
+    # decides, as an MLP may be narrow.
+    layout = "oi"
+    for last in (".c_fc.weight", ".c_attn.weight"):
+        for one in model:
+            if one.name.endswith(last):
+                layout = "io" if one.shape[-1] > one.shape[-2] else "oi"
     qkv = ("layers.*.q", "layers.*.k", "layers.*.v")
     linear = {
         "**.h.*.attn.c_attn": qkv, "**.h.*.attn.c_proj": "layers.*.o", "**.h.*.mlp.c_fc": "layers.*.up",

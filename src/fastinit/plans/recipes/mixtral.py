@@ -64,6 +64,10 @@ def mixtral(model: Any, *, source: str = "transformers", std: float | None = Non
         If the model has parameters that the recipe does not know, or layers are missing; if the source is another one, or takes
         no `std`.
 
+    Notes
+    -----
+    Transformers also sets the row of `pad_token_id`, if any, to 0. That is not done.
+
     Examples
     --------
     >>> import fastinit.plans as plans
@@ -83,7 +87,9 @@ def mixtral(model: Any, *, source: str = "transformers", std: float | None = Non
         inner = normal(0.02)
         laws = ends(tensors, normal(1.0), three_sigma(tensors.size("{embedding,head}.weight", 1) ** -0.5), tied="head")
         for i in range(tensors.count()):
-            laws.append((f"layers.{i}.**.{{o,router,up,down}}.weight", normal(0.02 / math.sqrt(2 * (i + 1)))))
+            scaled = normal(0.02 / math.sqrt(2 * (i + 1)))
+            laws.append((f"layers.{i}.{{o,router,up,down}}.weight", scaled))
+            laws += [(f"layers.{i}.{place}.{{up,down}}.weight", scaled) for place in ("shared", "experts.*")]
     return tensors.plan(
         source,
         [
