@@ -74,10 +74,11 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        With a row for each call of a layer that owns parameters, whose numbers are those before its activation function, and of
-        an activation function among relu, relu6, leaky_relu, tanh, sigmoid, hard_tanh and softsign, in the order of execution. A
-        layer's name is that of the layers around it and its own, joined by "/"; beside dense_1, dense is called dense_0. Its
-        theory is the mean square that the output has if the weights are independent of the input.
+        With a row for each call of a layer that owns parameters, whose numbers are those before its activation function, of
+        an activation function among relu, relu6, leaky_relu, tanh, sigmoid, hard_tanh and softsign, and of the values that one
+        of Keras's attention layers has weighted, in the order of execution. A layer's name is that of the layers around it and
+        its own, joined by "/"; beside dense_1, dense is called dense_0. Its theory is the mean square that the output has if the
+        weights are independent of the input.
 
     Raises
     ------

@@ -8,7 +8,7 @@ import math
 import re
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from ..diagnosis.calls import Call, Layer, label_of, measure, sum_of_squares
 from ..diagnosis.observed import role_of
+from ._attention import attends, watch_attention
+from ._branches import Branch, branches_of
 
 __all__ = ["Kernel", "Layout", "Observer", "array", "as_it_was", "is_floating", "is_traced", "kernel_of"]
 
@@ -110,10 +112,12 @@ class Layout:
         self.observed: dict[str, Any] = {}
         self.parameters: dict[str, Any] = {}
         self.owners: dict[str, str] = {}  # of each parameter the observed layer
+        self.names: dict[int, str] = {}  # by the ids of all layers
         self._trained = {id(variable) for variable in model.trainable_variables}
         self._seen = {id(model)}
         self._own(model, "", "")
         self._walk(model, "", None)
+        self.branches = [branch for layer in self.everything for branch in branches_of(layer)]
         own = {id(variable) for variable in self.parameters.values()}
         self.frozen = {one.path: one for one in model.variables if id(one) not in own and "float" in one.dtype}
 
@@ -121,6 +125,7 @@ class Layout:
         """Take the names of the same model from another seed: automatic names count on from model to model."""
         if len(other.observed) == len(self.observed) and len(other.parameters) == len(self.parameters):
             self.owners = dict(other.owners)
+            self.names = dict(zip(self.names, other.names.values(), strict=False))
             self.observed = dict(zip(other.observed, self.observed.values(), strict=True))
             self.parameters = dict(zip(other.parameters, self.parameters.values(), strict=True))
 
@@ -136,7 +141,9 @@ class Layout:
                 name += "_0"  # Keras counts from dense to dense_1; with a number layers of one role are known by their names
             while name in self.observed:
                 name += "'"
-            if owner is None and (layer._trainable_variables or isinstance(layer, _layers.RNN) or _activation(layer)):
+            self.names[id(layer)] = name
+            seen = layer._trainable_variables or isinstance(layer, _layers.RNN) or _activation(layer) or attends(layer)
+            if owner is None and seen:
                 self.observed[name] = layer
             self._own(layer, name, owner or name)
             # The cells of a recurrent layer are called once for each step: the layer stands for them.
@@ -175,12 +182,12 @@ def _name_of(function: Any) -> str | None:
 
 @contextlib.contextmanager
 def as_it_was(layers: list[Any]) -> Iterator[None]:
-    """At the end each layer has the attributes that it had, and the dicts, lists, sets and deques in them their contents.
+    """At the end layers and operations have the attributes that they had, and the containers in them their contents.
 
     Variables that are trained then are those that were.
     """
     attributes = [dict(layer.__dict__) for layer in layers]
-    trained = [(one, one.trainable) for layer in layers for one in layer._trainable_variables + layer._non_trainable_variables]
+    trained = [(one, one.trainable) for layer in layers for one in getattr(layer, "variables", ())]
     containers = _containers([value for own in attributes for value in own.values()])
     contents = {number: (list(value.items()) if isinstance(value, dict) else list(value)) for number, value in containers.items()}
     try:
@@ -242,11 +249,16 @@ class Observer:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        with as_it_was(self.layout.everything):
+        with as_it_was([*self.layout.everything, *(branch.addition for branch in self.layout.branches)]):
             for layer in self.layout.everything:
                 layer.__dict__["_remat_mode"] = None  # recomputed layers would be traced in JAX, without values to look at
             for name, layer in self.layout.observed.items():
-                self._watch(name, layer)
+                if attends(layer):
+                    watch_attention(layer, array, functools.partial(self._attended, name))
+                else:
+                    self._watch(name, layer)
+            for branch in self.layout.branches:
+                self._watch_branch(branch)
             yield
 
     def _watch(self, name: str, layer: Any) -> None:
@@ -285,6 +297,38 @@ class Observer:
         layer.__dict__["call"] = watched
         if kernel_of(layer) is not None and callable(function) and function is not _keras.activations.linear:
             layer.__dict__["activation"] = activated
+
+    def _attended(self, name: str, output: Any, entropy: Callable[[], float]) -> Any:
+        self.called.add(name)
+        before = len(self.calls)
+        output = self._seen(name, Layer(name=name, kind="attention"), None, output)
+        if len(self.calls) > before:
+            next(reversed(self.calls.values())).entropy = entropy()
+        return output
+
+    def _watch_branch(self, branch: Branch) -> None:
+        add = branch.addition.call
+
+        @functools.wraps(add)
+        def added(*args: Any, **kwargs: Any) -> Any:
+            operands = [value for value in _keras.tree.flatten((args, kwargs)) if is_floating(value)]
+            if self.probes is None and not self.closed and len(operands) == 2 and not any(map(is_traced, operands)):
+                call = self._last_of(branch)
+                stream = sum_of_squares(array(operands[1 - branch.operand]))
+                if call is not None and stream > 0:
+                    call.branch = math.sqrt(sum_of_squares(array(operands[branch.operand])) / stream)
+            return add(*args, **kwargs)
+
+        branch.addition.__dict__["call"] = added
+
+    def _last_of(self, branch: Branch) -> Call | None:
+        """The call of the layer in a branch that is next to its end."""
+        for operation in branch.operations:
+            name = self.layout.names.get(id(operation))
+            for call in reversed(self.calls.values()):
+                if name is not None and (call.layer.name == name or call.layer.name.startswith(f"{name}/")):
+                    return call
+        return None
 
     def _layer(self, name: str, layer: Any, output: Any, activation: str | None) -> Layer:
         first = getattr(layer, "data_format", None) == "channels_first" and len(output.shape) > 2
