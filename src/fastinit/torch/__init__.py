@@ -5,7 +5,7 @@ memory layout. The seed of a tensor is one 64-bit number from a torch.Generator,
 the values; ``key=`` gives a key instead. `patch` makes PyTorch's own functions call these, inside its modules too.
 docs/dialects.md lists the differences from PyTorch.
 
-May import: _common, _stream, initializers, gains, diagnosis, _core.
+May import: _common, _stream, initializers, gains, diagnosis, plans, _core.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from ._init import (
     xavier_uniform_,
 )
 from ._lsuv import lsuv
+from ._model import init_, param_init_fn
 from ._patch import patch, patched, unpatch
 from ._report import Past, Report
 
@@ -59,6 +60,7 @@ __all__ = [
     "dirac_",
     "eye",
     "eye_",
+    "init_",
     "kaiming_normal",
     "kaiming_normal_",
     "kaiming_uniform",
@@ -69,6 +71,7 @@ __all__ = [
     "ones_",
     "orthogonal",
     "orthogonal_",
+    "param_init_fn",
     "patch",
     "patched",
     "sparse",

@@ -6,7 +6,8 @@ import operator
 
 import torch
 
-from ._memory import in_place, shard_of
+from ._memory import in_place
+from ._shards import shard_of
 
 __all__ = ["constant_", "dirac_", "eye_", "ones_", "zeros_"]
 

@@ -17,7 +17,8 @@ from ..initializers import Orthogonal
 from ..initializers.structured import chosen
 from ._fixed import constant_, dirac_, eye_, ones_, zeros_
 from ._gains import calculate_correct_fan, calculate_fan_in_and_fan_out, calculate_gain
-from ._memory import drawn_key, fill, names_of, shard_of, write
+from ._memory import drawn_key, fill, names_of, write
+from ._shards import shard_of
 from ._traced import draws
 
 __all__ = [

@@ -7,6 +7,7 @@ values as a contiguous one.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import threading
 from collections.abc import Callable, Iterator
@@ -22,8 +23,9 @@ from .._stream import draw
 from .._stream.indexing import region_of
 from .._stream.keys import Key, check_key
 from .._stream.laws import check_law
+from ._shards import shard_of
 
-__all__ = ["drawn_key", "fill", "in_place", "is_plain", "names_of", "on_fill", "refuse_unwritable", "shard_of", "write"]
+__all__ = ["borrowed", "drawn_key", "fill", "in_place", "is_plain", "names_of", "on_fill", "refuse_unwritable", "tell", "write"]
 
 _NAMES = {
     torch.float32: "float32",
@@ -40,6 +42,15 @@ _FLOAT8 = {
     if (dtype := getattr(torch, name, None)) is not None
 }
 _BITS = {torch.bfloat16: torch.uint16, torch.complex32: torch.int32, **dict.fromkeys(_FLOAT8, torch.uint8)}
+_NUMPY: dict[torch.dtype, np.dtype[Any]] = {
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+    torch.float16: np.dtype(np.float16),
+    torch.complex64: np.dtype(np.complex64),
+    torch.complex128: np.dtype(np.complex128),
+    torch.uint16: np.dtype(np.uint16),
+    torch.uint8: np.dtype(np.uint8),
+}
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _FILLS = frozenset(("constant_", "ones_", "zeros_"))  # PyTorch's own fills, which also know sparse layouts
 
@@ -75,7 +86,7 @@ def on_fill(observer: Callable[[torch.Tensor], None]) -> Iterator[None]:
         _observers.remove(observer)
 
 
-def _tell(tensor: torch.Tensor) -> None:
+def tell(tensor: torch.Tensor) -> None:
     for observer in tuple(_observers):
         observer(tensor)
 
@@ -154,7 +165,7 @@ def drawn_key(generator: torch.Generator | None, key: Key | None) -> Key:
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """The memory of a contiguous CPU tensor as an array, without a copy; a dtype that NumPy has not as integers."""
+    """The memory of a strided CPU tensor as an array, without a copy; a dtype that NumPy has not as integers."""
     if tensor.requires_grad:
         tensor = tensor.detach()
     bits = _BITS.get(tensor.dtype)
@@ -164,31 +175,21 @@ def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     return array
 
 
+def borrowed(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """As `_array`, but PyTorch does not know of the array, which must not outlive the tensor.
+
+    PyTorch never again resizes memory that it has exported once, and FSDP, for one, resizes what it has gathered.
+    """
+    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    dtype = _NUMPY[_BITS.get(tensor.dtype, tensor.dtype)]
+    size = (last + 1) * dtype.itemsize if tensor.numel() else 0
+    memory: Any = (ctypes.c_char * size).from_address(tensor.data_ptr())
+    return np.ndarray(tuple(tensor.shape), dtype, memory, strides=[step * dtype.itemsize for step in tensor.stride()])
+
+
 def is_plain(tensor: Any) -> bool:
     """Whether it is a torch.Tensor or torch.nn.Parameter and not a subclass."""
     return type(tensor) in _PLAIN
-
-
-def shard_of(tensor: Any) -> tuple[torch.Tensor, tuple[slice, ...]] | None:
-    """The local part of a DTensor and its position in the whole tensor; None for any other tensor."""
-    if type(tensor) in _PLAIN:
-        return None
-    if not torch.distributed.is_available():
-        return None
-    from torch.distributed.tensor import DTensor
-    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
-
-    if not isinstance(tensor, DTensor):
-        return None
-    if any(placement.is_partial() for placement in tensor.placements):
-        raise NotImplementedError(
-            f"DTensor: expected sharded or replicated placements, got {tensor.placements}"
-        )
-    sizes, offsets = compute_local_shape_and_global_offset(
-        tensor.shape, tensor.device_mesh, tensor.placements
-    )
-    place = tuple(slice(start, start + n) for start, n in zip(offsets, sizes, strict=True))
-    return tensor.to_local(), place
 
 
 def write(
@@ -223,7 +224,7 @@ def write(
         with torch.no_grad():
             memory.copy_(staged)
     if _observers:
-        _tell(tensor)
+        tell(tensor)
     return tensor
 
 

@@ -16,7 +16,8 @@ from torch.compiler import is_dynamo_compiling
 
 from .._common.arithmetic import ieee
 from .._stream.keys import Key, check_key
-from ._memory import in_place, is_plain, refuse_unwritable, shard_of
+from ._memory import in_place, is_plain, refuse_unwritable
+from ._shards import shard_of
 
 # Before 2.14 the compiler merges two draws of similar tensors into one, and does not support a key that changes.
 _COMPILES = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 14)
