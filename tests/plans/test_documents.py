@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from all_initializers import NESTS
+from catalogue_cases import CASES
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fastinit.initializers import (
     Constant,
@@ -49,6 +55,31 @@ def test_a_plan_is_equal_after_a_round_trip(form: str) -> None:
     assert getattr(again, f"to_{form}")() == text
 
 
+CHARACTERS = st.characters(exclude_categories=["Cs"])  # all but surrogates
+# Controls, DEL, quotes, line ends of other scripts, and what JSON escapes as two surrogates.
+ODD = "a\x00\n\r\t\x1f\x7f\x85\\\"'#=[]\u2028\ud7ff\U0001f600\U0010ffff"
+
+
+@pytest.mark.parametrize("form", ["json", "toml"])
+@pytest.mark.parametrize("initializer", [*(case[0] for case in CASES), *(nested for nested, _ in NESTS)])
+def test_every_initializer_is_equal_after_a_round_trip(form: str, initializer: Any) -> None:
+    plan = Plan([Rule(ODD, dataclasses.replace(initializer, seed=2**64 - 1), kind=ODD)], source=ODD)
+    again = getattr(Plan, f"from_{form}")(getattr(plan, f"to_{form}")())
+    assert again == plan
+    assert repr(again) == repr(plan)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(CHARACTERS.filter(lambda one: one not in "*{}."), min_size=1), st.floats(-1e150, 1e150), st.floats(1e-150, 1e150),
+    st.dictionaries(st.text(CHARACTERS, min_size=1), st.integers(1, 2**62)),
+)  # fmt: skip
+def test_any_text_and_number_is_equal_after_a_round_trip(text: str, mean: float, std: float, slices: dict[str, int]) -> None:
+    plan = Plan([Rule(text, RandomNormal(mean, std), kind=text, slices=slices or None)], [Spelling(text, text.replace("#", ""))])
+    assert Plan.from_json(plan.to_json()) == plan
+    assert Plan.from_toml(plan.to_toml()) == plan
+
+
 def test_a_document_holds_what_is_not_at_its_default() -> None:
     assert as_dict(Plan([Rule("**", "he_normal")])) == {
         "fastinit_plan": 1, "rules": [{"pattern": "**", "initializer": {"class_name": "HeNormal"}}]
@@ -82,7 +113,14 @@ def test_a_wrong_document_is_named(change: dict[str, object], message: str) -> N
         Plan.from_json(json.dumps(document))
 
 
-@pytest.mark.parametrize(("read", "text"), [(Plan.from_json, "{"), (Plan.from_toml, "a = "), (Plan.from_json, "[]")])
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (Plan.from_json, "{"), (Plan.from_toml, "a = "), (Plan.from_json, "[]"), (Plan.from_json, "[" * 100_000),
+        (Plan.from_toml, "a = " + "[" * 100_000),
+        (Plan.from_json, '{"fastinit_plan": 1, "rules": [], "rules": [{"pattern": "**", "initializer": "zeros"}]}'),
+    ],
+)  # fmt: skip
 def test_text_that_is_no_document(read: object, text: str) -> None:
     with pytest.raises(ValueError, match="plan: expected"):
         read(text)  # type: ignore[operator]

@@ -15,6 +15,7 @@ from ..initializers.catalogue import BY_CLASS
 from ..initializers.fans import FanRule
 from .parts import Spelling
 from .plan import Plan
+from .reading import read_json
 from .rule import Rule
 
 __all__ = ["FORMAT", "as_dict", "from_dict", "from_json", "from_toml", "initializer_as_dict", "to_json", "to_toml"]
@@ -143,9 +144,9 @@ def to_json(plan: Plan) -> str:
 def from_json(text: str) -> Plan:
     """The plan that `to_json` wrote."""
     try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"plan: expected JSON, got an error in line {error.lineno}: {error.msg}") from None
+        document = read_json(text)
+    except ValueError as error:
+        raise ValueError(f"plan: expected JSON, got {error}") from None
     return from_dict(document)
 
 
@@ -165,7 +166,12 @@ def to_toml(plan: Plan) -> str:
 
 
 def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else json.dumps(name)
+    return name if _BARE.fullmatch(name) else _toml_text(name)
+
+
+def _toml_text(text: str) -> str:
+    # JSON's strings are TOML's but for DEL, and TOML has no surrogates, which JSON escapes characters beyond 16 bits with.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _toml(value: Any) -> str:
@@ -179,7 +185,7 @@ def _toml(value: Any) -> str:
         text = repr(value)
         return text if any(mark in text for mark in ".nef") else text + ".0"
     if isinstance(value, str):
-        return json.dumps(value).replace("\x7f", "\\u007f")  # JSON's strings are TOML's but for this character
+        return _toml_text(value)
     return repr(value)
 
 
@@ -189,4 +195,6 @@ def from_toml(text: str) -> Plan:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"plan: expected TOML, got an error: {error}") from None
+    except RecursionError:
+        raise ValueError("plan: expected TOML, got lists or tables nested too deeply") from None
     return from_dict(document)

@@ -38,6 +38,10 @@ class Parameter:
     aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.aliases, str) or not isinstance(self.aliases, Iterable):
+            raise TypeError(f"aliases: expected a sequence of names, got {shown(self.aliases)}")
+        if not isinstance(self.kind, str):
+            raise TypeError(f"kind: expected the name of a class of modules, got {shown(self.kind)}")
         for name in (self.name, *self.aliases):
             if not isinstance(name, str) or not name or "" in name.split("."):
                 raise ValueError(f"name: expected a qualified name such as 'layers.0.weight', got {shown(name)}")
@@ -47,15 +51,14 @@ class Parameter:
         object.__setattr__(self, "dtype", resolve(self.dtype))
 
 
-
-
 def parameters_of(model: Any) -> tuple[Parameter, ...]:
     """The parameters of a model, or of a table of shapes.
 
     Parameters
     ----------
     model : mapping, iterable of Parameter, or torch.nn.Module
-        A mapping has names as keys, and as values shapes or arrays with a shape and dtype.
+        A mapping has names as keys, and as values shapes, arrays with a shape and dtype, as a ``state_dict`` of PyTorch has, or
+        mappings with ``shape``, and perhaps ``dtype``, ``kind`` and ``aliases``.
 
     Returns
     -------
@@ -99,10 +102,18 @@ def _read(model: Any) -> Iterable[Parameter]:
 def _of_item(name: Any, value: Any) -> Parameter:
     try:
         if isinstance(value, Mapping):
+            if "shape" not in value or not set(value) <= {"shape", "dtype", "kind", "aliases"}:
+                got = ", ".join(map(str, value)) or "none"
+                raise ValueError(f"expected shape, and perhaps dtype, kind and aliases, got {got}")
             return Parameter(name, **value)
         if hasattr(value, "shape"):
-            return Parameter(name, tuple(value.shape), resolve(value.dtype) if hasattr(value, "dtype") else "float32")
+            return Parameter(name, tuple(value.shape), _name_of(getattr(value, "dtype", "float32")))
         return Parameter(name, check_shape(value))
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"model[{name!r}]: {error}") from None
+
+
+def _name_of(dtype: Any) -> str:
+    text = str(dtype)  # NumPy does not know the dtypes of PyTorch
+    return resolve(text.removeprefix("torch.") if text.startswith("torch.") else dtype)

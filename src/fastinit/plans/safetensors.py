@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._common.dtypes import memory_dtype
+from .._common.checks import shown
+from .._common.dtypes import check_shape, memory_dtype
+from .reading import read_json
 
 __all__ = ["INDEX", "SINGLE", "Entry", "Tensors", "entries_of", "header", "open_tensors", "size_of"]
 
@@ -28,14 +30,22 @@ INDEX = "model.safetensors.index.json"
 _LONGEST = 100_000_000  # bytes of a header that readers accept
 _CODES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2", "complex64": "C64",
+    "float8_e5m2": "F8_E5M2", "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ", "complex64": "C64",
 }  # fmt: skip
 _NAMES = {code: name for name, code in _CODES.items()}
+# Bits of the numbers that no plan draws: counters, masks, quantised weights.
+_OTHER_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64, "F8_E8M0": 8, "F6_E2M3": 6,
+    "F6_E3M2": 6, "F4": 4,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor in a file: its name, dtype and shape, and the half-open interval of its bytes behind the header."""
+    """A tensor in a file: its name, dtype and shape, and the half-open interval of its bytes behind the header.
+
+    A dtype that fastinit does not have, such as "I64", is named as the file names it.
+    """
 
     name: str
     dtype: str
@@ -63,6 +73,8 @@ def header(tensors: Sequence[tuple[str, str, tuple[int, ...]]]) -> tuple[bytes, 
     document: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     entries, place = [], 0
     for name, dtype, shape in tensors:
+        if name in document:
+            raise ValueError(f"file: expected names that differ, and none that is __metadata__, got {name}")
         end = place + size_of(dtype, shape)
         document[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [place, end]}
         entries.append(Entry(name, dtype, shape, place, end))
@@ -89,32 +101,45 @@ def entries_of(path: Path) -> tuple[int, list[Entry]]:
         if length > min(_LONGEST, size - 8):
             raise ValueError(f"{path}: expected a safetensors file, got one whose header does not fit")
         try:
-            document = json.loads(file.read(length))
+            document = read_json(file.read(length))
+            if not isinstance(document, dict):
+                raise ValueError(f"a {type(document).__name__}")
             found = [_entry(name, one) for name, one in document.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: expected the header of a safetensors file, got {type(error).__name__}: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: expected the header of a safetensors file, got {error}") from None
     found.sort(key=lambda entry: (entry.begin, entry.end))
     place = 0
     for entry in found:
-        if entry.begin != place or entry.end - entry.begin != size_of(entry.dtype, entry.shape):
-            raise ValueError(f"{path}: expected bytes {place} and on for {entry.name} of shape {entry.shape}, got {entry.begin}")
-        place = entry.end
+        bits = _OTHER_BITS.get(entry.dtype) or 8 * memory_dtype(entry.dtype).itemsize
+        end = place + -(-math.prod(entry.shape) * bits // 8)
+        if (entry.begin, entry.end) != (place, end):
+            what = f"{entry.name}, {entry.dtype} of shape {entry.shape}"
+            raise ValueError(f"{path}: expected bytes {place} to {end} for {what}, got {entry.begin} to {entry.end}")
+        place = end
     if 8 + length + place != size:
         raise ValueError(f"{path}: expected {8 + length + place} bytes, got {size}")
     return 8 + length, found
 
 
-def _entry(name: str, one: Mapping[str, Any]) -> Entry:
-    begin, end = one["data_offsets"]
-    if one["dtype"] not in _NAMES:
-        raise ValueError(f"dtype of {name}: expected one of {', '.join(_NAMES)}, got {one['dtype']}")
-    return Entry(name, _NAMES[one["dtype"]], tuple(one["shape"]), begin, end)
+def _entry(name: str, one: Any) -> Entry:
+    match one:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
+            pass
+        case _:
+            raise ValueError(f"{shown(one)} for {name}")
+    if dtype not in _NAMES and dtype not in _OTHER_BITS:
+        raise ValueError(f"dtype {shown(dtype)} for {name}")
+    try:
+        return Entry(name, _NAMES.get(dtype, dtype), check_shape(shape), begin, end)
+    except (TypeError, ValueError):
+        raise ValueError(f"shape {shown(shape)} for {name}") from None
 
 
 class Tensors(Mapping[str, NDArray[Any]]):
     """The tensors of a file, or of a directory of files, as arrays that are read when they are touched.
 
-    bfloat16 and float8 are the unsigned integers of their bits; `dtypes` says what they are.
+    bfloat16 and float8 are the unsigned integers of their bits; `dtypes` says what they are. Tensors of dtypes that fastinit does
+    not have, such as counters and masks, are left out.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -124,6 +149,8 @@ class Tensors(Mapping[str, NDArray[Any]]):
         for path in files:
             begin, entries = entries_of(path)
             for entry in entries:
+                if entry.dtype not in _CODES:
+                    continue
                 if entry.name in self._places:
                     raise ValueError(f"{path}: expected {entry.name} in one file, got it also in {self._places[entry.name][0]}")
                 self._places[entry.name] = path, begin + entry.begin, entry
@@ -138,6 +165,10 @@ class Tensors(Mapping[str, NDArray[Any]]):
             with open(path, "rb") as file:
                 self._maps[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return np.frombuffer(self._maps[path], kind, count, begin).reshape(entry.shape)
+
+    def entry(self, name: str) -> Entry:
+        """What a file says of a tensor, without reading it."""
+        return self._places[name][2]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -160,12 +191,24 @@ def open_tensors(path: Any) -> Tensors:
     if not place.is_dir():
         return Tensors([place])
     if (place / INDEX).exists():
-        try:
-            names = sorted(set(json.loads((place / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise ValueError(f"{place / INDEX}: expected an index with a weight_map, got {error}") from None
-        return Tensors([place / name for name in names])
+        return Tensors([place / name for name in _indexed(place / INDEX)])
     files = sorted(place.glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(f"{place}: expected *.safetensors in it, found none")
     return Tensors(files)
+
+
+def _indexed(path: Path) -> list[str]:
+    """The names of the files that an index has."""
+    try:
+        match read_json(path.read_bytes()):
+            case {"weight_map": dict(found)}:
+                names = list(dict.fromkeys(found.values()))
+            case _:
+                raise ValueError("none")
+        for name in names:
+            if not isinstance(name, str) or Path(name).name != name:
+                raise ValueError(f"a file {shown(name)}, which is not in the directory")
+    except ValueError as error:
+        raise ValueError(f"{path}: expected an index with a weight_map, got {error}") from None
+    return sorted(names)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .parameters import Parameter, parameters_of
+from .reading import read_json
 from .safetensors import open_tensors
 
 __all__ = ["read_shapes"]
@@ -22,7 +22,8 @@ def read_shapes(path: Any) -> Any:
     ----------
     path : str or path
         JSON with shapes by name, ``{"layers.0.weight": [64, 32]}``, or ``{"shape": [64, 32], "dtype": "bfloat16"}`` in place of
-        a shape; a safetensors file, or a directory of them; or the ``config.json`` of Transformers, or a directory with one.
+        a shape; a safetensors file, or a directory of them, whose tensors of integers are left out; or the ``config.json`` of
+        Transformers, or a directory with one.
 
     Returns
     -------
@@ -43,9 +44,9 @@ def read_shapes(path: Any) -> Any:
         place /= _CONFIG
     if place.is_dir() or place.suffix == ".safetensors":
         tensors = open_tensors(place)
-        return tuple(Parameter(name, tensors[name].shape, dtype) for name, dtype in tensors.dtypes.items())
+        return tuple(Parameter(name, tensors.entry(name).shape, dtype) for name, dtype in tensors.dtypes.items())
     try:
-        document = json.loads(place.read_text(encoding="utf-8"))
+        document = read_json(place.read_bytes())
     except ValueError as error:
         raise ValueError(f"{place}: expected JSON, a safetensors file or a directory of them, got {error}") from None
     if not isinstance(document, Mapping):
