@@ -97,6 +97,16 @@ def test_the_entropy_of_masked_and_other_attention(monkeypatch):
     assert np.asarray(ops.convert_to_numpy(scores))[0, :, 3:].max() < 1e-6  # what is masked is not counted as seen
 
 
+def test_sharp_attention_is_saturated():
+    for stddev, names in ((0.2, set()), (2.0, {"saturated"})):
+        initializer = keras.initializers.RandomNormal(stddev=stddev)
+        inputs = keras.Input((16, 32))
+        y = layers.MultiHeadAttention(4, 8, kernel_initializer=initializer)(*[layers.LayerNormalization()(inputs)] * 2)
+        model = keras.Model(inputs, dense(10, 1)(layers.LayerNormalization()(layers.GlobalAveragePooling1D()(y))))
+        found = diagnose(model, data(8, 16, 32))
+        assert names == {finding.name for finding in found.findings} & {"saturated"}, str(found)
+
+
 # ---- residual branches ------------------------------------------------------------------------------
 
 
@@ -106,10 +116,12 @@ def test_residual_branches(monkeypatch):
         y = layers.Dropout(0.0)(layers.Rescaling(gain)(dense(64, i, name=f"branch_{i}")(x)))
         x = layers.Add()([y, x]) if i else x + y
     both = layers.Add()([dense(64, 7, name="one")(x), dense(64, 8, name="two")(x)])
-    rows = observed(monkeypatch, keras.Model(inputs, dense(10, 9, name="head")(both)), data(256, 64))
+    model = keras.Model(inputs, dense(10, 9, name="head")(both))
+    rows = observed(monkeypatch, model, data(256, 64))
     assert rows["branch_0"].branch == pytest.approx(1.0, rel=0.1)
     assert rows["branch_1"].branch == pytest.approx(0.1, rel=0.1)
     assert all(math.isnan(rows[name].branch) for name in ("one", "two", "head"))
+    assert not any("call" in operation.__dict__ for operation in model.operations)
 
 
 def test_residual_branches_of_blocks(monkeypatch):
