@@ -1,6 +1,6 @@
 """The command ``fastinit``.
 
-May import: _command, _stream, config, diagnosis, study, theory, _core.
+May import: _command, _stream, config, diagnosis, plans, study, theory, _core.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._command import diagnosis
+from ._command import diagnosis, plan
 from ._command.outputs import Target, TargetError, decide
 from ._command.terminal import Output, Stopped, hold_descriptors, say, status_of, stoppable
 from ._version import __version__
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_RUN = diagnosis.RUN | plan.RUN
 _REPORT_PACKAGES = ("matplotlib", "rich", "sklearn")
 
 
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of all weights, in [0, 2**64) (default: 0)")
     study.add_argument("--plain", action="store_true", help="print plain text with every number, as when not on a terminal")
     diagnosis.add_parsers(commands, _seed)
+    plan.add_parsers(commands, _seed)
     return parser
 
 
@@ -94,7 +96,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "config":
         show_config()
         return 0
-    return _study(options) if options.command == "study" else diagnosis.RUN[options.command](options)
+    return _study(options) if options.command == "study" else _RUN[options.command](options)
 
 
 def _refuse(message: str) -> int:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
-import json
 import math
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from .._stream.keys import Key
@@ -26,8 +22,8 @@ from ..theory import (
     trainable_depth,
     variance_map,
 )  # fmt: skip
-from .outputs import TargetError, decide
-from .terminal import say
+from .outputs import as_json, decide
+from .terminal import checked, progress_bar
 
 __all__ = ["RUN", "add_parsers"]
 
@@ -37,7 +33,6 @@ _PHASES = {
     "chaotic": "gradients explode, and samples that are alike become different",
 }
 _MOST = 1 << 20  # layers, units, samples, seeds
-_PATIENCE = 1.0  # seconds before a bar is shown
 
 
 def add_parsers(commands: Any, seed: Callable[[str], int]) -> None:
@@ -118,12 +113,12 @@ def _diagnose(options: argparse.Namespace) -> int:
         widths.append(options.outputs)
         activation = [options.activation] * options.depth + ["linear"]
     extra = {name: value for name in ("residual", "alpha") if (value := getattr(options, name)) is not None}
-    with _bar() as progress:
+    with progress_bar() as progress:
         found = diagnose(
             widths, activation, weights=options.init, biases=options.bias, batch=options.batch, seeds=options.seeds,
             key=Key(options.seed), dtype=options.dtype, progress=progress, **extra,
         )  # fmt: skip
-    print(_json(found.to_dict()) if options.json else found)
+    print(as_json(found.to_dict()) if options.json else found)
     return 1 if any(options.check in ("warn", finding.severity) for finding in found.findings) else 0
 
 
@@ -150,7 +145,7 @@ def _theory(options: argparse.Namespace) -> int:
         numbers |= found
         rows += lines
     if options.json:
-        print(_json(numbers))
+        print(as_json(numbers))
     else:
         width = max(len(what) for what, _ in rows)
         print("\n".join([name, *(f"  {what.ljust(width)}  {value}" for what, value in rows)]))
@@ -208,7 +203,7 @@ def _compare(options: argparse.Namespace) -> int:
         from ..study.pictures import import_matplotlib
 
         import_matplotlib()
-    with _bar() as progress:
+    with progress_bar() as progress:
         found = compare(
             options.init, options.activation, options.depth, options.width, batch=options.batch, seeds=options.seeds,
             key=Key(options.seed), dtype=options.dtype, progress=progress,
@@ -219,58 +214,8 @@ def _compare(options: argparse.Namespace) -> int:
         figure, text = found.plot(), io.StringIO()
         FigureCanvasSVG(figure).print_svg(text)  # type: ignore[no-untyped-call, unused-ignore]
         target.write(text.getvalue())
-    print(_json(found.to_dict()) if options.json else found)
+    print(as_json(found.to_dict()) if options.json else found)
     return 0
 
 
-@contextlib.contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    """A line on standard error that counts, where that is a terminal and the work takes longer than a second."""
-    begin, shown = time.monotonic(), False
-
-    def progress(done: int, of: int) -> None:
-        nonlocal shown
-        if sys.stderr is None or not sys.stderr.isatty() or time.monotonic() - begin < _PATIENCE:
-            return
-        shown = True
-        filled = 30 * done // of
-        print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done}/{of}", end="", file=sys.stderr, flush=True)
-
-    try:
-        yield progress
-    finally:
-        if shown:
-            print("\r" + " " * 50 + "\r", end="", file=sys.stderr, flush=True)
-
-
-def _json(value: Any) -> str:
-    def plain(item: Any) -> Any:
-        if isinstance(item, dict):
-            return {key: plain(inner) for key, inner in item.items()}
-        if isinstance(item, (list, tuple)):
-            return [plain(inner) for inner in item]
-        return None if isinstance(item, float) and not math.isfinite(item) else item
-
-    return json.dumps(plain(value), indent=2, allow_nan=False)
-
-
-def _checked(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """A wrong name or number is a message and status 2, as a wrong option is."""
-
-    def run(options: argparse.Namespace) -> int:
-        try:
-            return command(options)
-        except (ValueError, TypeError, TargetError) as error:
-            say(str(error))
-            return 2
-        except MemoryError:
-            say("expected enough memory for such networks, got none: fewer units, layers or samples need less")
-            return 2
-        except ImportError as error:
-            say(f"{error}: pip install 'fastinit[report]'")
-            return 2
-
-    return run
-
-
-RUN = {name: _checked(command) for name, command in (("diagnose", _diagnose), ("theory", _theory), ("compare", _compare))}
+RUN = {name: checked(command) for name, command in (("diagnose", _diagnose), ("theory", _theory), ("compare", _compare))}

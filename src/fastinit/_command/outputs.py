@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import math
 import os
 import secrets
 import shutil
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-__all__ = ["Target", "TargetError", "decide"]
+__all__ = ["Target", "TargetError", "as_json", "decide"]
 
 
 # os.replace fails on a file that is itself a mount point, and on another user's file in a directory with the sticky bit.
@@ -170,3 +172,16 @@ def _status(path: str) -> os.stat_result | None:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
         raise
+
+
+def as_json(value: Any) -> str:
+    """The value as JSON, in which numbers that are infinite or NaN are null."""
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {key: plain(inner) for key, inner in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [plain(inner) for inner in item]
+        return None if isinstance(item, float) and not math.isfinite(item) else item
+
+    return json.dumps(plain(value), indent=2, allow_nan=False)

@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-__all__ = ["Output", "Stopped", "hold_descriptors", "say", "status_of", "stoppable"]
+__all__ = ["Output", "Stopped", "checked", "hold_descriptors", "progress_bar", "say", "status_of", "stoppable"]
 
+_PATIENCE = 1.0  # seconds before a bar is shown
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -144,3 +146,42 @@ def status_of(stop: KeyboardInterrupt | Stopped, written: Sequence[str] = ()) ->
     cause = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
     say(f"{cause}; written: {', '.join(written)}" if written else f"{cause}; nothing was written")
     return 128 + number
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[int, int], None]]:
+    """A line on standard error that counts, where that is a terminal and the work takes longer than a second."""
+    begin, shown = time.monotonic(), False
+
+    def progress(done: int, of: int) -> None:
+        nonlocal shown
+        if sys.stderr is None or not sys.stderr.isatty() or time.monotonic() - begin < _PATIENCE:
+            return
+        shown = True
+        filled = 30 * done // of
+        print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done}/{of}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield progress
+    finally:
+        if shown:
+            print("\r" + " " * 50 + "\r", end="", file=sys.stderr, flush=True)
+
+
+def checked(command: Callable[[Any], int]) -> Callable[[Any], int]:
+    """A wrong name, number or file is a message and status 2, as a wrong option is."""
+
+    def run(options: Any) -> int:
+        try:
+            return command(options)
+        except (ValueError, TypeError, OSError) as error:
+            say(str(error))
+            return 2
+        except MemoryError:
+            say("expected enough memory, got none: fewer units, layers or samples need less")
+            return 2
+        except ImportError as error:
+            say(str(error) if "fastinit[" in str(error) else f"{error}: pip install 'fastinit[report]'")
+            return 2
+
+    return run

@@ -130,8 +130,8 @@ def _spellings(model: tuple[Parameter, ...]) -> list[Spelling]:
     spellings = []
     for pattern, names in linear.items():  # the kernel of Flax's Conv1D is no Dense's: it is (out, in)
         spellings += module(pattern, names, weight=layout, kernel="oi")
-    for pattern, one in others.items():
-        spellings += module(pattern, one)
+    for pattern, name in others.items():
+        spellings += module(pattern, name)
     for last in ("weight", "bias"):  # the norms that Transformer Engine fuses into the linear layers behind them
         spellings += [
             Spelling(f"decoder.layers.*.self_attention.linear_qkv.layer_norm_{last}", (f"layers.*.norm1.{last}",)),
