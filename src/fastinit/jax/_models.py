@@ -38,6 +38,8 @@ class Model:
         Floating ones, by qualified name.
     owners : dict of str to str
         The layer that owns each of them.
+    owned : dict of str to dict
+        For each layer its parameters: the qualified name by the name within the layer. Those that layers share belong to each.
     alone : bool
         Whether it takes one sample and not a batch, as models of Equinox do.
     made : callable
@@ -47,6 +49,7 @@ class Model:
     kind: str
     parameters: dict[str, Any]
     owners: dict[str, str]
+    owned: dict[str, dict[str, str]]
     alone: bool
     made: Callable[[dict[str, Any]], AbstractContextManager[Any]]
 
@@ -99,7 +102,10 @@ def _layer(name: str, kind: str, module: Any, method: str, own: dict[str, tuple[
     if weight not in own:
         return plain()
     full, array = own[weight]
-    sizes = _sizes_here(module, weight, array.shape)
+    here = _weight_here(module, weight)
+    if here is found:  # it is passed on, and another module multiplies by it, as linen's OptimizedLSTMCell does
+        return plain()
+    sizes = tuple(getattr(here, "shape", array.shape))  # in a scan over stacked layers those of one slice of the whole
     units_first = weight != "kernel" and sizes[0] == units and (weight != "w" or sizes[-axes:] != (units,))
     inputs = math.prod(sizes) // units if units and (units_first or math.prod(sizes[-axes:]) == units) else 0
     if "transpose" in lowered:
@@ -109,13 +115,10 @@ def _layer(name: str, kind: str, module: Any, method: str, own: dict[str, tuple[
     return plain(weight=full, bias=bias, units_first=units_first, inputs=inputs, one_of_many=sizes != array.shape)
 
 
-def _sizes_here(module: Any, weight: str, whole: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the weight in this call, which in a scan over stacked layers is one slice of the whole."""
+def _weight_here(module: Any, weight: str) -> Any:
     if isinstance(module, _class("flax.linen")):
-        found = module.variables.get("params", {}).get(weight)
-    else:
-        found = getattr(module, weight, None)
-    return tuple(getattr(found, "shape", whole))
+        return module.variables.get("params", {}).get(weight)
+    return getattr(module, weight, None)
 
 
 @functools.cache  # frameworks keep the classes that are registered with them
@@ -136,8 +139,29 @@ def _seen_class(cls: type) -> Any:
         body |= {"__annotations__": {_NAME: str}, _NAME: sys.modules["equinox"].field(static=True, default="")}
     elif getattr(cls, "_pytree__is_pytree", True) is False:
         options = {"pytree": False}
-    made = type(cls)(cls.__name__, (cls,), body, **options)
+    made = _quiet(type(cls))(cls.__name__, (cls,), body, **options)
     return made
+
+
+@functools.cache
+def _quiet(metaclass: Any) -> Any:
+    """A metaclass whose classes are not announced to those that they derive from, but for the framework's own.
+
+    The user's classes may keep a register of the classes that derive from them, or want arguments.
+    """
+
+    class Silent:
+        def __init_subclass__(cls, **options: Any) -> None:
+            line = cls.__mro__
+            framework = next(i for i, base in enumerate(line) if base in (_class("flax.nnx"), _class("equinox")))
+            super(line[framework - 1], cls).__init_subclass__(**options)
+
+    class Quiet(metaclass):  # type: ignore[misc, valid-type]
+        def mro(cls) -> Any:
+            own = super().mro()
+            return [own[0], Silent, *own[1:]]
+
+    return Quiet
 
 
 def _called(module: Any, name: str, kind: str, method: str, given: Any, call: Callable[..., Any]) -> Any:
@@ -179,6 +203,13 @@ def _nearest(name: str, layers: Collection[str]) -> str:
     return next((own for n in range(len(parts), -1, -1) if (own := ".".join(parts[:n])) in layers), ".".join(parts))
 
 
+def _owned(owners: dict[str, str]) -> dict[str, dict[str, str]]:
+    owned: dict[str, dict[str, str]] = {}
+    for name, layer in owners.items():
+        owned.setdefault(layer, {})[name[len(layer) + 1 if layer else 0 :]] = name
+    return owned
+
+
 # ---- frameworks -------------------------------------------------------------------------------------
 
 
@@ -190,7 +221,18 @@ def _nnx(model: Any) -> Model:
     callables = {name for name, module in modules.items() if callable(module)}
     parameters, _, _ = _named_arrays(nnx.state(copied, nnx.Param))
     owners = {name: _nearest(name, callables) for name in parameters}
-    for name in callables & set(owners.values()):
+    owned = _owned(owners)
+    names = {id(array): name for name, array in parameters.items()}
+    for layer in callables:
+        for short, value in vars(modules[layer]).items():
+            known = names.get(id(value.get_raw_value())) if isinstance(value, nnx.Param) else None
+            if known is not None and f"{layer}.{short}".lstrip(".") not in parameters:  # that of another layer, which came first
+                owned.setdefault(layer, {})[short] = known
+    for name, module in modules.items():
+        for short, value in list(vars(module).items()):
+            if _known_activation(value):
+                setattr(module, short, _activation(value, f"{name}.{short}".lstrip(".")))
+    for name in callables & set(owned):
         kind: Any = type(modules[name])
         modules[name].__class__ = _seen_class(kind)
         setattr(modules[name], _NAME, name)
@@ -201,7 +243,7 @@ def _nnx(model: Any) -> Model:
     def made(parameters: dict[str, Any]) -> Iterator[Any]:
         yield nnx.merge(graph, _with(parameters, form, leaves), rest, copy=True)
 
-    return Model(type(model).__name__, parameters, owners, False, made)
+    return Model(type(model).__name__, parameters, owners, owned, False, made)
 
 
 def _equinox(model: Any) -> Model:
@@ -236,12 +278,16 @@ def _equinox(model: Any) -> Model:
         yield _with(parameters, form, leaves)
 
     owners = {name: _nearest(name, layers) for name in parameters}
-    return Model(type(model).__name__, parameters, owners, True, made)
+    return Model(type(model).__name__, parameters, owners, _owned(owners), True, made)
+
+
+def _known_activation(value: Any) -> str | None:
+    return next((word for function, word in ACTIVATIONS.items() if value is function), None)
 
 
 def _activation(value: Any, name: str) -> Any:
     """A function that is a leaf of a model, seen if it is a known activation function."""
-    known = next((word for function, word in ACTIVATIONS.items() if value is function), None)
+    known = _known_activation(value)
     if known is None:
         return value
     label = name.removesuffix(".fn")  # of equinox.nn.Lambda
@@ -281,4 +327,4 @@ def _linen(model: Any, seed: int) -> Model:
         with linen.intercept_methods(intercepted):
             yield module.bind({"params": _with(parameters, form, leaves), **others}, rngs=keys, mutable=list(others))
 
-    return Model(type(module).__name__, parameters, owners, False, made)
+    return Model(type(module).__name__, parameters, owners, _owned(owners), False, made)

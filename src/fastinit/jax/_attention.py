@@ -1,0 +1,80 @@
+"""Attention weights, seen where JAX computes a softmax."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["looks_like_attention", "softmax_seen"]
+
+# jax.nn.softmax, its other names in Flax and in users' modules, and jax.nn.dot_product_attention on its way through XLA all look
+# this function up among the globals of JAX's module when they run: it is the one place that every softmax passes. A JAX without
+# it shows no attention.
+_GLOBALS: dict[str, Any] = getattr(inspect.unwrap(jax.nn.softmax), "__globals__", {})
+_NAME = "_softmax"
+
+_LOCK = threading.Lock()
+_looks = 0  # how many are under way, in whatever threads
+
+
+@contextlib.contextmanager
+def softmax_seen(see: Callable[[Any], Any]) -> Iterator[None]:
+    """Within the block, in any thread, ``see(logits)`` has the logits of each softmax over the last axis, and may return others.
+
+    Parameters
+    ----------
+    see : callable
+        The same in all blocks that overlap: it is to find out itself whether anybody in its thread is looking.
+    """
+    global _looks
+    with _LOCK:
+        if _looks == 0:
+            _replace(see)
+        _looks += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _looks -= 1
+            if _looks == 0:
+                _put_back()
+
+
+def _replace(see: Callable[[Any], Any]) -> None:
+    plain = _GLOBALS.get(_NAME)
+    if plain is None:
+        return
+
+    def softmax(x: Any, axis: Any = -1, where: Any = None, *of_its_derivative: Any) -> Any:
+        if not of_its_derivative and jnp.ndim(x) >= 2 and axis in (-1, jnp.ndim(x) - 1):
+            x = see(x if where is None else jnp.where(where, x, -jnp.inf))
+        return plain(x, axis, where, *of_its_derivative)
+
+    softmax.__wrapped__ = plain  # type: ignore[attr-defined]
+    _GLOBALS[_NAME] = softmax
+
+
+def _put_back() -> None:
+    plain = getattr(_GLOBALS.get(_NAME), "__wrapped__", None)
+    if plain is not None:
+        _GLOBALS[_NAME] = plain
+
+
+def looks_like_attention(shape: tuple[int, ...], module: str) -> bool:
+    """Whether a softmax is of attention weights, and not of the probabilities of classes or experts.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the logits, with the axes of vmap.
+    module : str
+        The qualified name of the module that computes them.
+    """
+    named = any(word in module.lower() for word in ("att", "mha"))
+    return len(shape) >= 3 and shape[-1] >= 2 and (named or shape[-2] == shape[-1])
