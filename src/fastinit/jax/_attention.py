@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
@@ -11,13 +12,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["looks_like_attention", "softmax_seen"]
+__all__ = ["ATTENTION", "looks_like_attention", "softmax_seen"]
+
+ATTENTION = "attention"  # the kind of its rows
 
 # jax.nn.softmax, its other names in Flax and in users' modules, and jax.nn.dot_product_attention on its way through XLA all look
-# this function up among the globals of JAX's module when they run: it is the one place that every softmax passes. A JAX without
-# it shows no attention.
+# one of these functions up among the globals of JAX's module when they run, which one is a setting: every softmax passes there.
+# A JAX without them shows no attention.
 _GLOBALS: dict[str, Any] = getattr(inspect.unwrap(jax.nn.softmax), "__globals__", {})
-_NAME = "_softmax"
+_NAMES = ("_softmax", "_softmax_deprecated")
 
 _LOCK = threading.Lock()
 _looks = 0  # how many are under way, in whatever threads
@@ -47,23 +50,25 @@ def softmax_seen(see: Callable[[Any], Any]) -> Iterator[None]:
 
 
 def _replace(see: Callable[[Any], Any]) -> None:
-    plain = _GLOBALS.get(_NAME)
-    if plain is None:
-        return
+    for name in _NAMES:
+        if name in _GLOBALS:
+            _GLOBALS[name] = _seen_by(see, _GLOBALS[name])
 
+
+def _seen_by(see: Callable[[Any], Any], plain: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(plain)
     def softmax(x: Any, axis: Any = -1, where: Any = None, *of_its_derivative: Any) -> Any:
         if not of_its_derivative and jnp.ndim(x) >= 2 and axis in (-1, jnp.ndim(x) - 1):
             x = see(x if where is None else jnp.where(where, x, -jnp.inf))
         return plain(x, axis, where, *of_its_derivative)
 
-    softmax.__wrapped__ = plain  # type: ignore[attr-defined]
-    _GLOBALS[_NAME] = softmax
+    return softmax
 
 
 def _put_back() -> None:
-    plain = getattr(_GLOBALS.get(_NAME), "__wrapped__", None)
-    if plain is not None:
-        _GLOBALS[_NAME] = plain
+    for name in _NAMES:
+        if name in _GLOBALS:
+            _GLOBALS[name] = _GLOBALS[name].__wrapped__
 
 
 def looks_like_attention(shape: tuple[int, ...], module: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,10 +20,13 @@ from ..diagnosis.result import Diagnosis
 from ..diagnosis.symmetry import Units, symmetric_layers, twins
 from ..diagnosis.thresholds import Thresholds
 from ..diagnosis.zeros import virtual_steps
+from ._arguments import is_traced
 from ._models import Model, is_model, parts_of
 from ._observe import Layer, Observer, wide
 
 __all__ = ["diagnose"]
+
+_SMALLEST = 1e-30  # of a probability, whose logarithm is taken
 
 
 def diagnose(
@@ -52,11 +54,13 @@ def diagnose(
         Inputs that are passed by name.
     call : callable, optional
         ``call(model, *inputs, **named)`` calls the model where that is done otherwise. By default ``model(*inputs, **named)``; of
-        Equinox, whose models take one sample, ``jax.vmap(model)(*inputs)`` with ``axis_name="batch"``.
+        Equinox, whose models take one sample, ``jax.vmap(model)(*inputs)`` with ``axis_name="batch"``, and with a key for each
+        sample of one that is passed by name.
     loss : callable, optional
         ``loss(outputs, targets)``, or ``loss(outputs)`` without `targets`, gives the number that is minimised. By default the
-        cross-entropy where an output looks like logits: floating, of shape (batch, C) or (batch, length, C) with C >= 2,
-        and in an output by names only those whose name ends in "logits"; of other outputs the product with standard normals.
+        cross-entropy where an output looks like logits or probabilities: floating, of shape (batch, C) or (batch, length, C)
+        with C >= 2, and in an output by names only those whose name ends in "logits"; of others the product with standard
+        normals.
     targets : optional
         What `loss` takes; without one the classes for the cross-entropy, ints of the shape of the logits without
         their last axis. Uniform ones from ``key / "labels"`` if not given.
@@ -71,9 +75,9 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        With a row for each call of a module that owns parameters, and in Equinox of relu, relu6, leaky_relu, tanh, sigmoid,
-        hard_tanh and soft_sign that are leaves of the model, in the order of execution; its theory is the mean square
-        that the output has if the weights are independent of the input.
+        With a row for each call of a module that owns parameters, in nnx and Equinox of relu, relu6, leaky_relu, tanh, sigmoid,
+        hard_tanh and soft_sign that are attributes or leaves of the model, and of the logits of attention, in the order of
+        execution; its theory is the mean square that the output has if the weights are independent of the input.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def diagnose(
 
     Notes
     -----
-    Activation functions that are called as functions are not seen themselves: units of a dense or convolutional layer
+    Other activation functions are not seen themselves: units of a dense or convolutional layer
     that no gradient comes back through are called dead, and saturation shows as vanishing. Layers inside compiled loops whose
     length depends on data are not seen.
 
@@ -106,16 +110,18 @@ def diagnose(
         if function is not None and not callable(function):
             raise TypeError(f"{name}: expected a function, got {type(function).__name__}")
     runs = []
-    for i in range(count):
-        seed = minimised.seed_of(names, i)
-        made = model if one else model(jax.random.key(seed))
-        if not is_model(made):
-            raise TypeError(f"model: expected a function that makes a module of Flax or Equinox, got {type(made).__name__}")
-        parts = parts_of(made, seed)
-        if not parts.parameters:
-            raise ValueError("model: expected floating parameters, got none")
-        pass_ = _Pass(parts, inputs, dict(named or {}), call, loss, targets, names)
-        runs.append(pass_.observed())
+    # What would stop a pass at NaN, or at a number that moves to the device, is meant for training.
+    with jax.debug_nans(False), jax.debug_infs(False), jax.transfer_guard("allow"):
+        for i in range(count):
+            seed = minimised.seed_of(names, i)
+            made = model if one else model(jax.random.key(seed))
+            if not is_model(made):
+                raise TypeError(f"model: expected a function that makes a module of Flax or Equinox, got {type(made).__name__}")
+            parts = parts_of(made, seed)
+            if not parts.parameters:
+                raise ValueError("model: expected floating parameters, got none")
+            pass_ = _Pass(parts, inputs, dict(named or {}), call, loss, targets, names)
+            runs.append(pass_.observed())
     parameters = sum(array.size for array in parts.parameters.values())
     title = f"{parts.kind}, {parameters:,} parameters; {pass_.what}"
     return judge_model(runs, limits, title)
@@ -128,9 +134,16 @@ def _looks_like_logits(name: str, array: Any) -> bool:
     return jnp.issubdtype(array.dtype, jnp.floating) and minimised.looks_like_logits(name, array.shape)
 
 
+def _as_logits(output: Any) -> Any:
+    """Logits in full precision; of probabilities, such as those behind a softmax, their logarithms."""
+    exact = output if output.dtype == jnp.float64 else output.astype(jnp.float32)
+    return jnp.log(jnp.maximum(exact, _SMALLEST)) if minimised.are_probabilities(exact) else exact
+
+
 def _cross_entropy(logits: Any, labels: Any) -> Any:
-    exact = logits if logits.dtype == jnp.float64 else logits.astype(jnp.float32)
-    return -jnp.take_along_axis(jax.nn.log_softmax(exact), jnp.asarray(labels)[..., None], axis=-1).mean()
+    # Not by take_along_axis, which an explicitly sharded axis of classes refuses.
+    chosen = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return -(jax.nn.log_softmax(logits) * chosen).sum(axis=-1).mean()
 
 
 class _Pass:
@@ -145,6 +158,10 @@ class _Pass:
         self.gradients: dict[str, Any] = {}  # of the last look
         arrays = [leaf for leaf in jax.tree.leaves((inputs, named)) if getattr(leaf, "ndim", 0)]
         self.batch = int(arrays[0].shape[0]) if arrays else 1
+        if not self.batch:
+            raise ValueError("inputs: expected at least one sample, got an empty batch")
+        if is_traced(*arrays, jnp.zeros(())):
+            raise TypeError("inputs: expected arrays with numbers, got tracers; diagnose outside of jit and the like")
 
     def observed(self) -> ObservedModel:
         """Look at the model, and again after virtual steps where zeros may be there by design."""
@@ -152,7 +169,7 @@ class _Pass:
         first = self._look(parameters)
         symmetric = symmetric_layers(first.calls, lambda layer: _units(layer, parameters, self.gradients), wide)
         distinct = {id(array): name for name, array in reversed(parameters.items())}
-        pairs = twins({name: parameters[name] for name in reversed(distinct.values())}, wide)
+        pairs = twins({name: np.asarray(parameters[name]) for name in reversed(distinct.values())}, wide)
 
         def step() -> bool:
             moved = virtual_steps(_arrays(parameters), _arrays(self.gradients))
@@ -166,11 +183,9 @@ class _Pass:
 
     def _look(self, parameters: dict[str, Any]) -> Look:
         """One pass forward and back."""
-        owned: dict[str, dict[str, tuple[str, Any]]] = {}
-        for name, array in parameters.items():
-            layer = self.model.owners[name]
-            owned.setdefault(layer, {})[name[len(layer) + 1 if layer else 0 :]] = (name, array)
-        observer = Observer(owned)
+        observer = Observer({
+            layer: {short: (name, parameters[name]) for short, name in own.items()} for layer, own in self.model.owned.items()
+        })  # fmt: skip
 
         def forward(parameters: dict[str, Any]) -> Any:
             with self.model.made(parameters) as model:
@@ -187,23 +202,30 @@ class _Pass:
         return Look(observer.calls, observer.called, norms, **{name: float(number) for name, number in noted.items()})
 
     def _called(self, model: Any) -> Any:
+        # Copies: generators of Flax count what is drawn from them, and a state of Equinox may be used once.
+        inputs, named = jax.tree.map(lambda leaf: leaf, (self.inputs, self.named))
         if self.call is not None:
-            return self.call(model, *self.inputs, **self.named)
+            return self.call(model, *inputs, **named)
         if self.model.alone:
-            return jax.vmap(functools.partial(model, **self.named), axis_name="batch")(*self.inputs)
-        return model(*self.inputs, **self.named)
+            keys = {name: jax.random.split(value, self.batch) for name, value in named.items() if _is_one_key(name, value)}
+
+            def one(keys: Any, *inputs: Any) -> Any:
+                return model(*inputs, **{**named, **keys})
+
+            return jax.vmap(one, axis_name="batch")(keys, *inputs)
+        return model(*inputs, **named)
 
     def _total(self, outputs: Any) -> tuple[Any, dict[str, Any]]:
         """What is minimised, and the cross-entropy, also beside a loss that was given."""
         arrays = minimised.outputs(outputs, lambda value: isinstance(value, jax.Array))
         found = [(name, array) for name, array in arrays if jnp.issubdtype(array.dtype, jnp.inexact)]
-        logits = [array for name, array in found if _looks_like_logits(name, array)]
-        fits = bool(logits) and self.targets is not None and _are_classes(self.targets, logits[0])
+        like = [array for name, array in found if _looks_like_logits(name, array)]
+        fits = bool(like) and self.targets is not None and _are_classes(self.targets, like[0])
         if self.loss is not None:
             total = jnp.asarray(self.loss(outputs) if self.targets is None else self.loss(outputs, self.targets))
             if total.shape != () or not jnp.issubdtype(total.dtype, jnp.floating):
                 raise TypeError(f"loss: expected one floating number, got {total.dtype}{list(total.shape)}")
-            return total, {"loss": total} | (_noted(logits[0], self.targets) if fits else {})
+            return total, {"loss": total} | (_noted(_as_logits(like[0]), self.targets) if fits else {})
         if self.targets is not None and not fits:
             raise ValueError(minimised.NOT_CLASSES)
         total, normals = jnp.zeros((), jnp.float32), False
@@ -211,8 +233,9 @@ class _Pass:
         for i, (name, array) in enumerate(found):
             if _looks_like_logits(name, array):
                 labels = self.targets if fits and not noted else minimised.labels(array.shape, self.key, i)
-                total = total + _cross_entropy(array, labels)
-                noted = noted or _noted(array, labels)
+                logits = _as_logits(array)
+                total = total + _cross_entropy(logits, labels)
+                noted = noted or _noted(logits, labels)
             else:
                 cotangent = jnp.asarray(minimised.cotangent(array.shape, self.key, i))
                 total = total + (array.real * cotangent).sum(dtype=jnp.float32) / self.batch
@@ -221,12 +244,20 @@ class _Pass:
         return total, noted
 
 
+def _is_one_key(name: str, value: Any) -> bool:
+    """Whether an input that is passed by name is a key of JAX; one of the old kind is known by its name."""
+    if not isinstance(value, jax.Array):
+        return False
+    of_old = name == "key" and value.dtype == jnp.uint32 and value.shape == (2,)
+    return of_old or (value.shape == () and bool(jnp.issubdtype(value.dtype, jax.dtypes.prng_key)))
+
+
 def _are_classes(targets: Any, logits: Any) -> bool:
     return isinstance(targets, (jax.Array, np.ndarray)) and minimised.are_classes(np.asarray(targets), logits.shape)
 
 
 def _noted(logits: Any, labels: Any) -> dict[str, Any]:
-    variance = logits.astype(jnp.float32).var(axis=-1, ddof=1).mean()
+    variance = logits.var(axis=-1, ddof=1).mean()
     return {"loss": _cross_entropy(logits, labels), "classes": float(logits.shape[-1]), "logit_variance": variance}
 
 
@@ -244,7 +275,7 @@ def _units(layer: calls.Layer, parameters: dict[str, Any], gradients: dict[str, 
     if weight.size % layer.units:
         return None
     bias = parameters[layer.bias] if layer.bias else None
-    return Units(_by_unit(layer, weight), _by_unit(layer, gradient), bias)
+    return Units(_by_unit(layer, wide(weight)), _by_unit(layer, wide(gradient)), bias)
 
 
 def _by_unit(layer: Layer, array: Any) -> Any:

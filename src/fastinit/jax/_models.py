@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._observe import ACTIVATIONS, Layer, current_observer, is_floating
+from ._observe import ACTIVATIONS, Layer, current_observer, is_inexact
 
 __all__ = ["Model", "is_model", "parts_of"]
 
@@ -35,7 +35,7 @@ class Model:
     kind : str
         The name of its class.
     parameters : dict of str to array
-        Floating ones, by qualified name.
+        Floating and complex ones, by qualified name.
     owners : dict of str to str
         The layer that owns each of them.
     owned : dict of str to dict
@@ -84,7 +84,7 @@ def _name_of(path: Any) -> str:
 
 def _layer(name: str, kind: str, module: Any, method: str, own: dict[str, tuple[str, Any]], output: Any) -> Layer:
     """What is known of a layer; `own` has the full name and the array of each of its parameters."""
-    found = next((leaf for leaf in jax.tree.leaves(output) if is_floating(leaf)), None)
+    found = next((leaf for leaf in jax.tree.leaves(output) if is_inexact(leaf)), None)
     ndim, shape = (0, ()) if found is None else (found.ndim, found.shape)
     lowered, of_equinox = kind.lower(), isinstance(module, _class("equinox"))
     is_norm = "norm" in lowered
@@ -154,9 +154,10 @@ def _quiet(metaclass: Any) -> Any:
         def __init_subclass__(cls, **options: Any) -> None:
             line = cls.__mro__
             framework = next(i for i, base in enumerate(line) if base in (_class("flax.nnx"), _class("equinox")))
-            super(line[framework - 1], cls).__init_subclass__(**options)
+            before: Any = line[framework - 1]
+            super(before, cls).__init_subclass__(**options)
 
-    class Quiet(metaclass):  # type: ignore[misc, valid-type]
+    class Quiet(metaclass):
         def mro(cls) -> Any:
             own = super().mro()
             return [own[0], Silent, *own[1:]]
@@ -174,12 +175,12 @@ def _called(module: Any, name: str, kind: str, method: str, given: Any, call: Ca
 
 
 def _named_arrays(tree: Any) -> tuple[dict[str, Any], Any, list[Any]]:
-    """The floating arrays of a tree by name, its form, and all leaves, with the name in place of these arrays."""
+    """The floating and complex arrays of a tree by name, its form, and all leaves, with the name in place of these arrays."""
     paths, form = jax.tree_util.tree_flatten_with_path(tree)
     arrays: dict[str, Any] = {}
     leaves = []
     for path, leaf in paths:
-        if is_floating(leaf):
+        if is_inexact(leaf):
             name = _name_of(path)
             arrays[name] = leaf
             leaves.append(_Named(name))
@@ -230,7 +231,7 @@ def _nnx(model: Any) -> Model:
                 owned.setdefault(layer, {})[short] = known
     for name, module in modules.items():
         for short, value in list(vars(module).items()):
-            if _known_activation(value):
+            if _known_activation(value) and not isinstance(module, nnx.RNNCellBase):  # whose gates may be saturated by design
                 setattr(module, short, _activation(value, f"{name}.{short}".lstrip(".")))
     for name in callables & set(owned):
         kind: Any = type(modules[name])
@@ -261,7 +262,7 @@ def _equinox(model: Any) -> Model:
         own, owns = [], False
         for path, child in children:
             full = _name_of(path) if not name else f"{name}.{_name_of(path)}"
-            owns |= is_floating(child)
+            owns |= is_inexact(child)
             own.append(seen(child, full) if inner(child) else _activation(child, full))
         copied = form.unflatten(own)
         if owns and callable(node):

@@ -18,8 +18,10 @@ from jax.interpreters import ad, batching, mlir
 
 from ..diagnosis import calls
 from ..diagnosis.calls import Call, label_of, measure, measure_gradient, sum_of_squares
+from ..diagnosis.entropy import mean_entropy, some_queries
+from ._attention import ATTENTION, looks_like_attention, softmax_seen
 
-__all__ = ["ACTIVATIONS", "Layer", "Observer", "current_observer", "is_floating", "wide"]
+__all__ = ["ACTIVATIONS", "Layer", "Observer", "current_observer", "is_inexact", "wide"]
 
 ACTIVATIONS = {
     jax.nn.relu: "relu", jax.nn.relu6: "relu", jax.nn.leaky_relu: "leaky_relu", jnp.tanh: "tanh", jax.nn.tanh: "tanh",
@@ -86,16 +88,22 @@ def current_observer() -> Observer | None:
     return _OBSERVER.get()
 
 
+def _see_softmax(logits: Any) -> Any:
+    observer = _OBSERVER.get()
+    return observer.softmax(logits) if observer is not None and is_inexact(logits) else logits
+
+
 # ---- numbers ----------------------------------------------------------------------------------------
 
 
-def is_floating(value: Any) -> bool:
-    return isinstance(value, (jax.Array, np.ndarray)) and jnp.issubdtype(value.dtype, jnp.floating)
+def is_inexact(value: Any) -> bool:
+    """Whether it is an array of floating or complex numbers."""
+    return isinstance(value, (jax.Array, np.ndarray)) and jnp.issubdtype(value.dtype, jnp.inexact)
 
 
 def wide(value: Any) -> Any:
-    """The array as one of NumPy, in float32 or float64."""
-    array = np.asarray(value)
+    """The array as one of NumPy, in float32 or float64; of complex numbers their absolute values."""
+    array = np.abs(np.asarray(value)) if jnp.iscomplexobj(value) else np.asarray(value)
     return array if array.dtype == np.float64 else array.astype(np.float32)
 
 
@@ -147,7 +155,7 @@ class Observer:
         before = _OBSERVER.set(self)
         try:
             # Without jit every operation is seen with its numbers, and loops call layers once for each turn.
-            with jax.disable_jit(), _traced_apart(True):
+            with jax.disable_jit(), _traced_apart(True), softmax_seen(_see_softmax):
                 yield
         finally:
             _OBSERVER.reset(before)
@@ -157,14 +165,21 @@ class Observer:
         self.called.add(layer.name)
         self.axis = layer.axis
         leaves, form = jax.tree.flatten(output)
-        place = next((i for i, leaf in enumerate(leaves) if is_floating(leaf)), None)
+        place = next((i for i, leaf in enumerate(leaves) if is_inexact(leaf)), None)
         if place is None:
             return output
-        given = [leaf for leaf in jax.tree.leaves(inputs) if is_floating(leaf)][:1] if layer.weight is not None else []
+        given = [leaf for leaf in jax.tree.leaves(inputs) if is_inexact(leaf)][:1] if layer.weight is not None else []
         site = next(_NUMBERS)
         self._sites[site] = layer
         leaves[place] = _seen.bind(leaves[place], *map(jax.lax.stop_gradient, given), site=site, forward=True)
         return form.unflatten(leaves)
+
+    def softmax(self, logits: Any) -> Any:
+        """The same logits, noted if they are those of attention, whose module is that of the layer that was called last."""
+        last = next((call.layer.name for call in reversed(self.calls) if call.layer.kind != ATTENTION), "")
+        site = next(_NUMBERS)
+        self._sites[site] = Layer(name=f"{last.rpartition('.')[0] or 'model'}/{ATTENTION}", kind=ATTENTION)
+        return _seen.bind(logits, site=site, forward=True)
 
     def note(self, site: int, value: Any, *given: Any, forward: bool) -> None:
         layer = self._sites.get(site)
@@ -173,6 +188,8 @@ class Observer:
         if layer.axes > 1:
             value = value.reshape(*value.shape[: -layer.axes], -1)
         if not value.size or (forward and self.returning):
+            return
+        if layer.kind == ATTENTION and not looks_like_attention(value.shape, layer.name.rpartition("/")[0]):
             return
         if forward:
             self._of.setdefault(site, []).append(self._forward(layer, wide(value), *given))
@@ -185,6 +202,10 @@ class Observer:
     def _forward(self, layer: Layer, value: Any, *given: Any) -> Call:
         number = self._count[layer.name] = self._count.get(layer.name, 0) + 1
         call = Call(label_of(layer.name, number), layer, value.shape)
+        if layer.kind == ATTENTION:
+            call.entropy, square = mean_entropy(some_queries(value))
+            call.square = square * value.size
+            return call
         measure(call, value, tokens=layer.axis == -1)
         if given and given[0].size:
             call.input_square = sum_of_squares(wide(given[0])) / given[0].size
