@@ -1,4 +1,4 @@
-"""fastinit.jax.diagnose with what real models do besides: registers of classes, generators and states as inputs, shared weights."""
+"""fastinit.jax.diagnose with what real models do: registers of classes, generators and states as inputs, shared weights."""
 
 from __future__ import annotations
 
