@@ -27,7 +27,7 @@ from fastinit.initializers import (
     TorchLinear,
     TruncatedNormal,
 )
-from fastinit.plans import Audit, Plan, Receipt, Rule, Spelling, audit, write
+from fastinit.plans import RECIPES, Audit, Plan, Receipt, Rule, Spelling, audit, write
 from fastinit.plans.fill import Target, fill, whole_box
 from fastinit.plans.judge import Asked, Case, Place
 from fastinit.plans.parts import Part
@@ -322,6 +322,21 @@ def test_a_sound_model_gives_no_report(name: str, dtype: str) -> None:
             assert found.ok, str(found)
             assert not found.differences
             assert len(str(found).splitlines()) == 1 or "by their laws" in str(found)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_models_of_recipes_give_no_report(name: str) -> None:
+    recipe = RECIPES[name]
+    for source in recipe.sources:
+        shapes = recipe.shapes
+        if source == "nanochat":  # which has neither
+            shapes = {name: shape for name, shape in shapes.items() if "norm" not in name and "gate" not in name}
+        plan = recipe.function(shapes, source=source, **recipe.options.get(source, {}))
+        for seed, dtype in enumerate(("float32", "bfloat16")):
+            model = made(plan, shapes, dtype, Key(seed))
+            planned = plan.resolve({n: {"shape": s, "dtype": dtype} for n, s in shapes.items()})
+            for found in (audit(model, Receipt.of(planned, Key(seed))), audit(model, plan=plan), audit(model)):
+                assert found.ok, f"{source} {dtype}\n{found}"
 
 
 def numpy_model(rng: np.random.Generator, dtype: str) -> Model:

@@ -41,9 +41,10 @@ class Place:
 
 def law_cause(sample: Sample, asked: Law | None, found: Known | None, place: Place) -> str:
     """The likely cause, as a clause; "" if there is none that is known."""
-    if _clamped(sample):
+    clamped = _clamped(sample)
+    if clamped:
         return (
-            f"infinities were clamped to ±{sample.high:.3g}: erfinv of ±1 in a narrow dtype, as old versions of PyTorch have in "
+            f"infinities were clamped to {clamped:.3g}: erfinv of ±1 in a narrow dtype, as old versions of PyTorch have in "
             "trunc_normal_ of bfloat16"
         )
     if found is not None and found.default:
@@ -116,10 +117,11 @@ def _fan_cause(near: Callable[[float], bool], std: float, fans: Fans) -> str:
     return ""
 
 
-def _clamped(sample: Sample) -> bool:
-    """Whether several elements are exactly at either end, far outside of all others."""
+def _clamped(sample: Sample) -> float:
+    """The end, far outside of all other elements, that several are exactly at; 0 if there is none."""
     values = sample.values
-    if len(values) < 32 or not sample.low < 0 < sample.high or sample.low != -sample.high:
-        return False
-    ends = int((values == sample.low).sum() + (values == sample.high).sum())
-    return ends >= 2 and sample.high > 8 * float(np.median(np.abs(values))) / 0.6745
+    if len(values) < 32:
+        return 0.0
+    middle = float(np.median(np.abs(values)))
+    ends = [end for end in (sample.low, sample.high) if abs(end) > 12 * middle > 0 and int((values == end).sum()) >= 2]
+    return max(ends, key=abs, default=0.0)

@@ -390,16 +390,13 @@ def named(sample: Sample, rules: Iterable[Known], alarm: float) -> Known | None:
     """The rule that the elements fit; of several the one whose std is nearest, of equally near ones the first."""
     if len(sample.values) < FEW or sample.bad or sample.constant:
         return None
-    fitting = [rule for rule in rules if _near(sample, rule.law, 0.7) and misfit(sample, rule.law, alarm) is None]
-    if not fitting:
-        return None
-
-    def apart(rule: Known) -> tuple[int, int]:
+    fitting: list[tuple[int, int, Known]] = []
+    for rule in rules:
         _, std, kurtosis = moments(rule.law)
-        off = abs(math.log(sample.std / std)) / sample.spread(kurtosis)
-        return int(off / 2.5), int(distance(sample, rule.law) * math.sqrt(len(sample.values)) / 1.5)
-
-    return min(fitting, key=apart)
+        off = int(abs(math.log(sample.std / std)) / (2.5 * sample.spread(kurtosis)))  # in units of 2.5 standard errors
+        if off < 2 and misfit(sample, rule.law, alarm) is None:
+            fitting.append((off, int(distance(sample, rule.law) * math.sqrt(len(sample.values)) / 1.5), rule))
+    return min(fitting, key=lambda fit: fit[:2], default=(0, 0, None))[2]
 
 
 def _near(sample: Sample, law: Law, within: float) -> bool:

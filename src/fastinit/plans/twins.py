@@ -25,7 +25,7 @@ class Twins:
 
     def add(self, number: int, names: tuple[str, ...], view: NDArray[Any], dtype: str, *, asked: bool, proven: bool) -> None:
         """Add a tensor of all names of its parameter; one that was proven to be as asked is no duplicate of others."""
-        if view.dtype.kind == "c" or view.size < 16:
+        if view.dtype.kind == "c" or view.size < 16 or not (asked or _varied(view)):
             return
         order = sorted(range(view.ndim), key=lambda axis: -abs(view.strides[axis]))
         memory = view.transpose(order)
@@ -38,7 +38,7 @@ class Twins:
         else:
             signature = ("ranks", np.packbits(values > np.median(values)).tobytes())
         self._alike.setdefault(signature, []).append((number, names, values, proven))
-        if not proven and (repeated := _repeated(view, asked)):
+        if not proven and (repeated := _repeated(view)):
             self._repeated[number] = repeated
 
     def found(self, names: Sequence[str]) -> dict[int, tuple[str, str]]:
@@ -72,11 +72,19 @@ def _tied(names: tuple[str, ...], others: tuple[str, ...]) -> bool:
     return bool(set(names) & set(others)) or (embedding and any("head" in name or "output" in name for name in both))
 
 
-def _repeated(view: NDArray[Any], drawn: bool) -> str:
-    """In words, if a tensor is one part that repeats along an axis; equal rows alone may be meant unless draws were asked for."""
+def _varied(view: NDArray[Any]) -> bool:
+    """Whether neighbouring rows and columns differ: one row for all is meant, as in the A_log of Mamba, and no draw."""
+    if view.ndim < 2:
+        return True
+    columns = np.moveaxis(view, 1, 0)
+    return not any(len(rows) > 1 and np.array_equal(rows[0], rows[1]) for rows in (view, columns))
+
+
+def _repeated(view: NDArray[Any]) -> str:
+    """In words, if a tensor is one part that repeats along an axis."""
     for axis, n in enumerate(view.shape[:2]):
         rows = np.moveaxis(view, axis, 0)
-        if rows[0].size * n < 32 or (not drawn and n > 1 and np.array_equal(rows[0], rows[1])):
+        if rows[0].size * n < 32:
             continue
         for count in _COUNTS:
             length, rest = divmod(n, count)
