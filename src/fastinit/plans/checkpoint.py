@@ -22,7 +22,7 @@ from .. import _core
 from .._common.checks import shown
 from .._common.dtypes import memory_dtype, resolve
 from .._stream.keys import Key, check_key
-from .fill import Target, fill, is_constant
+from .fill import Target, check, fill, is_constant
 from .parts import Box
 from .plan import Plan, Planned
 from .receipt import Receipt
@@ -110,6 +110,9 @@ def write(
     if wanted is not None:
         planned = tuple(replace(one, parameter=replace(one.parameter, dtype=wanted)) for one in planned)
     files = _files(planned, most)
+    for one in planned:
+        for piece in one.pieces:
+            check(piece, one.parameter.dtype)
     receipt = Receipt.of(planned, key, plan=plan)
     place = Path(path)
     _begin(place, _digest(files, key), sum(len(file.header) + file.size for file in files))

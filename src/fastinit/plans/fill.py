@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._common.arithmetic import ieee
+from .._common.dtypes import memory_dtype
 from .._stream import draw
 from .._stream.indexing import region_of
 from .._stream.keys import Key
@@ -20,10 +21,11 @@ from ..initializers import Constant, Initializer, Ones, Zeros
 from .parts import Box
 from .plan import Piece, Planned
 
-__all__ = ["Target", "fill", "is_constant", "whole_box"]
+__all__ = ["Target", "check", "fill", "is_constant", "whole_box"]
 
 _STAGED = 1 << 20  # numbers that are drawn at once where memory has another order than the tensor: they stay in the cache
 _ALIGNED = 64  # bytes
+_ANY_KEY = Key(0)  # for what no random number goes into
 _ROWS = 32  # of a tensor that memory holds transposed: so many of its rows are whole cache lines there
 
 
@@ -40,12 +42,28 @@ class Target:
         Of the numbers, such as "bfloat16".
     box : tuple of (int, int)
         For each axis of the parameter the half-open interval that the memory holds.
+
+    Raises
+    ------
+    ValueError
+        If the memory is not what is said here, in this machine's order of bytes, or the box is not in the parameter.
     """
 
     planned: Planned
     memory: NDArray[Any]
     dtype: str
     box: Box
+
+    def __post_init__(self) -> None:
+        name, whole = self.planned.parameter.name, self.planned.parameter.shape
+        if len(self.box) != len(whole) or not all(0 <= low <= high <= n for (low, high), n in zip(self.box, whole, strict=True)):
+            raise ValueError(f"{name}: expected a box of shape {whole}, got {self.box}")
+        if self.memory.shape != (shape := tuple(high - low for low, high in self.box)):
+            raise ValueError(f"{name}: expected memory of shape {shape}, got {self.memory.shape}")
+        if self.memory.dtype != (kind := memory_dtype(self.dtype)):  # which is native, so that swapped bytes are refused
+            raise ValueError(f"{name}: expected memory of {kind} for {self.dtype}, got {self.memory.dtype.str}")
+        if not self.memory.flags.writeable:
+            raise ValueError(f"{name}: expected writable memory, got an array that is read-only")
 
 
 def whole_box(shape: tuple[int, ...]) -> Box:
@@ -75,29 +93,37 @@ def fill(targets: Iterable[Target], key: Key) -> None:
     Parameters
     ----------
     targets : iterable of Target
+        No two may share memory.
     key : Key
-        Of the model; that of a tensor is ``key / name``.
+        Of the model; that of a tensor is ``key / name``, also where an initializer has a seed.
 
     Raises
     ------
     ValueError
-        If a number is outside the range of a dtype. Nothing has been written then by the laws.
+        If a number is outside the range of a dtype, or an initializer has no tensor of a dtype. The message names the tensor.
+        Nothing has been written then, unless it is an element of an initializer without a law, such as an orthogonal matrix: its
+        size is known once it is drawn, and those that come before it are written by then.
     """
     direct: list[draw.Job] = []
     staged: list[tuple[_Fill, Law]] = []
+    drawn_first: list[_Fill] = []  # which may still turn out not to fit
     others: list[_Fill] = []
     for one in _fills(targets, key):
         law = one.piece.initializer.law(one.piece.part.shape)
         if law is None or one.dtype not in _core.DTYPES:
-            others.append(one)
+            check(one.piece, one.dtype)
+            (drawn_first if law is None and not is_constant(one.piece.initializer) else others).append(one)
             continue
         first = _first_of_run(one.piece.part.shape, one.inside)
-        if first is not None and one.view.flags.c_contiguous:
-            direct.append(draw.job(one.view.reshape(-1), *law, one.key, one.dtype, first=first))
-        else:
-            draw.job(np.empty(0, one.view.dtype), *law, one.key, one.dtype)  # refuses what cannot be drawn
-            staged.append((one, law))
-    for one in others:
+        try:
+            if first is not None and one.view.flags.carray:
+                direct.append(draw.job(one.view.reshape(-1), *law, one.key, one.dtype, first=first))
+            else:
+                draw.job(np.empty(0, one.view.dtype), *law, one.key, one.dtype)  # refuses what cannot be drawn
+                staged.append((one, law))
+        except ValueError as error:
+            raise ValueError(f"{one.piece.part.name}: {error}") from None
+    for one in drawn_first + others:
         _write(one)
     draw.fill_all(direct)
     _fill_staged(staged)
@@ -126,17 +152,48 @@ def is_constant(initializer: Initializer) -> bool:
     return isinstance(initializer, (Zeros, Ones)) or (isinstance(initializer, Constant) and np.ndim(initializer.value) == 0)
 
 
+def check(piece: Piece, dtype: str) -> None:
+    """Refuse a piece that has no numbers in a dtype, as far as that is known before it is drawn.
+
+    Raises
+    ------
+    ValueError
+        The message names the piece.
+    ImportError
+        If the dtype needs a package that is not installed.
+    """
+    initializer = piece.initializer
+    law = initializer.law(piece.part.shape)
+    try:
+        if law is not None:
+            draw.draw(*law, (0,), _ANY_KEY, dtype, np.empty(0, memory_dtype(dtype)))
+        elif is_constant(initializer):
+            _constant(initializer, dtype)
+        else:
+            initializer._dtype(dtype)
+    except ValueError as error:
+        raise ValueError(f"{piece.part.name}: {error}") from None
+
+
+def _constant(initializer: Initializer, dtype: str) -> NDArray[Any]:
+    """The number that all elements of a tensor are."""
+    number = np.empty((), memory_dtype(dtype))
+    initializer((), dtype, key=_ANY_KEY, out=number)
+    return number
+
+
 def _write(one: _Fill) -> None:
     """Of an initializer without a law of independent elements, or of a dtype that no kernel writes."""
     initializer, shape = one.piece.initializer, one.piece.part.shape
     if is_constant(initializer):
-        one_number = np.empty((1,) * len(shape), one.view.dtype)
-        initializer(one_number.shape, one.dtype, key=one.key, out=one_number)
-        one.view[...] = one_number
-    else:
-        values = np.empty(one.view.shape, one.view.dtype)
+        one.view[...] = _constant(initializer, one.dtype)
+        return
+    values = np.empty(one.view.shape, one.view.dtype)
+    try:
         initializer.shard(shape, one.index, key=one.key, dtype=one.dtype, out=values)
-        one.view[...] = values
+    except ValueError as error:
+        raise ValueError(f"{one.piece.part.name}: {error}") from None
+    one.view[...] = values
 
 
 def _fill_staged(staged: Sequence[tuple[_Fill, Law]]) -> None:
