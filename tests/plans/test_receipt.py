@@ -61,7 +61,7 @@ def test_a_receipt_lists_every_tensor_with_its_key() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "float8_e4m3fn"])
 def test_sampled_hashes_are_of_the_tensors_elements(dtype: str) -> None:
-    from fastinit._common.dtypes import numpy_dtype
+    from fastinit._common.dtypes import numpy_dtype, raw_view
 
     shapes = {name: {"shape": shape, "dtype": dtype} for name, shape in SHAPES.items()}
     found = {one.name: one for one in Receipt.of(PLAN.resolve(shapes), KEY)}
