@@ -440,3 +440,18 @@ def test_functions_are_known_by_their_hash() -> None:
     assert audit(model, receipt)[0].found == "by the hash of a sample"
     model["a"] += 1
     assert audit(model, receipt)[0].verdict == "other values"
+
+
+def test_a_few_rows_that_differ_are_seen_in_a_large_tensor() -> None:
+    plan = Plan([Rule("**", RandomNormal(std=0.02))])
+    shapes = {"e.weight": (5000, 512)}
+    model = made(plan, shapes, "float32", KEY)
+    receipt = Receipt.of(plan.resolve(shapes), KEY)
+    model["e.weight"][-300:] = np.random.default_rng(0).normal(0, 0.02, (300, 512))
+    (found,) = audit(model, receipt).differences
+    assert found.verdict == "another draw of the same law"
+    model = made(plan, shapes, "float32", KEY)
+    model["e.weight"][4321, 17] += 1
+    (found,) = audit(model, receipt).differences
+    assert found.verdict == "moved by training"
+    assert "100% of the elements as they were" in found.found

@@ -54,6 +54,7 @@ IDENTIFIED = "identified"
 UNKNOWN = "no known rule"
 
 _BLOCK = 1 << 20  # elements that are made again at once
+_EXPLAINED = 1 << 17  # elements, of those that differ, that are compared to find out why
 _PROVEN = 4096  # elements: a tensor of fewer may pass for a fresh draw though it was trained
 _TELLING = 1024  # elements: of fewer, trained values may pass for some law
 _REDRAWN = 1 << 22  # elements of a tensor without a law that are drawn to be compared with
@@ -160,7 +161,7 @@ class Case:
         asked = self.asked
         if not self.view.size:
             return Verdict(IDENTIFIED if asked is None else AS_ASKED, "no elements")
-        if asked is not None and asked.again and self._same(asked):
+        if asked is not None and asked.again and self._differing(asked) is None:
             again = self.trained and asked.drawn
             return Verdict(FRESH, "its first values, bit for bit", _AGAIN) if again else Verdict(AS_ASKED)
         if self.dtype in PART:
@@ -199,12 +200,24 @@ class Case:
     def _at(self, box: Box) -> NDArray[Any]:
         return self.view[box[0][0] - self.inside[0][0] : box[0][1] - self.inside[0][0]] if box else self.view
 
-    def _same(self, asked: Asked) -> bool:
-        return all(_equal(self._at(box), self._made(asked, box)) for box in self._blocks(asked))
+    def _differing(self, asked: Asked) -> Box | None:
+        """Rows from the first one on that has other bits; None if there is none."""
+        for box in self._blocks(asked):
+            here, made = self._at(box), self._made(asked, box)
+            if _equal(here, made):
+                continue
+            if asked.law is None or not box:
+                return box
+            (low, high), *rest = box
+            first = next(row for row in range(high - low) if not _equal(here[row : row + 1], made[row : row + 1]))
+            rows = max(1, _EXPLAINED * (high - low) // here.size)
+            return ((low + first, min(low + first + rows, high)), *rest)
+        return None
 
     def _explained(self, asked: Asked) -> Verdict:
         """Why the bits are others."""
-        box = self._blocks(asked)[0]
+        box = self._differing(asked)
+        assert box is not None
         here = self._at(box)
         wanted = np.asarray(numbers(self._made(asked, box), self.dtype), np.float64).reshape(-1)
         values = np.asarray(numbers(here, self.dtype), np.float64).reshape(-1)
