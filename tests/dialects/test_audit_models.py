@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from fastinit import Key  # noqa: E402
+from fastinit import torch as fastinit_torch  # noqa: E402
 from fastinit.initializers import (  # noqa: E402
     GlorotUniform,
     HeNormal,
@@ -76,7 +77,8 @@ def planned(model: Any, plan: Plan = PLAN, key: Key = KEY) -> Any:
     """The model filled by a plan."""
     held = list(held_in(model))
     resolved = plan.resolve([one.parameter for one in held])
-    fill([Target(one, h.read(), h.parameter.dtype, h.box) for one, h in zip(resolved, held, strict=True)], key)
+    pairs = [(one, h, *h.read()[0]) for one, h in zip(resolved, held, strict=True)]
+    fill([Target(one, memory, h.parameter.dtype, box) for one, h, memory, box in pairs], key)
     return model
 
 
@@ -375,3 +377,25 @@ def test_each_rank_audits_its_own_part(tmp_path: Any) -> None:
     import torch.multiprocessing as multiprocessing
 
     multiprocessing.spawn(_rank, (2, str(tmp_path)), nprocs=2)
+
+
+def test_a_model_has_what_init_says() -> None:
+    model = GPT().bfloat16()
+    receipt = fastinit_torch.init_(model, PLAN, key=KEY)
+    assert audit(model, receipt).ok
+    with torch.no_grad():
+        model.h[3].fc.weight[200:] *= 2
+    (found,) = audit(model, receipt).differences
+    assert (found.name, found.verdict, found.found) == ("h.3.fc.weight", "another law", "the draw that was asked for, times 2")
+
+
+def test_a_parameter_that_zero_3_holds_elsewhere_is_named() -> None:
+    model = GPT()
+    receipt = fastinit_torch.init_(model, PLAN, key=KEY)
+    p = model.h[0].fc.weight
+    p.ds_id, p.ds_shape = 0, tuple(p.shape)
+    p.data = torch.empty(0)
+    for found in (audit(model, receipt), audit(model)):
+        (told,) = found.differences
+        assert (told.name, told.verdict) == ("h.0.fc.weight", "another shape")
+        assert "ZeRO-3" in told.cause

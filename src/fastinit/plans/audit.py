@@ -274,21 +274,21 @@ def _findings(held: Sequence[Held], known: list[_Wanted] | None, trained: bool, 
         if one.parameter.shape != shape if shape is not None else one.parameter.shape == (0,):
             findings.append(_another_shape(one.parameter, wanted))
             continue
-        memory = one.read()
-        for part, asked, record in tensors:
-            cut = part.seen_in(memory, one.box)
-            if cut is None and 0 not in part.shape:
-                continue  # on another rank
-            view, inside = cut or (np.empty(part.shape, memory.dtype), whole_box(part.shape))
-            verdict = _hashed(view, inside, part, record)
-            if verdict is None:
-                place = place_of(one.parameter, part, asked)
-                verdict = Case(view, inside, part, one.parameter.dtype, asked, place, share, trained).verdict()
-            words = asked.words if asked else ""
-            findings.append(Finding(part.name, names[0], verdict.verdict, words, verdict.found, verdict.cause))
-            if asked is None or (asked.drawn and asked.initializer is not None):
-                proven = asked is not None and asked.again and verdict.verdict in (AS_ASKED, FRESH)
-                twins.add(len(findings) - 1, names, view, one.parameter.dtype, asked=asked is not None, proven=proven)
+        for memory, box in one.read():
+            for part, asked, record in tensors:
+                cut = part.seen_in(memory, box)
+                if cut is None and 0 not in part.shape:
+                    continue  # on another rank
+                view, inside = cut or (np.empty(part.shape, memory.dtype), whole_box(part.shape))
+                verdict = _hashed(view, inside, part, record)
+                if verdict is None:
+                    place = place_of(one.parameter, part, asked)
+                    verdict = Case(view, inside, part, one.parameter.dtype, asked, place, share, trained).verdict()
+                words = asked.words if asked else ""
+                findings.append(Finding(part.name, names[0], verdict.verdict, words, verdict.found, verdict.cause))
+                if asked is None or (asked.drawn and asked.initializer is not None):
+                    proven = asked is not None and asked.again and verdict.verdict in (AS_ASKED, FRESH)
+                    twins.add(len(findings) - 1, names, view, one.parameter.dtype, asked=asked is not None, proven=proven)
     for i, (found, cause) in twins.found([one.name for one in findings]).items():
         findings[i] = replace(findings[i], verdict=DUPLICATE, found=found, cause=cause)
     for left in known or ():
@@ -370,10 +370,11 @@ def _draws_told(findings: list[Finding], held: Sequence[Held], receipt: Receipt)
 def _seed_of(others: Sequence[Finding], held: Sequence[Held], receipt: Receipt) -> int | None:
     """A usual seed whose values are there."""
     records = {one.name: one for one in receipt}
-    memory = {one.parameter.name: one for one in held}
+    holders = {one.parameter.name: one for one in held}
     for finding in others:
-        record, one = records[finding.name], memory[finding.parameter]
-        made, cut = record.made(), record.part.seen_in(one.read(), one.box)
+        record, one = records[finding.name], holders[finding.parameter]
+        pieces = [record.part.seen_in(memory, box) for memory, box in one.read()]
+        made, cut = record.made(), next((piece for piece in pieces if piece is not None), None)
         if made is None or record.law is None or cut is None or one.parameter.dtype != record.dtype or 0 in record.shape:
             continue
         view, inside = cut

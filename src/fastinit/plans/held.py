@@ -28,16 +28,14 @@ class Held:
     Attributes
     ----------
     parameter : Parameter
-    box : tuple of (int, int)
-        For each axis of the parameter the half-open interval that is at hand.
     read : callable
-        Returns the memory, of the box's shape and any strides; of bfloat16 and float8 the bits as unsigned integers. From another
-        device or a file it is copied then.
+        Returns pairs of memory and box: the memory has the box's shape and any strides, of bfloat16 and float8 it is the bits as
+        unsigned integers; the box is for each axis of the parameter the half-open interval that this is. From another device or
+        a file memory is copied then.
     """
 
     parameter: Parameter
-    box: Box
-    read: Callable[[], NDArray[Any]]
+    read: Callable[[], list[tuple[NDArray[Any], Box]]]
 
 
 def held_in(model: Any) -> Iterator[Held]:
@@ -56,16 +54,19 @@ def held_in(model: Any) -> Iterator[Held]:
     """
     torch: Any = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
-        yield from _of_tensors((name, tensor, kind) for name, tensor, kind in _named(model))
+        from ..torch._parameters import kind_of, parameters_in
+
+        for found in parameters_in(model):
+            yield _of_tensor(found.names[0], found.tensor, kind_of(found.places[0][0]), found.names[1:])
     elif isinstance(model, (str, os.PathLike)):
         from .safetensors import open_tensors
 
         tensors = open_tensors(model)
         for name in tensors:
             shape = tensors[name].shape
-            yield Held(Parameter(name, shape, tensors.dtypes[name]), whole_box(shape), partial(tensors.__getitem__, name))
+            yield Held(Parameter(name, shape, tensors.dtypes[name]), partial(_whole, partial(tensors.__getitem__, name)))
     elif isinstance(model, Mapping):
-        yield from _of_tensors((name, value, "") for name, value in model.items())
+        yield from _of_mapping(model)
     else:
         raise TypeError(
             "model: expected a torch.nn.Module, a mapping of names to arrays, or the path of safetensors files, got "
@@ -73,22 +74,40 @@ def held_in(model: Any) -> Iterator[Held]:
         )
 
 
-def _named(model: Any) -> Iterator[tuple[str, Any, str]]:
-    for prefix, module in model.named_modules(remove_duplicate=False):
-        for name, tensor in module.named_parameters(recurse=False, remove_duplicate=False):
-            yield f"{prefix}.{name}" if prefix else name, tensor, type(module).__name__
+def _whole(array: Callable[[], NDArray[Any]]) -> list[tuple[NDArray[Any], Box]]:
+    memory = array()
+    return [(memory, whole_box(memory.shape))]
 
 
-def _of_tensors(named: Iterator[tuple[str, Any, str]]) -> Iterator[Held]:
-    """Names of one tensor together: of one object, or of the same memory."""
-    groups: dict[Any, list[tuple[str, Any, str]]] = {}
-    for name, value, kind in named:
-        groups.setdefault(_identity(value), []).append((name, value, kind))
-    for (name, value, kind), *others in groups.values():
-        aliases = tuple(dict.fromkeys(other for other, _, _ in others if other != name))
-        found = _one(name, value, kind, aliases)
-        if found is not None:
-            yield found
+def _of_mapping(model: Mapping[Any, Any]) -> Iterator[Held]:
+    """Names of one tensor come together: of one object, or of the same memory."""
+    groups: dict[Any, list[tuple[str, Any]]] = {}
+    for name, value in model.items():
+        groups.setdefault(_identity(value), []).append((name, value))
+    for (name, value), *others in groups.values():
+        aliases = tuple(other for other, _ in others)
+        if is_tensor(value):
+            if value.is_floating_point() or value.is_complex():
+                yield _of_tensor(name, value, "", aliases)
+            continue
+        unmasked(name, value)
+        array = np.asarray(value)
+        if array.dtype.kind not in "iub":
+            dtype = resolve(array.dtype)
+            yield Held(Parameter(name, array.shape, dtype, aliases=aliases), partial(_whole, partial(raw_view, array)))
+
+
+def _of_tensor(name: str, tensor: Any, kind: str, aliases: tuple[str, ...]) -> Held:
+    from ..torch._parameters import dtype_name
+    from ..torch._shards import held
+
+    if tensor.device.type == "meta":
+        raise ValueError(f"model: expected parameters with memory, got {name} on the meta device")
+    elsewhere = 0 in tensor.shape and hasattr(tensor, "ds_id")  # DeepSpeed has partitioned it
+    one = None if elsewhere else held(tensor)
+    shape = tuple(tensor.shape) if one is None else one.shape
+    parameter = Parameter(name, shape, dtype_name(tensor.dtype), kind, aliases)
+    return Held(parameter, lambda: [(_array(piece), box) for piece, box in (one.pieces if one else ())])
 
 
 def _identity(value: Any) -> Any:
@@ -97,26 +116,6 @@ def _identity(value: Any) -> Any:
     if is_tensor(value) and value.numel() and type(value).__name__ in ("Tensor", "Parameter") and str(value.device) != "meta":
         return value.data_ptr(), tuple(value.shape), value.stride(), str(value.dtype)
     return id(value)
-
-
-def _one(name: str, value: Any, kind: str, aliases: tuple[str, ...]) -> Held | None:
-    if not is_tensor(value):
-        unmasked(name, value)
-        array = np.asarray(value)
-        dtype, shape = array.dtype.name, array.shape
-        box, read = whole_box(shape), partial(raw_view, array)
-    else:
-        from ..torch._memory import shard_of
-
-        if str(value.device) == "meta":
-            raise ValueError(f"model: expected parameters with memory, got {name} on the meta device")
-        dtype, shape = str(value.dtype).removeprefix("torch."), tuple(value.shape)
-        local, place = shard_of(value) or (value, None)
-        box = whole_box(shape) if place is None else tuple((one.start, one.stop) for one in place)
-        read = partial(_array, local)
-    if dtype.startswith(("int", "uint", "bool")):
-        return None
-    return Held(Parameter(name, shape, resolve(dtype), kind, aliases), box, read)
 
 
 def _array(tensor: Any) -> NDArray[Any]:
