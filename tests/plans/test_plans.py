@@ -132,6 +132,8 @@ SPELLINGS = [
     Spelling("flax.*.qkv.kernel", ("layers.*.q.weight", "layers.*.k.weight", "layers.*.v.weight"), sizes=(8, 4, 4), layout="io"),
     Spelling("scan.{q,k,v}.kernel", "layers.#.q.weight", layout="io", batch_axes=0),
     Spelling("conv.kernel", "conv.weight", layout="io"),
+    Spelling("heads.*", ("h.*.q", "h.*.k"), sizes=(3, 1), groups=4),
+    Spelling("heads_io.*", ("h.*.q", "h.*.k"), sizes=(3, 1), groups=4, layout="io"),
 ]
 
 
@@ -149,6 +151,21 @@ def test_fused_stacked_and_transposed_weights_have_the_bits_of_separate_ones(dty
     assert np.array_equal(apart["layers.2.q.weight"], alone)
     conv = filled(plan, {"conv.weight": np.empty((4, 5, 3, 2), dtype)})["conv.weight"]
     assert np.array_equal(filled(plan, {"conv.kernel": np.empty((3, 2, 5, 4), dtype)})["conv.kernel"], conv.transpose(2, 3, 1, 0))
+
+
+def test_parts_that_lie_head_by_head_have_the_bits_of_separate_ones() -> None:
+    plan = Plan([Rule("**", "lecun_normal")], SPELLINGS)
+    apart = filled(plan, {"h.0.q": (12, 5), "h.0.k": (4, 5)})
+    together = np.concatenate([
+        part for q, k in zip(np.split(apart["h.0.q"], 4), np.split(apart["h.0.k"], 4), strict=True) for part in (q, k)
+    ])  # fmt: skip
+    assert np.array_equal(filled(plan, {"heads.0": (16, 5)})["heads.0"], together)
+    assert np.array_equal(filled(plan, {"heads_io.0": (5, 16)})["heads_io.0"], together.T)
+    assert [row.name for row in plan.table({"heads.0": (16, 5)})] == ["h.0.q", "h.0.k"]
+    with pytest.raises(ValueError, match="groups: expected a divisor of 14 outputs, got 4"):
+        plan.resolve({"heads.0": (14, 5)})
+    with pytest.raises(ValueError, match="sizes that add up to 5 outputs"):
+        plan.resolve({"heads.0": (20, 5)})
 
 
 def test_slices_and_batch_axes_of_a_rule_have_the_names_of_separate_tensors() -> None:
@@ -171,7 +188,8 @@ def test_slices_and_batch_axes_of_a_rule_have_the_names_of_separate_tensors() ->
 @pytest.mark.parametrize("initializer", [NORMAL, HeNormal(), "orthogonal", "zeros", "ones", "lecun_uniform"])
 def test_any_box_of_a_parameter_has_the_bits_of_the_whole(initializer: Any) -> None:
     plan = Plan([Rule("**", initializer)], SPELLINGS)
-    for name, shape in (("w", (9, 7)), ("flax.0.qkv.kernel", (5, 16)), ("scan.q.kernel", (3, 4, 6))):
+    for name, shape in (("w", (9, 7)), ("flax.0.qkv.kernel", (5, 16)), ("scan.q.kernel", (3, 4, 6)),
+                        ("heads.0", (16, 5)), ("heads_io.0", (5, 16))):  # fmt: skip
         planned = plan.resolve({name: shape})
         whole = filled(plan, {name: shape})[name]
         cuts = [[(0, n), (1, n - 1), (n // 2, n), (2, 2), (n - 1, n)] for n in shape]

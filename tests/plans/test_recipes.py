@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastinit import Key
+from fastinit import Key, plans
 from fastinit.plans import RECIPES, Parameter, Plan, gpt2, llama, mamba, mixtral, mlp, resnet, t5, vit
 from fastinit.plans.fill import Target, fill, whole_box
 
@@ -140,21 +141,46 @@ def test_gpt2_has_the_same_bits_in_every_spelling(source: str) -> None:
     same_bits(gpt2, stacked, own, source=source)
 
 
-def test_gpt2_as_megatron_spells_it_has_a_fused_weight_of_its_own() -> None:
+def by_head(own: dict[str, np.ndarray], layer: str, groups: int, last: str = "weight") -> np.ndarray:
+    """Q, K and V with the heads of each K and V together, as Megatron and torchtitan hold them."""
+    each = [np.split(own[f"{layer}.{one}.{last}"], groups) for one in "qkv"]
+    return np.concatenate([part for group in zip(*each, strict=True) for part in group])
+
+
+def test_gpt2_as_megatron_spells_it() -> None:
     spelled = {"embedding.word_embeddings": "embedding", "embedding.position_embeddings": "positions", "output_layer": "head",
                "decoder.final_layernorm": "norm"}  # fmt: skip
     of_layer = {"input_layernorm": "norm1", "pre_mlp_layernorm": "norm2", "self_attention.linear_proj": "o",
                 "mlp.linear_fc1": "up", "mlp.linear_fc2": "down"}  # fmt: skip
     spelled |= {f"decoder.layers.{i}.{theirs}": f"layers.{i}.{ours}" for i in range(2) for theirs, ours in of_layer.items()}
     shapes = RECIPES["gpt2"].shapes
-    model = {f"{theirs}.{last}": shapes[f"{ours}.{last}"] for theirs, ours in spelled.items() for last in ("weight", "bias")
+    own = filled(gpt2(shapes), shapes)
+    model = {f"{theirs}.{last}": own[f"{ours}.{last}"] for theirs, ours in spelled.items() for last in ("weight", "bias")
              if f"{ours}.{last}" in shapes}  # fmt: skip
-    model |= {f"decoder.layers.{i}.self_attention.linear_qkv.weight": (192, 64) for i in range(2)}
-    plan = gpt2(model, source="megatron")
-    own, found = filled(gpt2(shapes), shapes), filled(plan, model)
-    for theirs, ours in spelled.items():
-        assert np.array_equal(found[f"{theirs}.weight"], own[f"{ours}.weight"])
-    assert [row.std for row in plan.table(model) if row.name == "layers.1.qkv.weight"] == [pytest.approx(0.02)]
+    for i, last in itertools.product(range(2), ("weight", "bias")):
+        model[f"decoder.layers.{i}.self_attention.linear_qkv.{last}"] = by_head(own, f"layers.{i}", 4, last)
+    same_bits(gpt2, model, own, source="megatron", heads=4)
+    with pytest.raises(ValueError, match=r"heads: expected the number of heads of the queries, by which .*linear_qkv is ordered"):
+        gpt2(model, source="megatron")
+    with pytest.raises(ValueError, match="heads: expected a number that divides 64 queries and 64 keys into heads, got 7"):
+        gpt2(model, source="megatron", heads=7)
+
+
+def test_llama_with_torchtitans_fused_weight() -> None:
+    shapes = RECIPES["llama"].shapes
+    own = filled(llama(shapes, source="torchtitan"), shapes)
+    model = {name: value for name, value in own.items() if name.rpartition(".")[0][-2:] not in (".q", ".k", ".v")}
+    for i in range(2):
+        model[f"layers.{i}.attention.qkv_linear.wqkv.weight"] = by_head(own, f"layers.{i}", 2)  # four heads of 16, two of K and V
+    same_bits(llama, model, own, source="torchtitan", heads=4)
+    with pytest.raises(ValueError, match="heads: expected the number of heads"):
+        llama(model, source="torchtitan")
+    planned = llama(model, source="torchtitan", heads=4).resolve(model)
+    receipt = plans.Receipt.of(planned, KEY)
+    assert not plans.audit(model, receipt).differences
+    model["layers.1.attention.qkv_linear.wqkv.weight"][70, 3] += 1
+    (found,) = plans.audit(model, receipt).differences
+    assert found.name == "layers.1.q.weight"
 
 
 def test_gpt2_without_biases_and_with_a_narrow_mlp() -> None:

@@ -132,9 +132,8 @@ def fill(targets: Iterable[Target], key: Key) -> None:
 def _fills(targets: Iterable[Target], key: Key) -> Iterable[_Fill]:
     for target in targets:
         for piece in target.planned.pieces:
-            seen = piece.part.seen_in(target.memory, target.box)
-            if seen is not None:
-                yield _Fill(piece, *seen, target.dtype, key / piece.part.name)
+            for view, inside in piece.part.views(target.memory, target.box):
+                yield _Fill(piece, view, inside, target.dtype, key / piece.part.name)
 
 
 def _first_of_run(shape: tuple[int, ...], inside: Box) -> int | None:

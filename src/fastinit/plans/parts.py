@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .._common.checks import one_of, shown, whole_number
@@ -38,12 +39,16 @@ class Part:
         For each of its axes that of the parameter.
     start : tuple of int
         For each axis of the parameter where it begins; along the axes that it has not, where it lies.
+    runs : (int, int), optional
+        Along its first axis: how many entries follow one another in the parameter, and how far apart such runs begin, as where
+        the queries, keys and values of each head lie together.
     """
 
     name: str
     shape: tuple[int, ...]
     axes: tuple[int, ...]
     start: tuple[int, ...]
+    runs: tuple[int, int] | None = None
 
     @classmethod
     def whole(cls, name: str, shape: tuple[int, ...]) -> Part:
@@ -70,11 +75,30 @@ class Part:
         shape = tuple(high - low if k == axis else n for k, n in enumerate(self.shape))
         return dataclasses.replace(self, shape=shape, start=self._begun(axis, low))
 
-    def seen_in(self, array: NDArray[Any], box: Box) -> tuple[NDArray[Any], Box] | None:
-        """A view of its elements in an array that holds a box of the parameter, and which box of the part they are; None if none.
+    def every(self, groups: int, distance: int) -> Part:
+        """So many tensors like this one, at that distance along the first axis, as one."""
+        shape = (self.shape[0] * groups, *self.shape[1:])
+        return dataclasses.replace(self, shape=shape, runs=(self.shape[0], distance))
 
-        The view has the part's order of axes.
+    def views(self, array: NDArray[Any], box: Box) -> Iterator[tuple[NDArray[Any], Box]]:
+        """Views of its elements in an array that holds a box of the parameter, and which boxes of the part they are.
+
+        They have the part's order of axes, and follow one another along its first axis. Without runs there is at most one.
         """
+        if self.runs is None:
+            seen = self._view(array, box)
+            if seen is not None:
+                yield seen
+            return
+        length, distance = self.runs
+        run = dataclasses.replace(self, shape=(length, *self.shape[1:]), runs=None)
+        for i in range(self.shape[0] // length):
+            seen = dataclasses.replace(run, start=run._begun(0, i * distance))._view(array, box)
+            if seen is not None:
+                view, ((low, high), *others) = seen
+                yield view, ((low + i * length, high + i * length), *others)
+
+    def _view(self, array: NDArray[Any], box: Box) -> tuple[NDArray[Any], Box] | None:
         inside: list[tuple[int, int]] = []
         index: list[Any] = [None] * len(box)
         for axis, n in zip(self.axes, self.shape, strict=True):
@@ -93,6 +117,14 @@ class Part:
         order = sorted(self.axes)
         # With an ellipsis it is a view also where no axis is left.
         return array[(*index, ...)].transpose([order.index(axis) for axis in self.axes]), tuple(inside)
+
+    def seen_in(self, array: NDArray[Any], box: Box) -> tuple[NDArray[Any], Box] | None:
+        """Its elements in an array that holds a box of the parameter, to read, and which box of the part they are, if any."""
+        seen = list(self.views(array, box))
+        if len(seen) < 2:
+            return seen[0] if seen else None
+        (first, *others), (last, *_) = seen[0][1], seen[-1][1]
+        return np.concatenate([view for view, _ in seen]), ((first[0], last[1]), *others)
 
 
 def checked_slices(value: Any) -> Slices:
@@ -132,6 +164,7 @@ def split(
     named: Callable[[str, tuple[int, ...]], str],
     *,
     layout: str = "oi",
+    groups: int = 1,
 ) -> list[Part]:
     """The parts of a part: one for each entry of the batch axes and each slice of the outputs.
 
@@ -144,6 +177,8 @@ def split(
         ``named(slice, index)`` is the name of a part; `slice` is "" where there are none.
     layout : {"oi", "io"}
         Of what is left of the axes.
+    groups : int, default 1
+        How often the slices occur along the axis of the outputs; a part is what its slice is in all of them.
     """
     ndim = len(whole.shape)
     stacked = [axis + ndim if axis < 0 else axis for axis in batch_axes]
@@ -162,8 +197,12 @@ def split(
             continue
         if not n:
             raise ValueError("slices: expected an axis of outputs, got none")
-        for name, low, high in _bounds(slices, one.shape[0]):
-            found.append(dataclasses.replace(one.between(0, low, high), name=named(name, index)))
+        if one.shape[0] % groups:
+            raise ValueError(f"groups: expected a divisor of {one.shape[0]} outputs, got {groups}")
+        outputs = one.shape[0] // groups
+        for name, low, high in _bounds(slices, outputs):
+            part = one.between(0, low, high)
+            found.append(dataclasses.replace(part if groups == 1 else part.every(groups, outputs), name=named(name, index)))
     return found
 
 
@@ -179,7 +218,9 @@ class Spelling:
         The name of the tensor that it holds, or of several that lie side by side along the outputs. In each, the text that
         stands for a ``*`` of the pattern replaces the ``*`` in turn, and the index along the batch axes replaces ``#``.
     sizes : sequence of int, optional
-        How many outputs each of several tensors has; by default all have as many.
+        How many outputs each of several tensors has, in one group; by default all have as many.
+    groups : int, default 1
+        How often they lie side by side: where the queries, keys and values of each head lie together, the number of heads.
     layout : {"oi", "io"}, default "oi"
         ``"oi"``: (out, in, \\*field), as in PyTorch. ``"io"``: (\\*field, in, out), as in Flax, Keras and Conv1D of Transformers.
     batch_axes : int or sequence of int, default ()
@@ -201,8 +242,10 @@ class Spelling:
     sizes: tuple[int, ...] | None = None
     layout: str = "oi"
     batch_axes: tuple[int, ...] = ()
+    groups: int = 1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", whole_number("groups", self.groups))
         glob = Pattern(self.pattern)
         names = (self.names,) if isinstance(self.names, str) else tuple(self.names)
         object.__setattr__(self, "names", names)
@@ -245,4 +288,4 @@ class Spelling:
         def named(part: str, index: tuple[int, ...]) -> str:
             return filled(places[part or "0"], captures, index)
 
-        return split(Part.whole(name, shape), slices, self.batch_axes, named, layout=self.layout)
+        return split(Part.whole(name, shape), slices, self.batch_axes, named, layout=self.layout, groups=self.groups)

@@ -178,7 +178,7 @@ class Plan:
         """For each tensor in a parameter its parts under all names of the parameter, the first of which names it."""
         names = dict.fromkeys((parameter.name, *parameter.aliases))
         under = [self._spelled(name, parameter.shape) for name in names]
-        where = [[(part.shape, part.axes, part.start) for part in parts] for parts in under]
+        where = [[(part.shape, part.axes, part.start, part.runs) for part in parts] for parts in under]
         for name, places in zip(names, where, strict=True):
             if places != where[0]:
                 raise ValueError(f"expected the map of names to make the same tensors of it as of {name}, which it is tied to")

@@ -76,9 +76,8 @@ class Record:
         Of all bytes of the parameter as a file holds them, little-endian in the order of its own axes, where it was asked for.
     whole : tuple of int
         The shape of the parameter.
-    axes, start : tuple of int
-        Where the tensor lies in the parameter: for each of its axes that of the parameter, and for each axis of the parameter
-        where it begins.
+    axes, start, runs : tuple of int
+        Where the tensor lies in the parameter, see `Part`.
     """
 
     name: str
@@ -99,6 +98,7 @@ class Record:
     whole: tuple[int, ...]
     axes: tuple[int, ...]
     start: tuple[int, ...]
+    runs: tuple[int, int] | None = None
 
     @property
     def key(self) -> Key:
@@ -106,7 +106,7 @@ class Record:
 
     @property
     def part(self) -> Part:
-        return Part(self.name, self.shape, self.axes, self.start)
+        return Part(self.name, self.shape, self.axes, self.start, self.runs)
 
     def made(self) -> Initializer | None:
         """The initializer that the values come from; None if the receipt does not hold it."""
@@ -313,6 +313,7 @@ def _record(parameter: Parameter, piece: Piece, key: Key, plan: Plan | None, sha
         "" if plan is None else plan.rules[piece.rule].pattern, initializer.law(part.shape), _config(initializer),
         fans_of(initializer, part.shape), own.seed, own.stream, _core.PLANE_REAL, _core.STREAM_VERSION,
         sampled_hash(part.name, part.shape, parameter.dtype, initializer, own), sha256, parameter.shape, part.axes, part.start,
+        part.runs,
     )  # fmt: skip
 
 
@@ -341,6 +342,7 @@ def _read(values: dict[str, Any], key: Key) -> Record:
     values = {name: values[name] for name in names}
     for name in ("shape", "whole", "axes", "start"):
         values[name] = check_shape(values[name])
+    values["runs"] = None if values["runs"] is None else check_shape(values["runs"])
     for name in ("name", "parameter", "rule"):
         if not isinstance(values[name], str):
             raise TypeError(f"{name}: expected a str, got {shown(values[name])}")

@@ -10,6 +10,7 @@ from ...initializers.base import Initializer
 from ..parameters import Parameter, parameters_of
 from ..parts import Spelling
 from ..plan import Plan
+from .fused import fused_spellings
 from .tensors import Law, Tensors, ends, module, normal, ones, zeros
 
 __all__ = ["SHAPES", "SOURCES", "gpt2"]
@@ -35,7 +36,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 }  # fmt: skip
 
 
-def gpt2(model: Any, *, source: str = "transformers", std: float | None = None) -> Plan:
+def gpt2(model: Any, *, source: str = "transformers", std: float | None = None, heads: int | None = None) -> Plan:
     """How every parameter of a GPT-2 begins: learned positions, LayerNorm, fused or separate Q, K and V.
 
     Parameters
@@ -49,6 +50,8 @@ def gpt2(model: Any, *, source: str = "transformers", std: float | None = None) 
         `down` N(0, 2 / (L sqrt(d))). Biases are 0 and norms 1 in all of them.
     std : float, optional
         Instead of 0.02: `initializer_range` of Transformers, `init_method_std` of Megatron.
+    heads : int, optional
+        Of the queries; Megatron's fused ``linear_qkv`` needs it, which lies head by head.
 
     Returns
     -------
@@ -66,9 +69,6 @@ def gpt2(model: Any, *, source: str = "transformers", std: float | None = None) 
     Whether weights are (in, out), as Transformers' Conv1D holds them, is seen by `c_attn` and `c_fc`, whose outputs are more than
     their inputs. A plan is for models with the order of axes of the one that it was made for.
 
-    Megatron interleaves the fused Q, K and V head by head. That weight has a key of its own, ``layers.0.qkv.weight``, and other
-    bits than three separate ones; its law is the same.
-
     Examples
     --------
     >>> import fastinit.plans as plans
@@ -78,7 +78,7 @@ def gpt2(model: Any, *, source: str = "transformers", std: float | None = None) 
     """
     one_of("source", source, SOURCES)
     model = parameters_of(model)
-    tensors = Tensors.of("gpt2", model, _spellings(model))
+    tensors = Tensors.of("gpt2", model, _spellings(model, heads))
     layers = tensors.count()
     if std is not None and source not in ("transformers", "megatron"):
         raise ValueError(f"std: expected None for source {source!r}, which fixes it, got {std}")
@@ -94,9 +94,9 @@ def _laws(tensors: Tensors, inner: Initializer, residual: Initializer) -> list[L
     return [
         *ends(tensors, inner, inner),
         ("positions.weight", inner),
-        ("layers.*.{q,k,v,qkv,up}.weight", inner),
+        ("layers.*.{q,k,v,up}.weight", inner),
         ("layers.*.{o,down}.weight", residual),
-        ("layers.*.{q,k,v,qkv,o,up,down}.bias", zeros),
+        ("layers.*.{q,k,v,o,up,down}.bias", zeros),
         ("layers.*.{norm1,norm2}.weight", ones),
         ("layers.*.{norm1,norm2}.bias", zeros),
         ("norm.weight", ones),
@@ -104,7 +104,7 @@ def _laws(tensors: Tensors, inner: Initializer, residual: Initializer) -> list[L
     ]
 
 
-def _spellings(model: tuple[Parameter, ...]) -> list[Spelling]:
+def _spellings(model: tuple[Parameter, ...], heads: int | None) -> list[Spelling]:
     # Transformers and nanoGPT have the same names, but the former's Conv1D holds (in, out). Outputs are more than inputs; c_attn
     # decides, as an MLP may be narrow.
     layout = "oi"
@@ -123,7 +123,7 @@ def _spellings(model: tuple[Parameter, ...]) -> list[Spelling]:
         # Megatron Core
         "embedding.word_embeddings": "embedding", "embedding.position_embeddings": "positions", "output_layer": "head",
         "decoder.layers.*.input_layernorm": "layers.*.norm1", "decoder.layers.*.pre_mlp_layernorm": "layers.*.norm2",
-        "decoder.layers.*.self_attention.linear_qkv": "layers.*.qkv", "decoder.layers.*.self_attention.linear_proj": "layers.*.o",
+        "decoder.layers.*.self_attention.linear_proj": "layers.*.o",
         "decoder.layers.*.mlp.linear_fc1": "layers.*.up", "decoder.layers.*.mlp.linear_fc2": "layers.*.down",
         "decoder.final_layernorm": "norm",
     }  # fmt: skip
@@ -137,4 +137,5 @@ def _spellings(model: tuple[Parameter, ...]) -> list[Spelling]:
             Spelling(f"decoder.layers.*.self_attention.linear_qkv.layer_norm_{last}", (f"layers.*.norm1.{last}",)),
             Spelling(f"decoder.layers.*.mlp.linear_fc1.layer_norm_{last}", (f"layers.*.norm2.{last}",)),
         ]
-    return spellings
+    tensors = Tensors.of("gpt2", model, spellings)
+    return spellings + fused_spellings(tensors, by_head=("decoder.layers.*.self_attention.linear_qkv",), heads=heads)

@@ -7,10 +7,10 @@ from typing import Any
 
 from ..._common.checks import one_of, whole_number
 from ...initializers import Constant, Initializer, RandomUniform, VarianceScaling
-from ..names import Pattern
 from ..parameters import parameters_of
 from ..parts import Spelling
 from ..plan import Plan
+from .fused import fused_spellings
 from .tensors import Law, Tensors, ends, module, normal, ones, three_sigma, uniform, zeros
 
 __all__ = ["OPTIONS", "SHAPES", "SOURCES", "decoder_spellings", "llama"]
@@ -62,7 +62,7 @@ def llama(model: Any, *, source: str = "transformers", std: float | None = None,
     std : float, optional
         Instead of 0.02: `initializer_range` of Transformers, `init_std` of OLMo-core. Nanotron has no default.
     heads : int, optional
-        Of the queries; only source "maxtext" needs it.
+        Of the queries; source "maxtext" needs it, and torchtitan's fused ``wqkv``, which lies head by head.
 
     Returns
     -------
@@ -75,11 +75,6 @@ def llama(model: Any, *, source: str = "transformers", std: float | None = None,
         If the model has parameters that the recipe does not know, layers are missing, or an option that the source needs; if the
         source is another one, or takes no `std`.
 
-    Notes
-    -----
-    Torchtitan's fused ``wqkv`` lies head by head. It has a key of its own, ``layers.0.qkv.weight``, and other bits than three
-    separate weights; its law is the same.
-
     Examples
     --------
     >>> import fastinit.plans as plans
@@ -89,7 +84,7 @@ def llama(model: Any, *, source: str = "transformers", std: float | None = None,
     """
     one_of("source", source, SOURCES)
     model = parameters_of(model)
-    tensors = Tensors.of("llama", model, decoder_spellings("llama", model))
+    tensors = Tensors.of("llama", model, decoder_spellings("llama", model, heads))
     if std is not None and source not in ("transformers", "nanotron", "olmo", "olmo_llama", "olmo_llama_depth"):
         raise ValueError(f"std: expected None for source {source!r}, which fixes it, got {std}")
     if std is None and source == "nanotron":
@@ -104,13 +99,13 @@ def _laws(tensors: Tensors, source: str, std: float, heads: int | None) -> list[
     norms: list[Law] = [
         ("layers.*.{norm1,norm2,q_norm,k_norm}.weight", ones),
         ("norm.weight", ones),
-        ("layers.*.{q,k,v,qkv,o,gate,up,down}.bias", zeros),
+        ("layers.*.{q,k,v,o,gate,up,down}.bias", zeros),
     ]
     if source == "maxtext":
         return [*_maxtext(tensors, heads), *norms]
     if source == "olmo_fan_in":
         laws = ends(tensors, normal(1.0), three_sigma(tensors.size("embedding.weight", 1) ** -0.5))
-        for name in ("q", "k", "v", "qkv", "o", "gate", "up", "down"):
+        for name in ("q", "k", "v", "o", "gate", "up", "down"):
             if tensors.has(f"layers.*.{name}.weight"):
                 laws.append((f"layers.*.{name}.weight", three_sigma(tensors.size(f"layers.*.{name}.weight", 1) ** -0.5)))
         return [*laws, *norms]
@@ -126,7 +121,7 @@ def _laws(tensors: Tensors, source: str, std: float, heads: int | None) -> list[
         laws.append(("layers.*.{o,up,down}.weight", law(std / math.sqrt(2 * layers))))
     elif source == "nanotron":
         laws.append(("layers.*.{o,down}.weight", law(std / math.sqrt(2 * layers))))
-    return [*laws, ("layers.*.{q,k,v,qkv,o,gate,up,down}.weight", law(std)), *norms]
+    return [*laws, ("layers.*.{q,k,v,o,gate,up,down}.weight", law(std)), *norms]
 
 
 def _maxtext(tensors: Tensors, heads: int | None) -> list[Law]:
@@ -179,7 +174,7 @@ _SPELLED: dict[str, str | tuple[str, ...]] = {
     "layers.*.attention_norm": "layers.*.norm1", "layers.*.ffn_norm": "layers.*.norm2",
     "layers.*.attention.wq": "layers.*.q", "layers.*.attention.wk": "layers.*.k", "layers.*.attention.wv": "layers.*.v",
     "layers.*.attention.qkv_linear.wq": "layers.*.q", "layers.*.attention.qkv_linear.wk": "layers.*.k",
-    "layers.*.attention.qkv_linear.wv": "layers.*.v", "layers.*.attention.qkv_linear.wqkv": "layers.*.qkv",
+    "layers.*.attention.qkv_linear.wv": "layers.*.v",
     "layers.*.attention.wo": "layers.*.o", "layers.*.feed_forward.w1": "layers.*.gate",
     "layers.*.feed_forward.w3": "layers.*.up", "layers.*.feed_forward.w2": "layers.*.down",
     # OLMo-core
@@ -202,31 +197,13 @@ _SPELLED: dict[str, str | tuple[str, ...]] = {
     "transformer.h.*.mlp.c_proj": "layers.*.down",
 }  # fmt: skip
 
-# Modules with Q, K and V side by side.
+# Modules with Q, K and V side by side, and torchtitan's, head by head.
 _FUSED = ("**.layers.*.self_attn.qkv_proj", "blocks.*.attention.w_qkv", "**.decoder.*.pp_block.attn.qkv_proj")
+_BY_HEAD = ("layers.*.attention.qkv_linear.wqkv",)
 
 
-def decoder_spellings(architecture: str, model: Any) -> list[Spelling]:
+def decoder_spellings(architecture: str, model: Any, heads: int | None) -> list[Spelling]:
     """The map of names of a decoder with a gated MLP."""
     spellings = [line for pattern, names in _SPELLED.items() for line in module(pattern, names)]
     tensors = Tensors.of(architecture, model, spellings)
-    for pattern in _FUSED:
-        outputs = _outputs(tensors, pattern)
-        if outputs is not None:
-            queries = tensors.size("layers.*.o.weight", 1)
-            if outputs <= queries or (outputs - queries) % 2:
-                raise ValueError(f"model: expected more than {queries} outputs of {pattern}, by an even number, got {outputs}")
-            sizes = (queries, (outputs - queries) // 2, (outputs - queries) // 2)
-            spellings += module(pattern, ("layers.*.q", "layers.*.k", "layers.*.v"), sizes)
-    return spellings
-
-
-def _outputs(tensors: Tensors, pattern: str) -> int | None:
-    """How many outputs a fused module has; None if the model has none."""
-    for place in (pattern, pattern.replace(".*.", ".")):
-        for last, axis in (("weight", -2), ("kernel", -1)):
-            glob = Pattern(f"{place}.{last}")
-            for name, shape in tensors.shapes.items():
-                if glob.match(name) is not None:
-                    return shape[axis]
-    return None
+    return spellings + fused_spellings(tensors, side_by_side=_FUSED, by_head=_BY_HEAD, heads=heads)

@@ -36,7 +36,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 }  # fmt: skip
 
 
-def mixtral(model: Any, *, source: str = "transformers", std: float | None = None) -> Plan:
+def mixtral(model: Any, *, source: str = "transformers", std: float | None = None, heads: int | None = None) -> Plan:
     """How every parameter of a mixture of experts begins: Mixtral's, and DeepSeek-V3's with its latent attention.
 
     Parameters
@@ -52,6 +52,8 @@ def mixtral(model: Any, *, source: str = "transformers", std: float | None = Non
           of the others at -2 and 2, which is never, is left out.
     std : float, optional
         Instead of 0.02: `initializer_range` of Transformers.
+    heads : int, optional
+        Of the queries; torchtitan's fused ``wqkv`` needs it, which lies head by head.
 
     Returns
     -------
@@ -77,7 +79,7 @@ def mixtral(model: Any, *, source: str = "transformers", std: float | None = Non
     """
     one_of("source", source, SOURCES)
     model = parameters_of(model)
-    tensors = Tensors.of("mixtral", model, [*_spellings(), *decoder_spellings("mixtral", model)])
+    tensors = Tensors.of("mixtral", model, [*_spellings(), *decoder_spellings("mixtral", model, heads)])
     if source == "transformers":
         inner = normal(0.02 if std is None else std)
         laws: list[Law] = ends(tensors, inner, inner)
@@ -94,12 +96,12 @@ def mixtral(model: Any, *, source: str = "transformers", std: float | None = Non
         source,
         [
             *laws,
-            ("layers.*.{q,k,v,qkv,o,router,gate,up,down,q_a,q_b,kv_a,kv_b}.weight", inner),
+            ("layers.*.{q,k,v,o,router,gate,up,down,q_a,q_b,kv_a,kv_b}.weight", inner),
             ("layers.*.experts.*.{gate,up,down}.weight", inner),
             ("layers.*.shared.{gate,up,down}.weight", inner),
             ("layers.*.{norm1,norm2,q_norm,k_norm,q_a_norm,kv_a_norm}.weight", ones),
             ("norm.weight", ones),
-            ("layers.*.{q,k,v,qkv,o,router,gate,up,down,q_a,q_b,kv_a,kv_b}.bias", zeros),
+            ("layers.*.{q,k,v,o,router,gate,up,down,q_a,q_b,kv_a,kv_b}.bias", zeros),
         ],
     )
 

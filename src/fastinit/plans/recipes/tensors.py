@@ -56,6 +56,7 @@ def module(
     names: str | Sequence[str],
     sizes: tuple[int, ...] | None = None,
     *,
+    groups: int = 1,
     weight: str = "oi",
     kernel: str = "io",
 ) -> list[Spelling]:
@@ -67,8 +68,8 @@ def module(
         Of the module, such as ``**.layers.*.mlp.gate_up_proj``.
     names : str or sequence of str
         Of the architecture, such as ``layers.*.gate``.
-    sizes : tuple of int, optional
-        Of a fused weight.
+    sizes, groups
+        Of a fused weight, see `Spelling`.
     weight, kernel : {"oi", "io"}
         Layouts of the parameters of that name.
     """
@@ -80,9 +81,9 @@ def module(
     for where, targets, axes in places:
         weights, biases = (tuple(f"{name}.{last}" for name in targets) for last in ("weight", "bias"))
         found += [
-            Spelling(f"{where}.{{weight,scale,embedding}}", weights, sizes, weight, axes),
-            Spelling(f"{where}.bias", biases, sizes, batch_axes=axes),
-            Spelling(f"{where}.kernel", weights, sizes, kernel, axes),
+            Spelling(f"{where}.{{weight,scale,embedding}}", weights, sizes, weight, axes, groups),
+            Spelling(f"{where}.bias", biases, sizes, "oi", axes, groups),
+            Spelling(f"{where}.kernel", weights, sizes, kernel, axes, groups),
         ]
     return found
 
