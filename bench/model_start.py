@@ -1,11 +1,11 @@
 """What `fastinit.torch.init_` takes to start a whole model, beside the framework's own start, on two threads.
 
 `python -m bench.model_start`: GPT-2 of 124 M parameters and a Llama of 1.1 B (needs transformers), and ResNet-50 (needs
-torchvision); `--quick` leaves out the Llama. Each start is timed in a process of its own, from the model on the meta device to the
-model with values, so that memory and its first touch count on both sides:
+torchvision); `--quick` leaves out the Llama. Each start is timed in a process of its own, from the model on the meta device to
+the model with values, so that memory and its first touch count on both sides:
 
 - ours: `init_` with a recipe, with all that it checks;
-- framework: `to_empty`, then the initialisation of the library: `initialize_weights` of Transformers, the constructor of torchvision;
+- framework: `to_empty`, then `initialize_weights` of Transformers; the constructor of torchvision;
 - anyinit: `to_empty`, then `anyinit.initialize(model)`, where it is installed (left out otherwise);
 - pages: `to_empty` and a zero to every page: what no start can be faster than.
 
@@ -55,7 +55,8 @@ def own(name: str, model: Any) -> None:
     import fastinit.torch
     from fastinit import plans
 
-    recipe = plans.gpt2(model) if name == "gpt2" else plans.llama(model) if name == "llama" else plans.resnet(model, source="torchvision")
+    source = "torchvision" if name == "resnet50" else "transformers"
+    recipe = getattr(plans, name.removesuffix("50"))(model, source=source)
     fastinit.torch.init_(model, recipe, key=fastinit.Key(0))
 
 
