@@ -105,6 +105,18 @@ def test_other_layouts_have_the_values_of_contiguous_ones():
         assert model["weight"].stride() == memory.stride()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_threads_share_what_memory_holds_in_another_order(dtype):
+    plan = Plan([Rule("*", "normal")])
+    shapes = {"wide": (300, 2100), "high": (2100, 300), "row": (1, 600_000)}
+    plain = init_of(torch.nn.ParameterDict({name: torch.empty(shape, dtype=dtype) for name, shape in shapes.items()}), plan)
+    for threads in (1, 2, 5):
+        turned = {name: torch.empty(shape[::-1], dtype=dtype).t() for name, shape in shapes.items()}
+        with fastinit.num_threads(threads):
+            model = init_of(torch.nn.ParameterDict(turned), plan)
+        assert all(torch.equal(model[name], plain[name]) for name in shapes)
+
+
 def test_one_tensor():
     tensor = torch.empty(3, 4, requires_grad=True)
     assert init.init_(tensor, "he_normal", key=KEY) is tensor

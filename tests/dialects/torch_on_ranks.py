@@ -161,6 +161,12 @@ def check_placements(shape: tuple[int, ...]) -> None:
         for placements in itertools.product(kinds, repeat=len(shape)):
             expected = distribute_tensor(whole, mesh, placements, src_data_rank=None).to_local()
             assert torch.equal(filled(mesh, placements, whole).to_local(), expected), (shape, sizes, placements)
+    tensor = distribute_tensor(torch.zeros(8, 6), mesh, [Shard(0)] * len(shape), src_data_rank=None)
+    with pytest.raises(NotImplementedError, match=r"a slice of one .* which is a copy"):
+        init.init_(tensor[:7], "normal", key=KEY)  # PyTorch gathers the rows
+    assert not tensor.to_local().any()
+    columns = init.init_(tensor[:, 1:3], "normal", key=KEY)
+    assert torch.equal(tensor.to_local()[:, 1:3], columns.to_local())
 
 
 def check_gathered(mesh: DeviceMesh) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from .. import _core
 from .._common.arithmetic import ieee
 from .._common.dtypes import memory_dtype
+from .._common.threads import get_num_threads, num_threads
 from .._stream import draw
 from .._stream.indexing import region_of
 from .._stream.keys import Key
@@ -23,7 +26,7 @@ from .plan import Piece, Planned
 
 __all__ = ["Target", "check", "fill", "is_constant", "whole_box"]
 
-_STAGED = 1 << 20  # numbers that are drawn at once where memory has another order than the tensor: they stay in the cache
+_STAGED = 1 << 18  # numbers that a thread draws at once where memory has another order than the tensor: they stay in its cache
 _ALIGNED = 64  # bytes
 _ANY_KEY = Key(0)  # for what no random number goes into
 _ROWS = 32  # of a tensor that memory holds transposed: so many of its rows are whole cache lines there
@@ -195,20 +198,37 @@ def _write(one: _Fill) -> None:
     one.view[...] = values
 
 
+# Rows of a tensor, one after the other, and where they lie.
+_Block = tuple[_Fill, Law, Box, NDArray[Any]]
+
+
 def _fill_staged(staged: Sequence[tuple[_Fill, Law]]) -> None:
-    """Draw blocks of rows in the order of the tensors, many in one launch, and copy each to where it lies."""
-    jobs: list[draw.Job] = []
-    copies: list[tuple[NDArray[Any], NDArray[Any]]] = []
-    stage = np.empty(0, np.uint8)
-    used = 0
+    """Draw blocks of rows in the order of the tensors, and copy each to where it lies. Each thread draws what it copies."""
+    batches = _batches(staged)
+    sizes = [sum(_padded(view.nbytes) for *_, view in batch) for batch in batches]
+    threads = min(get_num_threads(), len(batches))
+    own = threading.local()
 
-    def flush() -> None:
-        draw.fill_all(jobs)
-        for view, block in copies:
-            view[...] = block
-        jobs.clear()
-        copies.clear()
+    @ieee
+    def draw_and_copy(batch: list[_Block]) -> None:
+        if not hasattr(own, "stage"):
+            own.stage = np.empty(max(sizes), np.uint8)
+        with num_threads(1):
+            _draw_and_copy(batch, own.stage)
 
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(draw_and_copy, batches):
+                pass
+    else:
+        for batch in batches:
+            draw_and_copy(batch)
+
+
+def _batches(staged: Sequence[tuple[_Fill, Law]]) -> list[list[_Block]]:
+    """All blocks, as many together as stay in the cache."""
+    batches: list[list[_Block]] = []
+    room = 0
     for one, law in staged:
         inner = math.prod(high - low for low, high in one.inside[1:])
         begin, end = one.inside[0] if one.inside else (0, 1)
@@ -216,27 +236,34 @@ def _fill_staged(staged: Sequence[tuple[_Fill, Law]]) -> None:
         rows = max(1, min(_STAGED // max(inner, 1), _ROWS if turned else end - begin))
         for row in range(begin, end, rows):
             box = ((row, min(row + rows, end)), *one.inside[1:]) if one.inside else ()
-            shape = [high - low for low, high in box]
-            size = math.prod(shape) * one.view.itemsize
-            if used + size > len(stage):
-                flush()
-                used = 0
-                if size > len(stage):
-                    stage = np.empty(max(size, min(_STAGED * one.view.itemsize, _STAGED * 4)), np.uint8)
-            block = stage[used : used + size].view(one.view.dtype)
-            used += -(-size // _ALIGNED) * _ALIGNED
-            jobs_of = _jobs(one, law, block, box)
-            if jobs_of is None:
-                flush()
-                region = region_of(one.piece.part.shape, tuple(slice(low, high) for low, high in box))
-                draw.fill(block, law.name, check_law(*law, one.dtype), one.key, one.dtype, region=region)
-            else:
-                jobs.append(jobs_of)
-            copies.append((one.view[row - begin : row - begin + rows] if one.inside else one.view, block.reshape(shape)))
-    flush()
+            view = one.view[row - begin : row - begin + rows] if one.inside else one.view
+            if view.size > room:
+                batches.append([])
+                room = _STAGED
+            batches[-1].append((one, law, box, view))
+            room -= view.size
+    return batches
 
 
-def _jobs(one: _Fill, law: Law, block: NDArray[Any], box: Box) -> draw.Job | None:
-    """The fill of a block that is one run of elements; None if each row is a run of its own."""
-    first = _first_of_run(one.piece.part.shape, box)
-    return None if first is None else draw.job(block, *law, one.key, one.dtype, first=first)
+def _padded(size: int) -> int:
+    return -(-size // _ALIGNED) * _ALIGNED
+
+
+def _draw_and_copy(batch: list[_Block], stage: NDArray[np.uint8]) -> None:
+    jobs: list[draw.Job] = []
+    drawn: list[NDArray[Any]] = []
+    used = 0
+    for one, law, box, view in batch:
+        shape = one.piece.part.shape
+        block = stage[used : used + view.nbytes].view(view.dtype)
+        used += _padded(view.nbytes)
+        first = _first_of_run(shape, box)
+        if first is None:  # each row is a run of its own
+            region = region_of(shape, tuple(slice(low, high) for low, high in box))
+            draw.fill(block, law.name, check_law(*law, one.dtype), one.key, one.dtype, region=region)
+        else:
+            jobs.append(draw.job(block, *law, one.key, one.dtype, first=first))
+        drawn.append(block)
+    draw.fill_all(jobs)
+    for block, (*_, view) in zip(drawn, batch, strict=True):
+        view[...] = block.reshape(view.shape)
