@@ -122,6 +122,8 @@ def _clamped(sample: Sample) -> float:
     values = sample.values
     if len(values) < 32:
         return 0.0
-    middle = float(np.median(np.abs(values)))
-    ends = [end for end in (sample.low, sample.high) if abs(end) > 12 * middle > 0 and int((values == end).sum()) >= 2]
-    return max(ends, key=abs, default=0.0)
+    end = max(sample.low, sample.high, key=abs)
+    sizes = np.abs(values)
+    others = sizes[sizes < abs(end)]
+    alone = len(others) > len(values) / 2 and 4 * float(others.max()) < abs(end)
+    return end if alone and others.max() > 0 and len(values) - len(others) >= 2 else 0.0
