@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from fastinit import Key, plans
-from fastinit.initializers import RandomNormal
+from fastinit.initializers import Constant, RandomNormal
 from fastinit.plans import Parameter, Plan, Rule, Spelling
 from fastinit.plans import checkpoint as writer
 from fastinit.plans.fill import Target, fill, whole_box
@@ -95,6 +96,10 @@ def test_all_tensors_in_one_dtype(tmp_path: Path) -> None:
         ({"max_shard_size": 1.5}, TypeError, "max_shard_size: expected an int or a text"),
         ({"dtype": "float8_e3m4"}, ValueError, "dtype: expected one that safetensors has"),
         ({"dtype": "int8"}, ValueError, "dtype: expected one of"),
+        ({"max_shard_size": "0.4"}, ValueError, "max_shard_size: expected at least 1"),
+        ({"max_shard_size": True}, TypeError, "max_shard_size: expected an int or a text"),
+        ({"plan": Plan([Rule("**", Constant(1e30))]), "dtype": "float16"}, ValueError, "embedding: Constant: expected values"),
+        ({"plan": Plan([Rule("**", RandomNormal(0.0, 1e6))]), "dtype": "float16"}, ValueError, "embedding: std: expected a num"),
         ({"key": 3}, TypeError, "key: expected a fastinit.Key"),
         ({"plan": Plan([Rule("nothing", "zeros")])}, ValueError, "plan: expected a rule for every parameter"),
     ],
@@ -120,6 +125,128 @@ def test_a_disk_that_is_too_small_is_refused_before_writing(tmp_path: Path, monk
     with pytest.raises(OSError, match="bytes of free disk"):
         plans.write(MODEL, PLAN, key=KEY, path=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("text", "size"), [
+    ("5GB", 5 * 10**9), ("1.5 KiB", 1536), ("7", 7), (" 2tb ", 2 * 10**12), ("9" * 400, int("9" * 400)), (np.int64(3), 3),
+])  # fmt: skip
+def test_sizes_of_files(text: Any, size: int) -> None:
+    assert writer.bytes_of(text) == size
+
+
+def test_each_tensor_in_a_file_of_its_own(tmp_path: Path) -> None:
+    plans.write(MODEL, PLAN, key=KEY, path=tmp_path, max_shard_size=1)
+    tensors = open_tensors(tmp_path)
+    assert list(tensors) == [one.name for one in MODEL]
+    assert all(np.array_equal(tensors[name], values) for name, values in in_memory().items())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names of files are less free there")
+@pytest.mark.parametrize("name", ["a b", "\u00fc\U0001f600", "a\nb", "%s{}", "-rf", "x.safetensors"])
+def test_any_name_of_a_directory_and_of_a_tensor(tmp_path: Path, name: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    plan = Plan([Rule("**", RandomNormal(0.0, 0.02))])
+    plans.write({name: (3, 3), '"\\.\0': (2,)}, plan, key=KEY, path=str(tmp_path / "link" / name), max_shard_size=36)
+    assert list(open_tensors(tmp_path / "elsewhere" / name)) == [name, '"\\.\0']
+
+
+# ---- another writer, another's files ----------------------------------------------------------------
+
+
+def test_two_writers_do_not_share_a_directory(tmp_path: Path) -> None:
+    """While one is writing, another is refused, whatever it wants to write; then all is as if it had not been."""
+    plans.write(MODEL, PLAN, key=KEY, path=tmp_path / "alone", max_shard_size=8000)
+    refused = []
+
+    def meanwhile(done: int, total: int) -> None:
+        for key in (KEY, Key(12)):
+            with pytest.raises(FileExistsError, match="expected one writer, got another one that is writing to"):
+                plans.write(MODEL, PLAN, key=key, path=tmp_path / "shared", max_shard_size=8000)
+            refused.append(done)
+
+    plans.write(MODEL, PLAN, key=KEY, path=tmp_path / "shared", max_shard_size=8000, progress=meanwhile)
+    assert refused
+    assert hash_of(tmp_path / "shared") == hash_of(tmp_path / "alone")
+
+
+def test_of_many_writers_at_once_one_writes(tmp_path: Path) -> None:
+    plans.write(MODEL, PLAN, key=KEY, path=tmp_path / "alone")
+
+    def attempt(_: int) -> bool:
+        try:
+            plans.write(MODEL, PLAN, key=KEY, path=tmp_path / "shared")
+        except FileExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(attempt, range(24))) == 1
+    assert hash_of(tmp_path / "shared") == hash_of(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("mark", [b"", b"torn", b"0" * 32])
+def test_a_mark_alone_keeps_nobody_out(tmp_path: Path, mark: bytes) -> None:
+    (tmp_path / writer._MARK).write_bytes(mark)
+    plans.write(MODEL, PLAN, key=KEY, path=tmp_path)
+    assert os.listdir(tmp_path) == ["model.safetensors"]
+
+
+def test_files_that_were_changed_between_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans.write(MODEL, PLAN, key=KEY, path=tmp_path / "whole", max_shard_size=8000)
+    real, calls = os.replace, iter(range(2))
+
+    def stopped(source: Any, target: Any) -> None:
+        if next(calls, None) is None:
+            raise Killed
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(Killed):
+        plans.write(MODEL, PLAN, key=KEY, path=tmp_path / "parts", max_shard_size=8000)
+    monkeypatch.undo()
+    done = sorted((tmp_path / "parts").glob("*.safetensors"))
+    (partial,) = (tmp_path / "parts").glob("*.partial")
+    os.truncate(done[0], 100)  # cut
+    done[1].write_bytes(done[1].read_bytes().replace(b'"F32"', b'"I32"'))  # another header
+    with open(partial, "ab") as file:
+        file.write(b"longer than it may be" * 10000)
+    plans.write(MODEL, PLAN, key=KEY, path=tmp_path / "parts", max_shard_size=8000)
+    assert hash_of(tmp_path / "parts") == hash_of(tmp_path / "whole")
+
+
+FULL = """
+import resource, sys
+from fastinit import Key, plans
+from fastinit.initializers import RandomNormal
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+plan = plans.Plan([plans.Rule("**", RandomNormal(0.0, 0.02))])
+try:
+    plans.write({"a": (100, 100), "b": (300, 300)}, plan, key=Key(1), path=sys.argv[1], max_shard_size="50KB")
+except OSError as error:
+    print("refused", error.errno)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+plans.write({"a": (100, 100), "b": (300, 300)}, plan, key=Key(1), path=sys.argv[1], max_shard_size="50KB")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the size of files cannot be limited here")
+def test_a_disk_that_gets_full_stops_the_writer_and_it_goes_on_later(tmp_path: Path) -> None:
+    child = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert child.stdout.startswith("refused")
+    assert sorted(os.listdir(tmp_path)) == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", INDEX]
+    assert open_tensors(tmp_path)["b"].std() == pytest.approx(0.02, rel=0.02)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to this user")
+def test_a_directory_that_cannot_be_written_to(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError):
+        plans.write(MODEL, PLAN, key=KEY, path=tmp_path / "out")
+    tmp_path.chmod(0o700)
+
+
+# ---- killed -----------------------------------------------------------------------------------------
 
 
 class Killed(BaseException):

@@ -12,8 +12,9 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,11 @@ from .parts import Box
 from .plan import Plan, Planned
 from .receipt import Receipt
 from .safetensors import INDEX, SINGLE, Entry, entries_of, header, size_of
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["bytes_of", "write"]
 
@@ -49,7 +55,7 @@ def bytes_of(size: Any) -> int:
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?B|)\s*", size.upper())
         if found is None:
             raise ValueError(f"max_shard_size: expected a number of bytes such as '5GB' or '500MiB', got {shown(size)}")
-        size = int(float(found[1]) * _UNITS[found[2]])
+        size = int(Fraction(found[1]) * _UNITS[found[2]])
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
         raise TypeError(f"max_shard_size: expected an int or a text such as '5GB', got {type(size).__name__}")
     if size < 1:
@@ -70,8 +76,9 @@ def write(
     """Write a model's start as safetensors files that PyTorch's and Transformers' loaders read, without holding it in memory.
 
     Two buffers of 32 MiB are held, and of tensors whose elements are not independent, such as orthogonal matrices, one whole
-    tensor. A file has its name only once it is complete, and the index comes last. If the writer is killed, the same call
-    goes on: bytes that are there are compared with those that belong there, and only what is missing is written.
+    tensor. A file has its name only once it is complete, and the index comes last. If the writer is killed, or the disk was full,
+    the same call goes on: of the file that was being written, bytes that are there are compared with those that belong there, and
+    only what is missing is written; one that has its name is taken as it is, if its header and size are right.
 
     Parameters
     ----------
@@ -81,7 +88,8 @@ def write(
     key : Key
         Of the model: tensors have the values that `fastinit.torch.init_` gives them.
     path : str or path
-        A directory, which is made; it may exist if it is empty, or has an unfinished write of the same model, plan and key.
+        A directory, which is made; it may exist if it is empty, or has an unfinished write of the same model, plan, key and
+        files.
     dtype : str or dtype, optional
         Of all tensors; by default each has the parameter's own.
     max_shard_size : int or str, optional
@@ -97,9 +105,10 @@ def write(
     Raises
     ------
     TypeError, ValueError
-        As in `Plan.resolve`, and if an argument does not fit. Nothing has been written then.
+        As in `Plan.resolve`, if an argument does not fit, and as in a fill if a number is outside the range of a dtype. Nothing
+        has been written then, unless it is an element of an initializer without a law, which is known once it is drawn.
     FileExistsError
-        If the directory has something else in it.
+        If the directory has something else in it, or another writer is writing to it.
     OSError
         If the disk is too small or cannot be written to.
     """
@@ -115,14 +124,12 @@ def write(
             check(piece, one.parameter.dtype)
     receipt = Receipt.of(planned, key, plan=plan)
     place = Path(path)
-    _begin(place, _digest(files, key), sum(len(file.header) + file.size for file in files))
-    with _Pen(key, sum(file.size for file in files), progress) as pen:
-        for file in files:
-            pen.write(place / file.name, file)
-    if len(files) > 1:
-        _put(place / INDEX, _index(files))
-    os.unlink(place / _MARK)
-    _sync_directory(place)
+    with _claimed(place, _digest(files, key), sum(len(file.header) + file.size for file in files)):
+        with _Pen(key, sum(file.size for file in files), progress) as pen:
+            for file in files:
+                pen.write(place / file.name, file)
+        if len(files) > 1:
+            _put(place / INDEX, _index(files))
     return receipt
 
 
@@ -188,25 +195,58 @@ def _digest(files: Sequence[_File], key: Key) -> str:
 # ---- the directory ----------------------------------------------------------------------------------
 
 
-def _begin(place: Path, digest: str, size: int) -> None:
-    """Make the directory and mark it as unfinished, or find it so."""
+@contextlib.contextmanager
+def _claimed(place: Path, digest: str, size: int) -> Iterator[None]:
+    """A directory for one writer at a time, marked as unfinished until all of its files are there."""
     if place.exists() and not place.is_dir():
         raise FileExistsError(f"path: expected a directory, got the file {place}")
     there = sorted(os.listdir(place)) if place.exists() else []
-    there = [name for name in there if name != _MARK + ".new"]
-    if _MARK in there:
-        if (place / _MARK).read_text(encoding="ascii").strip() != digest:
-            raise FileExistsError(f"path: expected an unfinished write of the same model, plan and key, got another in {place}")
-    elif there:
+    if there and _MARK not in there:
         raise FileExistsError(f"path: expected an empty directory, got {place} with {', '.join(there[:5])}")
-    written = sum(os.path.getsize(place / name) for name in there)
+    written = 0
+    for name in there:
+        with contextlib.suppress(FileNotFoundError):  # another writer may be renaming it
+            written += os.lstat(place / name).st_size
     parent = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
     free = shutil.disk_usage(parent).free
     if size - written > free:
         raise OSError(f"path: expected {size - written:,} bytes of free disk at {parent}, got {free:,}")
-    if not there:
-        place.mkdir(parents=True, exist_ok=True)
-        _put(place / _MARK, digest.encode())
+    place.mkdir(parents=True, exist_ok=True)
+    with open(place / _MARK, "a+b") as mark:
+        _lock(mark, place)
+        mark.seek(0)
+        before = mark.read()
+        # The mark is on the disk before any other file is made. Alone it is that of a writer that had not yet begun.
+        if before != digest.encode():
+            others = [name for name in sorted(os.listdir(place)) if name != _MARK]
+            if others and not before:  # the other writer has just finished
+                os.unlink(place / _MARK)
+                raise FileExistsError(f"path: expected an empty directory, got {place} with {', '.join(others[:5])}")
+            if others:
+                raise FileExistsError(
+                    f"path: expected an unfinished write of the same model, plan, key and files, got another in {place}; "
+                    "remove it to begin anew"
+                )
+            mark.truncate(0)
+            mark.write(digest.encode())
+            mark.flush()
+            os.fsync(mark.fileno())
+            _sync_directory(place)
+        yield
+    (place / _MARK).unlink(missing_ok=True)
+    _sync_directory(place)
+
+
+def _lock(mark: BinaryIO, place: Path) -> None:
+    """Keep other writers out until `mark` is closed, by whatever end of the process."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FileExistsError(f"path: expected one writer, got another one that is writing to {place}") from None
+    except OSError:  # some network disks have no locks
+        return
 
 
 def _put(path: Path, data: bytes) -> None:
