@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import fastinit
-from fastinit import gains, residual, theory
+from fastinit import gains, plans, residual, theory
 
-NAMES = {name: getattr(room, name) for room in (theory, gains, residual, fastinit) for name in room.__all__}
+NAMES = {name: getattr(room, name) for room in (plans, theory, gains, residual, fastinit) for name in room.__all__}
 # Examples also speak of a stack, a batch x and its classes as of things that the reader has.
 DATA = {"x": np.ones((32, 784), np.float32), "classes": np.zeros(32, np.int64), "stack": fastinit.Stack([784, 16, 10], "relu")}
 SCOPE = {"np": np, "fastinit": fastinit, **DATA, **NAMES}
@@ -27,7 +27,8 @@ def test_there_are_examples():
 
 
 @pytest.mark.parametrize("test", TESTS, ids=lambda test: test.name)
-def test_examples_run_as_printed(test):
+def test_examples_run_as_printed(test, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write files
     output = []
     result = doctest.DocTestRunner().run(test, out=output.append)
     assert result.attempted

@@ -179,8 +179,8 @@ def audit(
     >>> print(audit({"a.weight": values}, plan=Plan([Rule("**.weight", HeNormal())])))
     a.weight: another law
         asked  normal(0, 0.176777), rule **.weight
-        found  N(0, 0.02), std 0.0201; std 0.02006, not 0.1768
-        cause  it is N(0, 0.02)
+        found  N(0, 0.02), std 0.02; std 0.01995, not 0.1768
+        cause  0.11 times as wide
     1 tensors, by their laws: 1 another law
     """
     for name, value, kind in (("receipt", receipt, Receipt), ("plan", plan, Plan)):

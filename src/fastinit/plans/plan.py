@@ -68,9 +68,9 @@ class Plan:
     --------
     >>> plan = Plan([Rule("**.bias", "zeros"), Rule("**.weight", "he_normal")])
     >>> print(plan.table({"0.weight": (256, 784), "0.bias": (256,)}))
-    name      shape      rule        law                            std       fans
-    0.weight  256 x 784  **.weight   normal(0, 0.0505076)           0.0505    784, 256
-    0.bias    256        **.bias     Zeros()                        0
+    name      shape      dtype    rule       law                   std      fans
+    0.weight  256 x 784  float32  **.weight  normal(0, 0.0505076)  0.05051  784, 256
+    0.bias    256        float32  **.bias    Zeros()               0
     """
 
     rules: tuple[Rule, ...]

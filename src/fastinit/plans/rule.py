@@ -30,7 +30,7 @@ class Rule:
         ``{q,k,v}`` one of the alternatives. Names are qualified names, ``layers.0.attention.weight``, without the segments of
         wrappers; with a map of names (see `Plan`) those that it maps to.
     initializer : str, dict, Initializer or function
-        What `fastinit.get` takes. Shapes are in the order (out, in, \\*field).
+        What `fastinit.get` takes. Shapes are in the order (out, in, \\*field). The key of the tensor is used in place of a seed.
     kind : str, optional
         Only in modules of that class, such as "Linear"; without a model, as of a table of shapes, no module has a class.
     ndim : int, optional

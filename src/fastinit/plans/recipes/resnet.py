@@ -54,7 +54,7 @@ def resnet(model: Any, *, source: str) -> Plan:
     >>> import fastinit.plans as plans
     >>> model = {"layer1.0.conv2.weight": (64, 64, 3, 3), "layer1.0.bn2.weight": (64,)}
     >>> [row.law for row in plans.resnet(model, source="timm").table(model)]
-    ['Zeros()', 'normal(0, 0.0589256)']
+    ['normal(0, 0.0589256)', 'Zeros()']
     """
     one_of("source", source, SOURCES)
     tensors = Tensors.of("resnet", model, _spellings())
