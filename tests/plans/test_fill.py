@@ -72,7 +72,9 @@ def test_any_layout_has_the_bits_of_separate_tensors(data: st.DataObject) -> Non
     tail = [inputs, *field] if inputs else []
     names = [f"layers.*.{i}.weight" for i in range(len(sizes))]
     # The parameter's axes: those of (out, in, *field), or (*field, in, out), with axes of a stack anywhere between.
-    own = [sum(sizes), *tail] if layout == "oi" or not tail else [*field, inputs, sum(sizes)]
+    groups = draw(st.integers(1, 3))
+    outputs = groups * sum(sizes)
+    own = [outputs, *tail] if layout == "oi" or not tail else [*field, inputs, outputs]
     stacks = draw(st.lists(st.integers(1, 3), max_size=2))
     ndim = len(own) + len(stacks)
     where = sorted(draw(st.lists(st.integers(0, ndim - 1), min_size=len(stacks), max_size=len(stacks), unique=True)))
@@ -81,7 +83,9 @@ def test_any_layout_has_the_bits_of_separate_tensors(data: st.DataObject) -> Non
     shape = tuple(counts[axis] if axis in counts else next(rest) for axis in range(ndim))
     axes = tuple(axis - ndim if draw(st.booleans()) else axis for axis in where)
     numbers = "".join(".#" for _ in where)
-    spelling = Spelling("h.*.fused", tuple(name + numbers for name in names), sizes=tuple(sizes), layout=layout, batch_axes=axes)
+    spelling = Spelling(
+        "h.*.fused", tuple(name + numbers for name in names), sizes=tuple(sizes), layout=layout, batch_axes=axes, groups=groups
+    )
     plan = Plan([Rule("**", initializer)], [spelling])
     (planned,) = plan.resolve([Parameter("h.7.fused", shape, dtype)])
 
@@ -102,11 +106,46 @@ def test_any_layout_has_the_bits_of_separate_tensors(data: st.DataObject) -> Non
         begin = 0
         for i, size in enumerate(sizes):
             name = f"layers.7.{i}.weight" + "".join(f".{k}" for k in index)
-            alone = np.empty((size, *tail), memory.dtype)
+            alone = np.empty((groups * size, *tail), memory.dtype)
             initializer._outputs_first()(alone.shape, dtype, key=KEY / name, out=alone)
-            view[begin : begin + size] = alone
+            for group in range(groups):
+                place_in_view = group * sum(sizes) + begin
+                view[place_in_view : place_in_view + size] = alone[group * size : group * size + size]
             begin += size
     assert memory.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "shapes"),
+    [
+        ({"slices": {"a": 1, "b": 1, "c": 4}}, {"a": (1, 5), "b": (1, 5), "c": (4, 5)}),
+        ({"slices": ("a", "b", "c")}, {"a": (2, 5), "b": (2, 5), "c": (2, 5)}),
+        ({"batch_axes": 0}, {f"{i}.q": (5,) for i in range(6)}),
+        ({"batch_axes": -1}, {f"{i}.q": (6,) for i in range(5)}),
+    ],
+)
+def test_a_rule_may_split_a_tensor_that_lies_in_groups(options: Any, shapes: dict[str, Any]) -> None:
+    spelling = Spelling("f", ("q", "k"), sizes=(2, 1), groups=3)
+    plan = Plan([Rule("q", NORMAL, **options), Rule("k", "ones")], [spelling])
+    (planned,) = plan.resolve({"f": (9, 5)})
+    memory = np.full((9, 5), np.nan, np.float32)
+    fill([Target(planned, memory, "float32", whole_box((9, 5)))], KEY)
+    assert (memory[2::3] == 1).all()
+    q = memory[[0, 1, 3, 4, 6, 7]]
+    alone = [NORMAL(shape, key=KEY / name) for name, shape in shapes.items()]
+    joined = np.concatenate(alone) if "slices" in options else np.stack(alone, options["batch_axes"])
+    assert np.array_equal(q, joined)
+
+
+def test_slices_across_groups_are_refused() -> None:
+    plan = Plan([Rule("q", NORMAL, slices=("a", "b")), Rule("k", "ones")], [Spelling("f", ("q", "k"), sizes=(2, 1), groups=3)])
+    with pytest.raises(ValueError, match="begin and end where one of the 3 groups of 2 outputs does, got 0 to 3"):
+        plan.resolve({"f": (9, 5)})
+
+
+def test_groups_of_an_empty_tensor() -> None:
+    (planned,) = Plan([Rule("**", NORMAL)], [Spelling("f", ("q", "k"), groups=3)]).resolve({"f": (0, 5)})
+    fill([Target(planned, np.empty((0, 5), np.float32), "float32", whole_box((0, 5)))], KEY)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8_e5m2", "complex64"])

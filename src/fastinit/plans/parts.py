@@ -61,22 +61,40 @@ class Part:
         )
 
     def _begun(self, axis: int, at: int) -> tuple[int, ...]:
+        if axis == 0 and self.runs is not None:
+            length, distance = self.runs
+            at = at // length * distance + at % length
         return tuple(first + at if i == self.axes[axis] else first for i, first in enumerate(self.start))
 
     def at(self, axis: int, i: int) -> Part:
         """Entry i of an axis, which the part has no longer."""
         rest = [k for k in range(len(self.shape)) if k != axis]
         return Part(
-            self.name, tuple(self.shape[k] for k in rest), tuple(self.axes[k] for k in rest), self._begun(axis, i)
-        )
+            self.name, tuple(self.shape[k] for k in rest), tuple(self.axes[k] for k in rest), self._begun(axis, i),
+            None if axis == 0 else self.runs,
+        )  # fmt: skip
 
     def between(self, axis: int, low: int, high: int) -> Part:
-        """Entries low to high of an axis."""
+        """Entries low to high of an axis.
+
+        Raises
+        ------
+        ValueError
+            If the part has runs, and these are neither in one of them nor all of several.
+        """
         shape = tuple(high - low if k == axis else n for k, n in enumerate(self.shape))
-        return dataclasses.replace(self, shape=shape, start=self._begun(axis, low))
+        runs = self.runs
+        if axis == 0 and runs is not None and (low % runs[0] or high % runs[0]):
+            if low // runs[0] != (high - 1) // runs[0]:
+                groups = f"one of the {self.shape[0] // runs[0]} groups of {runs[0]} outputs"
+                raise ValueError(f"slices: expected them to begin and end where {groups} does, got {low} to {high}")
+            runs = None
+        return dataclasses.replace(self, shape=shape, start=self._begun(axis, low), runs=runs)
 
     def every(self, groups: int, distance: int) -> Part:
         """So many tensors like this one, at that distance along the first axis, as one."""
+        if not self.shape[0]:
+            return self
         shape = (self.shape[0] * groups, *self.shape[1:])
         return dataclasses.replace(self, shape=shape, runs=(self.shape[0], distance))
 
@@ -90,10 +108,10 @@ class Part:
             if seen is not None:
                 yield seen
             return
-        length, distance = self.runs
+        length, _ = self.runs
         run = dataclasses.replace(self, shape=(length, *self.shape[1:]), runs=None)
         for i in range(self.shape[0] // length):
-            seen = dataclasses.replace(run, start=run._begun(0, i * distance))._view(array, box)
+            seen = dataclasses.replace(run, start=self._begun(0, i * length))._view(array, box)
             if seen is not None:
                 view, ((low, high), *others) = seen
                 yield view, ((low + i * length, high + i * length), *others)
