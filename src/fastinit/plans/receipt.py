@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from .._common.checks import shown
+from .._common.checks import shown, whole_number
 from .._common.dtypes import check_shape, raw_view, resolve
 from .._stream.draw import draw
 from .._stream.keys import Key, check_key
@@ -29,6 +29,7 @@ from ..initializers.fans import Fans
 from .parameters import Parameter
 from .parts import Part
 from .plan import Piece, Plan, Planned
+from .reading import read_json
 from .table import Row, Table, fans_of, law_in_words, std_of
 
 if TYPE_CHECKING:
@@ -283,8 +284,10 @@ class Receipt(Sequence[Record]):
         if head.get("format") != FORMAT:
             raise ValueError(f"{path}, line 1: expected a receipt of format {FORMAT}, got {shown(head.get('format'))}")
         try:
-            key, count = Key(head["seed"], head["stream"]), head["tensors"]
+            key, count = Key(head["seed"], head["stream"]), whole_number("tensors", head["tensors"], least=0)
             source, version = head["source"], head["fastinit"]
+            if not isinstance(source, str) or not isinstance(version, str):
+                raise TypeError(f"source {shown(source)}, fastinit {shown(version)}")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}, line 1: expected seed, stream, tensors, source and fastinit, got {error}") from None
         if len(lines) != count + 2 or lines[-1]:
@@ -327,8 +330,8 @@ def _config(initializer: Initializer) -> dict[str, Any] | None:
 
 def _parsed(path: StrPath, number: int, line: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(line)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        values = read_json(line)
+    except ValueError as error:
         raise ValueError(f"{path}, line {number}: expected a line of JSON, got {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}, line {number}: expected a JSON object, got {shown(values)}")
