@@ -96,6 +96,7 @@ def test_all_tensors_in_one_dtype(tmp_path: Path) -> None:
         ({"max_shard_size": 1.5}, TypeError, "max_shard_size: expected an int or a text"),
         ({"dtype": "float8_e3m4"}, ValueError, "dtype: expected one that safetensors has"),
         ({"dtype": "int8"}, ValueError, "dtype: expected one of"),
+        ({"path": None}, TypeError, "path: expected a str or a path, got NoneType None"),
         ({"max_shard_size": "0.4"}, ValueError, "max_shard_size: expected at least 1"),
         ({"max_shard_size": True}, TypeError, "max_shard_size: expected an int or a text"),
         ({"plan": Plan([Rule("**", Constant(1e30))]), "dtype": "float16"}, ValueError, "embedding: Constant: expected values"),

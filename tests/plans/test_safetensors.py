@@ -152,3 +152,12 @@ def test_a_tensor_of_more_than_4_gib_is_read(tmp_path: Path) -> None:
 def test_names_that_a_header_cannot_hold_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"expected names that differ, and none that is __metadata__, got {name}"):
         header([("a", "float32", (2,)), (name, "float32", (2,))])
+
+
+def test_a_big_endian_machine_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "x.safetensors", {"a": entry()})
+    monkeypatch.setattr(sys, "byteorder", "big")
+    with pytest.raises(NotImplementedError, match="expected a little-endian machine"):
+        open_tensors(path)
+    with pytest.raises(NotImplementedError, match="expected a little-endian machine"):
+        header([("a", "float32", (2,))])

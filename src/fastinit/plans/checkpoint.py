@@ -114,6 +114,8 @@ def write(
     """
     planned = plan.resolve(model)
     check_key(key)
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path: expected a str or a path, got {type(path).__name__} {shown(path)}")
     wanted = None if dtype is None else resolve(dtype)
     most = None if max_shard_size is None else bytes_of(max_shard_size)
     if wanted is not None:

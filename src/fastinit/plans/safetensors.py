@@ -10,6 +10,7 @@ import math
 import mmap
 import os
 import struct
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,11 @@ class Entry:
     end: int
 
 
+def _check_order_of_bytes() -> None:
+    if sys.byteorder != "little":  # files are little-endian, and numbers go there and come from there as memory holds them
+        raise NotImplementedError("safetensors: expected a little-endian machine, got a big-endian one")
+
+
 def size_of(dtype: str, shape: tuple[int, ...]) -> int:
     """The bytes of a tensor.
 
@@ -69,6 +75,7 @@ def size_of(dtype: str, shape: tuple[int, ...]) -> int:
 
 def header(tensors: Sequence[tuple[str, str, tuple[int, ...]]]) -> tuple[bytes, list[Entry]]:
     """The beginning of a file with these tensors, names, dtypes and shapes, in this order; and where each lies."""
+    _check_order_of_bytes()
     # Transformers refuses files without a format.
     document: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     entries, place = [], 0
@@ -143,6 +150,7 @@ class Tensors(Mapping[str, NDArray[Any]]):
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
+        _check_order_of_bytes()
         self.dtypes: dict[str, str] = {}
         self._places: dict[str, tuple[Path, int, Entry]] = {}
         self._maps: dict[Path, mmap.mmap] = {}
