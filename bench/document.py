@@ -26,13 +26,10 @@ PARTS = [
 ]
 # The rows for README.md in this order, by the beginnings of their first two cells.
 CHOSEN = [
-    ("uniform float32, 6.4·10⁷", "raw words"),
     ("normal float32, 6.4·10⁷", "raw words"),
     ("normal float32, 6.4·10⁷", "NumPy"),
     ("normal float32, 6.4·10⁷", "PyTorch"),
-    ("truncated normal float32, 6.4·10⁷", "normal float32"),
     ("new He normal, 8192 × 8192", "He normal in place"),
-    ("full, 50 × 256, batch 256, tanh", "registers"),
     ("full, 50 × 256, batch 256, tanh", "PyTorch"),
     ("full, 50 × 64, batch 64, tanh", "NumPy"),
     ("fastinit.jax.normal, JAX, 100000 values", "a new NumPy array"),
