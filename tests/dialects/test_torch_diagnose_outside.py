@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from torch_cases import torch  # which skips all of this where PyTorch is not installed
+from torch_cases import assert_same, state_of, torch  # which skips all of this where PyTorch is not installed
 
 nn = torch.nn
 
@@ -118,6 +118,21 @@ def test_sparse_and_nested_tensors():
     with pytest.raises(TypeError, match="dense"):
         diagnose(nn.Linear(8, 5), nested)
     diagnose(nn.Linear(8, 5), nested, loss=lambda y: y.values().square().mean())
+
+
+def test_lsuv_of_a_layer_that_sees_zeros_alone():
+    model, x = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)), torch.randn(64, 8)
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.fill_(-1.0)
+    before = state_of(model)
+    with pytest.raises(ValueError, match="zeros in 0"):
+        lsuv(model, torch.zeros(64, 8))
+    model[0].requires_grad_(False)  # so that its units stay dead
+    with pytest.raises(ValueError, match="zeros in 2"):
+        lsuv(model, x)
+    model[0].requires_grad_(True)
+    assert_same(before, state_of(model))
 
 
 def test_lsuv_of_biases_that_dominate():

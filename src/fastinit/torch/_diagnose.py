@@ -146,6 +146,8 @@ def check_inputs(inputs: tuple[Any, ...], named: Any) -> dict[str, Any]:
     for leaf in tree_leaves((inputs, passed)):
         if isinstance(leaf, Iterator):
             raise TypeError(f"inputs: expected values that can be passed twice, got an iterator, {type(leaf).__name__}")
+        if isinstance(leaf, torch.Tensor) and leaf.is_meta:
+            raise ValueError("inputs: expected tensors with memory, got one on the device meta")
     return passed
 
 
@@ -205,6 +207,7 @@ class _Pass:
         self.what = minimised.GIVEN
         self.value = self.classes = self.logit_variance = math.nan
         self.unregistered: tuple[str, ...] = ()
+        self.unjudged: torch.Tensor | None = None  # logits beside a loss whose targets are not seen
         tensors = [leaf for leaf in tree_leaves((inputs, named)) if isinstance(leaf, torch.Tensor) and leaf.dim()]
         self.batch = int(tensors[0].shape[0]) if tensors else 1
         if not self.batch:
@@ -245,12 +248,13 @@ class _Pass:
                 self.unregistered = tuple(name for name, leaf in outside_of_modules(self.model) if id(leaf) in entering)
                 with _gradients_kept(total, parameters):
                     total.backward()
+                self._note_if_cross_entropy()
         with torch.no_grad():
             norms = {name: _norms(parameter) for name, parameter in self.model.named_parameters()}
         return Look(observer.calls, observer.called, norms, self.value, self.classes, self.logit_variance)
 
     def _total(self, outputs: Any) -> torch.Tensor | None:
-        """What is minimised; the cross-entropy is noted, also beside a loss that was given."""
+        """What is minimised; the cross-entropy with classes that are seen is noted, also beside a loss that was given."""
         tensors = minimised.outputs(outputs, lambda value: isinstance(value, torch.Tensor))
         found = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point() or tensor.is_complex()]
         if self.loss is None and any(tensor.is_nested or tensor.layout != torch.strided for _, tensor in found):
@@ -266,6 +270,9 @@ class _Pass:
                 self.value = math.inf  # NaN would stand for a loss that nothing is known of
             elif fits:
                 self._note(logits[0].detach(), self.targets)
+            elif logits and logits[0].requires_grad:
+                logits[0].retain_grad()
+                self.unjudged = logits[0]
             return total.reshape(())
         if self.targets is not None and not fits:
             raise ValueError(minimised.NOT_CLASSES)
@@ -296,10 +303,31 @@ class _Pass:
             return False
         return minimised.are_classes(numbers(targets.long()), tuple(logits.shape), ignored=_IGNORED)
 
-    def _note(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    def _note(self, logits: torch.Tensor, labels: torch.Tensor | None = None) -> None:
         self.classes = float(logits.shape[-1])
-        self.value = float(_cross_entropy(logits, labels))
+        if labels is not None:
+            self.value = float(_cross_entropy(logits, labels))
         self.logit_variance = float(_as_logits(logits).double().var(dim=-1).mean())
+
+    def _note_if_cross_entropy(self) -> None:
+        """Judge the head also by a loss whose targets are not seen, as where the model computes it itself.
+
+        The gradient of a cross-entropy is a multiple of the softmax, less that multiple at the class: it sums to 0, and only at
+        the class is it negative. It is 0 where there is no class, or where the model is certain of it, at a loss of 0. That the
+        classes found so give the same loss is the proof.
+        """
+        logits, self.unjudged = self.unjudged, None
+        if logits is None or logits.grad is None:
+            return
+        gradient = logits.grad.float()
+        size = gradient.abs().sum(dim=-1)
+        if not bool((gradient.sum(dim=-1).abs() <= 0.01 * size.max()).all()):
+            return
+        labels = gradient.argmin(dim=-1).masked_fill(size == 0, _IGNORED)
+        most = float(_cross_entropy(logits.detach(), labels))
+        least = most * float((size > 0).double().mean())
+        if 0.99 * least <= self.value <= 1.01 * most:
+            self._note(logits.detach())
 
     def _labels(self, logits: torch.Tensor, i: int) -> torch.Tensor:
         return torch.from_numpy(minimised.labels(tuple(logits.shape), self.key, i)).to(logits.device)

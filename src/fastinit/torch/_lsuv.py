@@ -58,8 +58,8 @@ def lsuv(
     Raises
     ------
     TypeError, ValueError
-        If an argument does not fit; if the variance of a layer is 0 or not finite, or that of its biases alone is above 1 +
-        `tolerance`, which no factor mends.
+        If an argument does not fit; if the input of a layer is all 0, if its variance is 0 or not finite, or if that of its
+        biases alone is above 1 + `tolerance`, which no factor mends.
 
     References
     ----------
@@ -125,6 +125,9 @@ class _Scale:
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
         if self.name in self.found or not isinstance(output, torch.Tensor):
             return None
+        tensors = [value for value in (*inputs, *named.values()) if isinstance(value, torch.Tensor)]
+        if not any(bool(tensor.any()) for tensor in tensors):
+            raise ValueError(f"model: expected layers whose variance a factor can change, got an input of zeros in {self.name}")
         if self.key is not None:
             orthogonal_(module.weight, key=self.key / (f"{self.name}.weight" if self.name else "weight"))
             output = self._again(module, inputs, named)
