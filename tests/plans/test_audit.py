@@ -155,6 +155,27 @@ def test_a_single_nan_is_found() -> None:
         ]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("rows", "value"), [(slice(32, 64), 0), (slice(0, 32), 0), (slice(5, 6), 0), (slice(9, 50), 0.5)])
+def test_a_part_that_was_never_filled_is_named(rows: slice, value: float, dtype: str) -> None:
+    model = gpt(dtype)
+    model["h.1.fc.weight"][rows] = value
+    (one,) = audit(model, receipt_of(dtype)).differences
+    wrong = (rows.stop - rows.start) * WIDTH
+    assert (one.name, one.verdict) == ("h.1.fc.weight", "constant")
+    assert re.fullmatch(rf"{wrong:,} of [\d,]+ elements from entry {rows.start} on are {value}", one.found)
+    assert ("nothing was written" in one.cause) == (value == 0)
+
+
+def test_an_infinity_that_was_clamped_in_float32_is_named() -> None:
+    model = gpt()
+    model["wte.weight"][17, 3] = -2
+    for found in (audit(model, plan=PLAN), audit(model)):
+        (one,) = found.differences
+        assert (one.name, one.verdict) == ("wte.weight", "another law")
+        assert "clamped to -2" in one.cause and "timm" in one.cause
+
+
 def test_a_draw_that_was_scaled_is_known_by_its_key() -> None:
     model = gpt()
     for name in model:

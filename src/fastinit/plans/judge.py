@@ -62,6 +62,7 @@ _NARROWER = {"float64": ("float32", "bfloat16", "float16"), "float32": ("bfloat1
 # Relative differences of values that are equal but for the rounding of another library.
 _CLOSE = {"float64": 2.0**-20, "float32": 2.0**-20, "float16": 2.0**-9}
 _AGAIN = "an initializer ran again after the trained weights were loaded, or they never were"
+_ZEROS = "nothing was written since its memory was allocated, or it was zeroed afterwards"
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,7 @@ class Case:
         if asked is None:
             return self._identified()
         if asked.drawn and self.sample.constant and self.view.size > 1:
-            zeros = "nothing was written since its memory was allocated, or it was zeroed afterwards"
-            return Verdict(CONSTANT, self.words, zeros if self.sample.low == 0 else "")
+            return Verdict(CONSTANT, self.words, _ZEROS if self.sample.low == 0 else "")
         if self.trained:
             return self._trained(asked)
         return self._explained(asked) if asked.again else self._by_law(asked)
@@ -228,6 +228,10 @@ class Case:
                 return Verdict(DIFFERS, f"the values asked for, rounded to {narrow}", cause)
         if wanted.min() == wanted.max():
             return self._was_constant(float(wanted[0]))
+        wrong = values[values != wanted]  # none, if it is the sign of a zero that differs
+        if len(wrong) > 1 and wrong.min() == wrong.max():
+            found = f"{len(wrong):,} of {len(values):,} elements from entry {box[0][0]} on are {wrong[0]:.6g}" if box else self.words
+            return Verdict(CONSTANT, found, _ZEROS if wrong[0] == 0 else "")
         ratio = float(wanted @ values) / float(wanted @ wanted)
         if abs(ratio - 1) > 1e-3 and len(values) >= 4 and _proportional(values, ratio * wanted, self.dtype):
             cause = ratio_cause(abs(ratio), float(wanted.std()), self.place)
