@@ -386,6 +386,6 @@ def _seed_of(others: Sequence[Finding], held: Sequence[Held], receipt: Receipt) 
             out = np.empty((1,) * (view.ndim - 1) + here.shape, here.dtype)
             made.shard(record.shape, place, key=Key(seed, record.stream), dtype=record.dtype, out=out)
             if np.array_equal(out.reshape(-1), here):
-                return int(seed)
+                return int(seed) if seed != record.seed else None  # its own: then only other rows are drawn anew
         return None
     return None

@@ -44,8 +44,8 @@ def law_cause(sample: Sample, asked: Law | None, found: Known | None, place: Pla
     clamped = _clamped(sample)
     if clamped:
         return (
-            f"infinities were clamped to {clamped:.3g}: erfinv of ±1, which timm's trunc_normal_ meets once in 16 million elements, "
-            "and that of old versions of PyTorch often in bfloat16"
+            f"infinities were clamped to {clamped:.3g}: erfinv of ±1, which timm's trunc_normal_ meets once in 16 million "
+            "elements, and that of old versions of PyTorch often in bfloat16"
         )
     if found is not None and found.default:
         return (

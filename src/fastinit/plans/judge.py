@@ -230,7 +230,7 @@ class Case:
             return self._was_constant(float(wanted[0]))
         wrong = values[values != wanted]  # none, if it is the sign of a zero that differs
         if len(wrong) > 1 and wrong.min() == wrong.max():
-            found = f"{len(wrong):,} of {len(values):,} elements from entry {box[0][0]} on are {wrong[0]:.6g}" if box else self.words
+            found = f"{len(wrong):,} of {len(values):,} elements from entry {box[0][0]} on are {wrong[0]:.6g}"
             return Verdict(CONSTANT, found, _ZEROS if wrong[0] == 0 else "")
         ratio = float(wanted @ values) / float(wanted @ wanted)
         if abs(ratio - 1) > 1e-3 and len(values) >= 4 and _proportional(values, ratio * wanted, self.dtype):
