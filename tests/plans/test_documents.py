@@ -99,6 +99,8 @@ def test_functions_have_no_document() -> None:
         ({"rules": {}}, "rules: expected a list, got dict"),
         ({"rules": [3]}, r"rules\[0\]: expected the options of a Rule, got 3"),
         ({"rules": [{"pattern": "**", "initializer": "nonsense"}]}, r"rules\[0\]: initializer: expected one of"),
+        ({"rules": [{"pattern": "**"}]}, r"rules\[0\]: expected initializer too, got \{'pattern'"),
+        ({"rules": [{"kind": "Linear"}]}, r"rules\[0\]: expected pattern and initializer too"),
         ({"rules": [{"pattern": "**", "initializer": "zeros", "axis": 1}]}, r"rules\[0\]: expected pattern, .*, got 'axis'"),
         ({"rules": [{"pattern": "**"}]}, r"rules\[0\]: .*initializer"),
         ({"rules": []}, "rules: expected at least one"),

@@ -71,6 +71,13 @@ def test_kind_and_ndim() -> None:
     assert [row.std == 0 for row in plan.table(model)] == [True, False, True]
 
 
+@pytest.mark.parametrize("rest", [[], [Rule("**", "zeros")]])
+def test_a_kind_that_keeps_a_rule_from_matching_is_named(rest: list[Rule]) -> None:
+    with pytest.raises(ValueError, match=r"rule 0, '\*\*\.weight', matches nothing of kind='linear' and ndim=2; "
+                                         r"0\.weight has kind='Linear' and ndim=2"):  # fmt: skip
+        Plan([Rule("**.weight", "ones", kind="linear", ndim=2), *rest]).resolve([Parameter("0.weight", (4, 4), kind="Linear")])
+
+
 def test_fans_of_a_rule_are_those_of_shapes_with_outputs_first() -> None:
     rule = Rule("**", HeNormal(), fans=FanRule(groups=2))
     (row,) = Plan([rule]).table({"conv.weight": (64, 8, 3, 3)})

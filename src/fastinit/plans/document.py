@@ -118,7 +118,11 @@ def _only(document: Mapping[str, Any], names: tuple[str, ...], what: str) -> Non
 def _made(kind: Any, options: Any, what: str) -> Any:
     if not isinstance(options, Mapping):
         raise TypeError(f"{what}: expected the options of a {kind.__name__}, got {shown(options)}")
-    _only(options, tuple(field.name for field in dataclasses.fields(kind)), what)
+    fields = dataclasses.fields(kind)
+    _only(options, tuple(field.name for field in fields), what)
+    missing = [field.name for field in fields if field.default is dataclasses.MISSING and field.name not in options]
+    if missing:
+        raise ValueError(f"{what}: expected {' and '.join(missing)} too, got {shown(dict(options))}")
     try:
         return kind(**options)
     except (TypeError, ValueError) as error:

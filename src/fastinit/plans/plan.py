@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -225,7 +226,7 @@ class _Faults:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
         self._used: set[int] = set()
-        self._taken: list[tuple[Part, str, int]] = []  # tensors, the classes of their modules, and the rules that took them
+        self._seen: list[tuple[Part, str, int | None]] = []  # tensors, the classes of their modules, the rules that took them
         self._uncovered: list[str] = []
         self.unfit: list[str] = []
 
@@ -233,11 +234,11 @@ class _Faults:
         """The number of the rule for a tensor, noted as used."""
         firsts: dict[int, str] = {}
         for part in aliases:
-            for i, rule in enumerate(self._rules):
-                if rule.matches(part.name, parameter.kind, len(part.shape)):
-                    firsts.setdefault(i, part.name)
-                    self._taken.append((part, parameter.kind, i))
-                    break
+            matching = (i for i, rule in enumerate(self._rules) if rule.matches(part.name, parameter.kind, len(part.shape)))
+            first = next(matching, None)
+            self._seen.append((part, parameter.kind, first))
+            if first is not None:
+                firsts.setdefault(first, part.name)
         if not firsts:
             self._uncovered.append(aliases[0].name)
             return None
@@ -259,6 +260,15 @@ class _Faults:
                     self.unfit.append(f"{both} called {piece.part.name}")
                 owner[piece.part.name] = own
 
+    def _but_for(self, rule: Rule) -> str:
+        """Which `kind` or `ndim` a rule has that matches nothing, if its pattern alone matches something."""
+        asked = [f"{name}={value!r}" for name, value in (("kind", rule.kind), ("ndim", rule.ndim)) if value is not None]
+        wide = dataclasses.replace(rule, kind=None, ndim=None)
+        for part, kind, _ in self._seen if asked else ():
+            if wide.matches(part.name, kind, len(part.shape)):
+                return f" of {' and '.join(asked)}; {part.name} has kind={kind!r} and ndim={len(part.shape)}"
+        return ""
+
     def raise_if_any(self) -> None:
         faults = []
         if self._uncovered:
@@ -266,12 +276,13 @@ class _Faults:
         for i, rule in enumerate(self._rules):
             if i in self._used:
                 continue
-            before = {first for part, kind, first in self._taken if rule.matches(part.name, kind, len(part.shape))}
+            taken = [first for part, kind, first in self._seen if rule.matches(part.name, kind, len(part.shape))]
+            before = sorted({first for first in taken if first is not None})
             if before:
-                earlier = ", ".join(repr(self._rules[k].pattern) for k in sorted(before))
+                earlier = ", ".join(repr(self._rules[k].pattern) for k in before)
                 faults.append(f"rule {i}, {rule.pattern!r}, is never used: all that it matches is taken by {earlier} before it")
             else:
-                faults.append(f"rule {i}, {rule.pattern!r}, matches nothing")
+                faults.append(f"rule {i}, {rule.pattern!r}, matches nothing{self._but_for(rule)}")
         faults += self.unfit[:_LISTED]
         if len(self.unfit) > _LISTED:
             faults.append(f"{len(self.unfit) - _LISTED} more of this kind")
