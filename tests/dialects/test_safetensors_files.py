@@ -13,7 +13,9 @@ from fastinit._common.dtypes import memory_dtype
 from fastinit.initializers import RandomNormal
 from fastinit.plans import Parameter, Plan, Rule
 from fastinit.plans.fill import Target, fill, whole_box
+from fastinit.plans.parameters import parameters_of
 from fastinit.plans.safetensors import open_tensors
+from fastinit.plans.shapes import read_shapes
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors")
@@ -95,3 +97,14 @@ def test_transformers_loads_the_files(tmp_path: Path, most: Any) -> None:
         fill([Target(planned, memory, "float32", whole_box(memory.shape))], KEY)
         assert np.array_equal(loaded.get_parameter(planned.parameter.name).detach().numpy(), memory), planned.parameter.name
     assert loaded.lm_head.weight is loaded.transformer.wte.weight
+
+
+@pytest.mark.parametrize("architectures", [["LlamaForCausalLM"], None])
+def test_a_configuration_of_transformers_says_the_dtype(tmp_path: Path, architectures: list[str] | None) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 20}
+    path = tmp_path / "config.json"
+    transformers.LlamaConfig(**sizes, architectures=architectures, dtype="bfloat16").to_json_file(path)
+    assert {one.dtype for one in parameters_of(read_shapes(path))} == {"bfloat16"}
+    transformers.LlamaConfig(**sizes, architectures=architectures).to_json_file(path)
+    assert {one.dtype for one in parameters_of(read_shapes(path))} == {"float32"}

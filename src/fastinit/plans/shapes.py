@@ -74,4 +74,8 @@ def _of_transformers(path: Path) -> Any:
     if kind is None:
         raise ValueError(f"{path}: expected an architecture that Transformers has, got {names[0]}")
     with torch.device("meta"):
-        return kind.from_config(config) if kind is transformers.AutoModel else kind(config)
+        if kind is transformers.AutoModel:
+            return kind.from_config(config)
+        # A class of models makes float32 whatever the configuration says, unlike from_config and from_pretrained.
+        model, dtype = kind(config), getattr(config, "dtype", None)
+        return model.to(dtype) if isinstance(dtype, torch.dtype) else model
