@@ -99,3 +99,15 @@ def test_a_wrong_use_is_a_message_and_status_2(
     assert message in captured.err
     assert not captured.out
     assert set(os.listdir()) == before
+
+
+def test_what_an_interrupted_write_leaves_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: Any, path: Path, **options: Any) -> None:
+        path.mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plans, "write", stopped)
+    assert main(["plan", "write", "plan.toml", "--shapes", "shapes.json", "--out", "start"]) == 130
+    assert capsys.readouterr().err == "fastinit: interrupted; written: a part of start; the same command goes on\n"

@@ -11,7 +11,7 @@ from .. import plans
 from .._stream.keys import Key
 from ..plans.shapes import read_shapes
 from .outputs import decide
-from .terminal import checked, progress_bar
+from .terminal import Stopped, checked, progress_bar, status_of
 
 __all__ = ["RUN", "add_parsers"]
 
@@ -121,11 +121,14 @@ def _write(options: argparse.Namespace) -> int:
     plan = _read_plan(options.plan, model, options)
     out = Path(options.out)
     targets = decide({"--receipt": options.receipt}) if options.receipt else {}
-    with progress_bar() as progress:
-        receipt = plans.write(
-            model, plan, key=Key(options.seed), path=out, dtype=options.dtype, max_shard_size=options.max_shard_size,
-            progress=progress,
-        )  # fmt: skip
+    try:
+        with progress_bar() as progress:
+            receipt = plans.write(
+                model, plan, key=Key(options.seed), path=out, dtype=options.dtype, max_shard_size=options.max_shard_size,
+                progress=progress,
+            )  # fmt: skip
+    except (KeyboardInterrupt, Stopped) as stop:
+        return status_of(stop, [f"a part of {out}; the same command goes on"] if out.is_dir() else ())
     receipt.save(targets["--receipt"].path if targets else out / _RECEIPT)
     print(f"{len(receipt)} tensors in {out}")
     return 0
