@@ -12,7 +12,7 @@ from fastinit import Thresholds
 from fastinit.diagnosis.calls import Call, Layer, Norms, apart, neighbours
 from fastinit.diagnosis.looks import Look, last_look
 from fastinit.diagnosis.model import judge_model
-from fastinit.diagnosis.observed import ObservedLayer, ObservedModel
+from fastinit.diagnosis.observed import ObservedLayer, ObservedModel, WithoutGradient
 from fastinit.diagnosis.symmetry import twins
 from fastinit.diagnosis.zeros import silent, virtual_steps, without_gradient
 
@@ -51,9 +51,9 @@ def call(name="a", **numbers):
     return Call(name, Layer(name=name.partition("#")[0], kind="Dense", weight=f"{name}.weight"), (4, 8), **numbers)
 
 
-def reasons(norms, calls, called=("a",)):
+def reasons(norms, calls, called=("a",), **options):
     owners = {name: name.rpartition(".")[0] for name in norms}
-    found = without_gradient(norms, owners, {"a", "e.0", "e.1"}, called, calls)
+    found = without_gradient(norms, owners, {"a", "e.0", "e.1"}, called, calls, **options)
     return {one.name: (one.fault, one.reason) for one in found}
 
 
@@ -65,7 +65,7 @@ def reasons(norms, calls, called=("a",)):
         (False, {}, ("a",), True, "chooses among others"),
         (None, {}, ("a",), True, "chooses among others"),
         (False, {"gradient": 1.0}, ("a",), True, "takes no part in what a computes"),
-        (True, {"gradient": 0.0}, ("a",), True, "all that comes back to a is 0"),
+        (True, {"gradient": 0.0}, ("a",), True, "the loss is flat here"),
         (None, {"gradient": 1.0, "input_square": 0.0}, ("a",), True, "the input of a is 0"),
         (True, {"gradient": 1.0, "input_square": 1.0}, ("a",), True, "nothing that a passes on depends on it"),
     ],
@@ -75,6 +75,37 @@ def test_reasons(connected, seen, called, fault, words):
     found = reasons({"a.weight": Norms(64, 1.0, 0.0, connected)}, calls, called)
     assert found["a.weight"][0] is fault
     assert words in found["a.weight"][1]
+
+
+def test_reasons_are_told_in_the_order_of_execution():
+    norms = {f"{layer}.weight": Norms(64, 1.0, float(layer == "first"), True) for layer in ("a", "b", "first", "z")}
+    calls = [call(layer, gradient=float(layer == "first"), input_square=1.0) for layer in ("first", "z", "b", "a")]
+    found = reasons(norms, calls, ("a", "b", "first", "z"))
+    assert list(found) == ["z.weight", "b.weight", "a.weight"]
+    assert "all that comes back to z is 0" in found["z.weight"][1]
+
+
+def test_what_other_outputs_depend_on_is_no_fault():
+    def look(everything):
+        return Look([call()], {"a"}, {"a.weight": Norms(64, 1.0, float(everything), True)}, left_out=("value",))
+
+    last = last_look(look(False), look, lambda: False)
+    assert last.for_others == {"a.weight"}
+    found = reasons(last.norms, last.calls, others={"a.weight": "value"})
+    assert found == {"a.weight": (False, "only outputs that are not minimised depend on it, value; give a loss that takes them")}
+
+
+def test_the_first_layer_of_a_role_may_read_what_is_not_normalised():
+    layers = [layer(f"dense_{i}", 1.0 if i else 1e-4) for i in range(6)]
+    norm = dataclasses.replace(layer("norm", 1.0), kind="LayerNormalization", weighted=False)
+    assert judge_model([run([*layers, norm])], Thresholds(), "").healthy
+    assert judge_model([run(layers)], Thresholds(), "").verdict == "exploding"
+
+
+def test_a_loss_that_is_not_finite_is_no_opinion_and_leaves_no_gradients():
+    lost = WithoutGradient("a.weight", "a", "it is detached", True)
+    found = judge_model([run(loss=math.inf, classes=10.0, logit_variance=1.0, without_gradient=(lost,))], Thresholds(), "")
+    assert [finding.name for finding in found.findings] == ["non-finite"]
 
 
 def test_an_expert_that_nothing_is_sent_to_is_no_fault():
@@ -96,7 +127,7 @@ def test_a_zero_behind_a_zero_is_moved_by_a_second_step():
         return Look([call()], {"a"}, {name: Norms(1, 0.0, one) for name, one in gradients.items()}, loss=1.0)
 
     seen = iter([look({"a": 0.5, "b": 3.0, "c": 0.0}), look({"a": 0.0, "b": 0.0, "c": 2.0})])
-    last = last_look(look({"a": 1.0, "b": 0.0, "c": 0.0}), lambda: next(seen), lambda: True)
+    last = last_look(look({"a": 1.0, "b": 0.0, "c": 0.0}), lambda everything: next(seen), lambda: True)
     assert [one.gradient for one in last.norms.values()] == [1.0, 3.0, 2.0]
     assert next(seen, None) is None
 
@@ -130,3 +161,9 @@ def test_neighbours_and_their_cosine():
     assert neighbours(np.ones((100, 70, 100)), tokens=False).shape == (32, 3500)
     rows = np.array([[1.0, 0.0], [0.0, 1.0], [1e-100, 0.0], [1e100, 0.0], [0.0, 0.0], [1.0, 1.0]])
     assert apart(rows) == pytest.approx(0.5)
+
+
+def test_logits_that_stand_out_are_told_from_those_that_are_all_large():
+    for loss, words in ((2.3 + 4.5 / 2, "2.1 times smaller in the last layer"), (6.5, "Some logits stand far above the others")):
+        found = judge_model([run(loss=loss, classes=10.0, logit_variance=4.5)], Thresholds(), "")
+        assert words in found.findings[0].reason

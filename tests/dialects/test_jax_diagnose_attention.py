@@ -7,12 +7,12 @@ import threading
 import numpy as np
 import pytest
 from jax_cases import jax, jnp, ours
-from jax_models import FRAMEWORKS, framework
+from jax_models import FRAMEWORKS, SEQUENCES, WIDTH, framework
 
 from fastinit.diagnosis.entropy import mean_entropy, some_queries
 
-BATCH, LENGTH, WIDTH, HEADS = 4, 12, 32, 4
-TOKENS = jax.random.normal(jax.random.key(7), (BATCH, LENGTH, WIDTH))
+LENGTH, HEADS = SEQUENCES.shape[1], 4
+TOKENS = SEQUENCES  # one shape in all tests, which JAX compiles its operations for
 CAUSAL = jnp.tril(jnp.ones((LENGTH, LENGTH), bool))
 
 

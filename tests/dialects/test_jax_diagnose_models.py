@@ -93,7 +93,8 @@ def test_a_layer_that_passes_its_weight_on_is_not_judged_by_it():
     class Model(linen.Module):
         @linen.compact
         def __call__(self, x):
-            return linen.Dense(CLASSES)(linen.RNN(linen.OptimizedLSTMCell(WIDTH))(x)[:, -1])
+            cell = linen.OptimizedLSTMCell(WIDTH, recurrent_kernel_init=linen.initializers.lecun_normal())
+            return linen.Dense(CLASSES)(linen.RNN(cell)(x)[:, -1])
 
     x = jax.random.normal(KEYS[0], (8, 4, WIDTH))
     module = Model()

@@ -7,9 +7,9 @@ import random
 import numpy as np
 import pytest
 from keras_backend import keras
+from keras_cases import data, weights
 
-import fastinit
-from fastinit import Key, Thresholds
+from fastinit import Thresholds
 from fastinit.keras import diagnose
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
@@ -24,18 +24,7 @@ if keras.config.backend() == "tensorflow":
 layers, ops = keras.layers, keras.ops
 
 
-def data(*shape):
-    return np.asarray(fastinit.normal(shape, key=Key(0)))
-
-
-def weights(name="HeNormal", i=0, **options):
-    """An initializer of fastinit with a seed, so that what a test finds does not depend on the process."""
-    from fastinit import keras as ours
-
-    return getattr(ours, name)(seed=i, **options)
-
-
-def mlp(initializer="HeNormal", activation="relu", depth=30, classes=10, last=None, **options):
+def mlp(initializer="HeNormal", activation="relu", depth=8, classes=10, last=None, **options):
     body = [
         layers.Dense(64, activation=activation, kernel_initializer=weights(initializer, i, **options), name=f"dense_{i}")
         for i in range(depth)
@@ -48,166 +37,25 @@ def severities(found):
     return {finding.name: finding.severity for finding in found.findings}
 
 
-# ---- faulty models --------------------------------------------------------------------------------
+# ---- models of Keras's own kinds; test_diagnosed_models has the others ------------------------------
 
 
-@pytest.mark.parametrize(
-    ("model", "verdict", "severity"),
-    [
-        (lambda: mlp("RandomNormal", stddev=0.05), "vanishing", "fail"),
-        (lambda: mlp("GlorotUniform"), "vanishing", "warn"),  # by ln 2 for each of 29 layers
-        (lambda: mlp("GlorotUniform", "sigmoid"), "vanishing", "fail"),
-        (lambda: mlp("VarianceScaling", scale=18.0), "exploding", "fail"),  # 3 times He's
-    ],
-    ids=["normal .05", "glorot", "sigmoid", "3 he"],
-)
-def test_signals_that_vanish_or_explode(model, verdict, severity):
-    found = diagnose(model(), data(32, 64))
-    assert found.verdict == verdict
-    finding = next(one for one in found.findings if one.name == verdict)
-    assert finding.severity == severity
-    assert finding.layer.startswith("dense_")
-    assert len(found.layers) == 61
-    assert found.layers[0].layer == "dense_0"
-    assert found.layers[1].activation in ("relu", "sigmoid")
+def test_a_fused_activation_function_has_a_row_of_its_own():
+    found = diagnose(mlp("GlorotUniform", "sigmoid", depth=6), data(32, 64))
+    assert [layer.layer for layer in found.layers[:3]] == ["dense_0", "dense_0/sigmoid", "dense_1"]
+    assert len(found.layers) == 13
+    dead = mlp(depth=3)
+    dead.layers[1].bias.assign(-100 * np.ones(64))
+    finding = next(one for one in diagnose(dead, data(32, 64)).findings if one.name == "dead")
+    assert finding.layer == "dense_1/relu"
 
 
-def test_layers_that_share_a_seed_are_twins():
+def test_layers_that_share_a_seeded_initializer_are_twins():
     shared = keras.initializers.HeNormal(seed=7)
-    made = [layers.Dense(64, activation="relu", kernel_initializer=shared, name=f"dense_{i}") for i in range(6)]
+    made = [layers.Dense(64, activation="relu", kernel_initializer=shared, name=f"dense_{i}") for i in range(4)]
     found = diagnose(keras.Sequential([keras.Input((64,)), *made, layers.Dense(10)]), data(32, 64))
     assert found.verdict == "symmetric"
-    assert "dense_0.kernel and dense_1.kernel are equal bit for bit, and 4 more pairs" in found.findings[0].reason
-
-
-def test_constant_weights_make_copies_of_units():
-    model = keras.Sequential([
-        keras.Input((64,)), *[layers.Dense(32, kernel_initializer=keras.initializers.Constant(0.02)) for _ in range(3)],
-    ])  # fmt: skip
-    found = diagnose(model, data(32, 64))
-    assert found.verdict == "symmetric"
-    assert "31 of the 32 units" in found.findings[0].reason
-
-
-def test_a_weight_that_is_nan_is_named():
-    model = mlp(depth=4)
-    kernel = model.layers[2].kernel
-    values = np.array(keras.ops.convert_to_numpy(kernel))
-    values[3, 5] = np.nan
-    kernel.assign(values)
-    found = diagnose(model, data(32, 64))
-    assert found.verdict == "non-finite"
-    assert found.findings[0].layer == "dense_2"
-    assert "kernel" in found.findings[0].reason
-
-
-class Routed(keras.Model):
-    """Two experts that the largest output of a router chooses among, which therefore has no gradient."""
-
-    def __init__(self, gated=False):
-        super().__init__()
-        self.router = layers.Dense(2, kernel_initializer=weights(i=1), name="router")
-        self.experts = [layers.Dense(16, kernel_initializer=weights(i=2 + i), name=f"expert_{i}") for i in range(2)]
-        self.head = layers.Dense(5, kernel_initializer=weights("LecunNormal", 9), name="head")
-        self.gated = gated
-
-    def call(self, x):
-        scores = ops.softmax(self.router(x))
-        chosen = ops.one_hot(ops.argmax(scores, axis=-1), 2)
-        if self.gated:
-            chosen = chosen * scores
-        return self.head(sum(chosen[:, i : i + 1] * expert(x) for i, expert in enumerate(self.experts)))
-
-
-def test_a_router_without_a_gradient():
-    x = data(32, 8)
-    model = Routed()
-    model(x)
-    found = diagnose(model, x)
-    assert found.verdict == "no gradient"
-    assert found.findings[-1].layer == "router"
-    assert "router.kernel, router.bias" in found.findings[-1].reason
-    assert "chooses among others" in found.findings[-1].reason
-    sound = Routed(gated=True)
-    sound(x)
-    assert diagnose(sound, x).healthy
-
-
-class Unused(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.body = layers.Dense(16, activation="tanh", kernel_initializer=weights(i=1), name="body")
-        self.forgotten = layers.Dense(16, kernel_initializer=weights(i=2), name="forgotten")
-        self.head = layers.Dense(5, kernel_initializer=weights("LecunNormal", 3), name="head")
-
-    def build(self, shape):
-        for layer, size in ((self.body, shape[-1]), (self.forgotten, 16), (self.head, 16)):
-            layer.build((None, size))
-        self.built = True
-
-    def call(self, x):
-        return self.head(self.body(x))
-
-
-def test_a_block_that_is_not_called():
-    model = Unused()
-    model.build((None, 8))
-    found = diagnose(model, data(32, 8))
-    assert severities(found) == {"no gradient": "warn"}
-    assert found.findings[0].reason.endswith("exactly 0 for the whole batch: forgotten is not called.")
-
-
-class Tied(keras.Model):
-    """A language model whose head multiplies by the embeddings."""
-
-    def __init__(self, scale):
-        super().__init__()
-        self.embedding = layers.Embedding(85, 64, embeddings_initializer=weights("RandomNormal", 1, stddev=scale))
-        self.body = layers.Dense(64, activation="gelu", kernel_initializer=weights("LecunNormal", 2), name="body")
-        self.norm = layers.LayerNormalization()
-
-    def call(self, tokens):
-        hidden = self.embedding(tokens)
-        hidden = self.norm(hidden + self.body(hidden))
-        return ops.matmul(hidden, ops.transpose(self.embedding.embeddings))
-
-
-def test_a_head_that_is_tied_to_embeddings():
-    tokens = np.asarray(fastinit.uniform((8, 16), 0.0, 85.0, key=Key(1))).astype("int32")
-    for scale, verdict in ((1.0, "over-confident head"), (0.02, "healthy")):
-        model = Tied(scale)
-        model(tokens)
-        found = diagnose(model, tokens)
-        assert found.verdict == verdict
-        assert found.uniform_loss == pytest.approx(np.log(85))
-        assert (found.initial_loss > 3 * np.log(85)) == (scale == 1.0)
-
-
-def test_relu_units_that_are_all_dead():
-    dead = layers.Dense(64, activation="relu", kernel_initializer=weights(i=1), name="dead")
-    model = keras.Sequential([keras.Input((64,)), dead, layers.Dense(10, kernel_initializer=weights(i=2))])
-    dead.bias.assign(-100 * np.ones(64))
-    assert severities(diagnose(model, data(32, 64)))["dead"] == "fail"
-
-
-# ---- zeros by design, and sound models --------------------------------------------------------------
-
-
-def residual(gamma):
-    x = inputs = keras.Input((12, 12, 8))
-    for i in range(3):
-        y = layers.Conv2D(8, 3, padding="same", use_bias=False, kernel_initializer=weights(i=2 * i))(x)
-        y = layers.ReLU()(layers.BatchNormalization()(y))
-        y = layers.Conv2D(8, 3, padding="same", use_bias=False, kernel_initializer=weights(i=2 * i + 1))(y)
-        x = layers.ReLU()(layers.Add()([x, layers.BatchNormalization(gamma_initializer=gamma)(y)]))
-    x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, layers.Dense(10, kernel_initializer=weights("LecunNormal", 50))(x))
-
-
-@pytest.mark.parametrize("gamma", ["zeros", "ones"])
-def test_residual_branches_that_end_in_zero_are_healthy(gamma):
-    found = diagnose(residual(gamma), data(64, 12, 12, 8))
-    assert found.healthy, str(found)
+    assert "dense_0.kernel and dense_1.kernel are equal bit for bit, and 2 more pairs" in found.findings[0].reason
 
 
 def test_low_rank_adapters_begin_at_zero():
@@ -221,7 +69,7 @@ def convolutional():
     blocks = []
     for i, channels in enumerate((16, 16, 32, 32)):
         blocks += [
-            layers.Conv2D(channels, 3, strides=1 + i % 2, padding="same", kernel_initializer=weights(i=i)),
+            layers.Conv2D(channels, 3, strides=1 + i % 2, padding="same", kernel_initializer=weights("HeNormal", i)),
             layers.BatchNormalization(), layers.Activation("relu"),
         ]  # fmt: skip
     head = layers.Dense(10, kernel_initializer=weights("LecunNormal", 50), activation="softmax")
@@ -236,7 +84,7 @@ def transformer(depth=4, width=32, vocabulary=50):
         # Not seeded: Keras copies the initializer with its seed, and the weights of queries, keys and values would be equal.
         x = x + layers.MultiHeadAttention(4, 8)(y, y, use_causal_mask=True)
         y = layers.LayerNormalization()(x)
-        y = layers.Dense(4 * width, activation="gelu", kernel_initializer=weights(i=2 * i))(y)
+        y = layers.Dense(4 * width, activation="gelu", kernel_initializer=weights("HeNormal", 2 * i))(y)
         x = x + layers.Dropout(0.1)(layers.Dense(width, kernel_initializer=weights("LecunNormal", 2 * i + 1))(y))
     x = layers.LayerNormalization()(x)
     return keras.Model(tokens, layers.Dense(vocabulary, kernel_initializer=weights("RandomNormal", 99, stddev=0.02))(x))
@@ -244,7 +92,7 @@ def transformer(depth=4, width=32, vocabulary=50):
 
 def recurrent():
     x = keras.Input((10, 8))
-    y = layers.LSTM(16, kernel_initializer=weights(i=1), recurrent_initializer=weights("Orthogonal", 2))(x)
+    y = layers.LSTM(16, kernel_initializer=weights("HeNormal", 1), recurrent_initializer=weights("Orthogonal", 2))(x)
     return keras.Model(x, layers.Dense(1, kernel_initializer=weights("LecunNormal", 3))(y))
 
 
@@ -311,7 +159,7 @@ def test_losses_of_keras():
 
 def test_several_inputs_and_outputs():
     a, b = keras.Input((8,), name="a"), keras.Input((8,), name="b")
-    both = layers.Dense(16, activation="relu", kernel_initializer=weights(i=1))(layers.Concatenate()([a, b]))
+    both = layers.Dense(16, activation="relu", kernel_initializer=weights("HeNormal", 1))(layers.Concatenate()([a, b]))
     outputs = {"logits": layers.Dense(4, name="l")(both), "hidden": both}
     model = keras.Model([a, b], outputs)
     found = diagnose(model, {"a": data(32, 8), "b": data(32, 8)})
@@ -368,11 +216,11 @@ class Noisy(keras.Model):
 
     def __init__(self, fails=False):
         super().__init__()
-        self.first = layers.Dense(16, activation="relu", kernel_initializer=weights(i=1))
+        self.first = layers.Dense(16, activation="relu", kernel_initializer=weights("HeNormal", 1))
         self.norm = layers.BatchNormalization()
         self.noise = layers.GaussianDropout(0.1)
         self.zero = layers.Dense(16, kernel_initializer="zeros")
-        self.frozen = layers.Dense(16, trainable=False, kernel_initializer=weights(i=2))
+        self.frozen = layers.Dense(16, trainable=False, kernel_initializer=weights("HeNormal", 2))
         self.head = layers.Dense(4, kernel_initializer=weights("LecunNormal", 3))
         self.calls, self.log, self.fails = 0, [], fails
 
@@ -435,7 +283,7 @@ def test_recomputed_layers_are_seen():
 
 def test_mixed_precision():
     with_policy = [
-        layers.Dense(64, activation="relu", dtype="mixed_bfloat16", kernel_initializer=weights(i=i)) for i in range(4)
+        layers.Dense(64, activation="relu", dtype="mixed_bfloat16", kernel_initializer=weights("HeNormal", i)) for i in range(4)
     ]
     model = keras.Sequential([keras.Input((64,)), *with_policy, layers.Dense(10, kernel_initializer=weights("LecunNormal", 9))])
     found = diagnose(model, data(32, 64))

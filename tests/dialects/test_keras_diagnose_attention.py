@@ -7,9 +7,8 @@ import math
 import numpy as np
 import pytest
 from keras_backend import keras
+from keras_cases import data, dense, weights
 
-import fastinit
-from fastinit import Key
 from fastinit.keras import _diagnose, diagnose
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
@@ -17,21 +16,6 @@ if keras.config.backend() == "tensorflow":
     pytest.skip("TensorFlow is refused", allow_module_level=True)
 
 layers, ops = keras.layers, keras.ops
-
-
-def data(*shape):
-    return np.asarray(fastinit.normal(shape, key=Key(0)))
-
-
-def weights(name="LecunNormal", i=0, **options):
-    """An initializer of fastinit with a seed, so that what a test finds does not depend on the process."""
-    from fastinit import keras as ours
-
-    return getattr(ours, name)(seed=i, **options)
-
-
-def dense(units, i=0, **options):
-    return layers.Dense(units, kernel_initializer=weights(i=i), **options)
 
 
 def observed(monkeypatch, model, x, **options):

@@ -13,60 +13,25 @@ from torch_cases import KEY, Passing, assert_same, state_of, torch  # which skip
 
 nn = torch.nn
 
-import torch_models as models  # noqa: E402
+import diagnosed_models as models  # noqa: E402
+import kit_torch as kit  # noqa: E402
 
 import fastinit  # noqa: E402
 from fastinit.torch import diagnose, lsuv  # noqa: E402
 
 
-def made(make):
-    torch.manual_seed(0)
-    return make()
+def made(name):
+    model, *inputs = models.made(name, kit)
+    return model, [torch.from_numpy(x) for x in inputs]
 
 
-# ---- verdicts -----------------------------------------------------------------------------------
+# ---- verdicts, besides those of test_diagnosed_models ---------------------------------------------
 
 
-@pytest.mark.parametrize("name", models.SOUND)
-def test_sound_models_are_healthy(name):
-    model, inputs = made(models.SOUND[name])
-    diagnose(model, *inputs).assert_healthy()
-
-
-@pytest.mark.parametrize("name", models.BY_DESIGN)
-def test_zeros_by_design_are_no_fault(name):
-    model, inputs = made(models.BY_DESIGN[name])
-    diagnose(model, *inputs).assert_healthy()
-
-
-@pytest.mark.parametrize("name", models.FAULTS)
-def test_faults_are_named(name):
-    verdict, make = models.FAULTS[name]
-    model, inputs = made(make)
-    found = diagnose(model, *inputs)
-    assert found.verdict == verdict, str(found)
-
-
-@pytest.mark.parametrize(
-    ("name", "layer", "words"),
-    [
-        ("router without a gradient", "0.router", "chooses among others"),
-        ("LayerScale lost", "0.branch.0", "multiplies it by 0"),
-        ("an unused block", "spare.0", "not called"),
-        ("a detached branch", "right", "detached"),
-        ("a NaN", "2", "some of 2.weight"),
-        ("dead by biases", "3", "100%"),
-        ("two equal tensors", "6", "2.weight and 6.weight"),
-        ("constant weights", "0", "63 of the 64 units"),
-        ("tied head of variance 1", "lm_head", "ln 85 = 4.44"),
-        ("3 times He", "4", "grows"),
-    ],
-)
-def test_the_finding_names_the_layer_and_the_reason(name, layer, words):
-    model, inputs = made(models.FAULTS[name][1])
-    finding = diagnose(model, *inputs).findings[0]
-    assert finding.layer == layer
-    assert words in finding.reason
+def test_layers_that_pytorch_copies_are_equal():
+    layer = nn.TransformerEncoderLayer(64, 4, batch_first=True)
+    found = diagnose(nn.Sequential(nn.TransformerEncoder(layer, 3)), torch.randn(4, 8, 64))
+    assert found.verdict == "symmetric"
 
 
 def test_an_expert_that_the_batch_was_not_sent_to_is_a_warning():
@@ -191,7 +156,9 @@ def test_a_diagnosis_can_be_repeated_and_depends_on_no_generator():
 
 
 def test_seeds_are_of_models_that_a_function_makes():
-    make = functools.partial(models.stack, 20, nn.ReLU, models.he)
+    def make():
+        return models.stack(kit, [None] * 20)[0]
+
     found = diagnose(make, torch.randn(32, 64), seeds=4)
     assert found.seeds == 4
     assert len(set(found.forward.each)) == 4
@@ -230,18 +197,18 @@ def test_arguments_that_do_not_fit():
 
 
 def test_thresholds():
-    model, inputs = made(models.FAULTS["tied head of variance 1"][1])
+    model, inputs = made("tied head of variance 1")
     limits = fastinit.Thresholds(initial_loss=(100, 100))
     assert diagnose(model, *inputs, thresholds=limits).healthy
 
 
 def test_what_is_printed_and_written():
-    model, inputs = made(models.FAULTS["dead by biases"][1])
+    model, inputs = made("a layer dead by its biases")
     found = diagnose(model, *inputs)
     text = str(found)
-    assert "3 relu" in text
+    assert "act#2 relu" in text
     assert "nan%" not in text
-    assert found.to_dict()["layers"][0]["layer"] == "0"
+    assert found.to_dict()["layers"][0]["layer"] == "parts.0"
     assert "<table>" in found._repr_html_()
     with pytest.raises(AssertionError, match="dead"):
         found.assert_healthy()
@@ -267,10 +234,7 @@ class Barrier(torch.autograd.Function):
 
 
 # Where the layer in the middle is not called, or nothing comes back through it.
-MIDDLE = {
-    "an unused block": "body.0", "layers that PyTorch copies": "0.layers.1.linear2", "router without a gradient": "2",
-    "LayerScale lost": "3", "a detached branch": "head",
-}  # fmt: skip
+MIDDLE = dict.fromkeys(("an unused block", "router without a gradient", "LayerScale of 0 for ever", "a detached branch"), "head")
 
 
 def middle_of(model):
@@ -278,13 +242,10 @@ def middle_of(model):
     return weighted[len(weighted) // 2]
 
 
-ALL = {**models.SOUND, **models.BY_DESIGN, **{name: make for name, (_, make) in models.FAULTS.items()}}
-
-
 @pytest.mark.parametrize("when", ["never", "forward", "backward"])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ["GPT-2", "T5", "ResNet", "BatchNorm with zero gamma", "LoRA with B = 0", "ReZero", *MIDDLE])
 def test_the_model_is_untouched(name, when):
-    model, inputs = made(ALL[name])
+    model, inputs = made(name)
     parameters = list(model.parameters())
     parameters[0].grad = torch.full_like(parameters[0], 2.5)
     list(model.modules())[-1].eval()
@@ -368,12 +329,12 @@ def test_inside_of_contexts(around):
         "no_grad": torch.no_grad, "inference_mode": torch.inference_mode,
         "autocast": functools.partial(torch.autocast, "cpu", dtype=torch.bfloat16),
     }  # fmt: skip
-    model, inputs = made(models.SOUND["GPT-2"])
+    model, inputs = made("GPT-2")
     plain = diagnose(model, *inputs)
     with contexts[around]():
         before = state_of(model)
         found = diagnose(model, *inputs)
-        zeros, images = made(models.BY_DESIGN["BatchNorm with zero gamma"])
+        zeros, images = made("BatchNorm with zero gamma")
         assert diagnose(zeros, *images).healthy
         assert_same(torch.get_autocast_dtype("cpu"), torch.bfloat16)
         model_again = state_of(model)
@@ -386,8 +347,8 @@ def test_inside_of_contexts(around):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_dtypes(dtype):
-    model, inputs = made(models.SOUND["Llama"])
-    found = diagnose(model.to(dtype), *inputs)
+    model, inputs = made("ViT")
+    found = diagnose(model.to(dtype), *(x.to(dtype) for x in inputs))
     assert found.verdict == "healthy"
     assert {p.dtype for p in model.parameters()} == {dtype}
 
@@ -402,20 +363,21 @@ def test_complex_parameters_and_modules_that_are_the_model():
 def test_activation_checkpointing(reentrant):
     from torch.utils.checkpoint import checkpoint
 
-    class Checkpointed(models.GPT2):
-        def forward(self, ids):
-            x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1]))
-            for block in self.h:
-                x = checkpoint(block, x, use_reentrant=reentrant)
-            return self.lm_head(self.ln_f(x))
+    def forward(model, ids):
+        x = model.wte(ids) + model.wpe(torch.arange(ids.shape[1]))
+        for block in model.h:
+            x = checkpoint(block, x, use_reentrant=reentrant)
+        return kit.attend(model.wte, model.norm(x))
 
-    model, inputs = made(lambda: (Checkpointed(), models.tokens()))
-    plain, _ = made(models.SOUND["GPT-2"])
+    (plain, inputs), (model, _) = made("GPT-2"), made("GPT-2")
+    model.__class__ = type("Checkpointed", (type(model),), {"forward": forward})
     before = state_of(model)
     found, expected = diagnose(model, *inputs), diagnose(plain, *inputs)
     assert_same(state_of(model), before)
-    assert [layer.layer for layer in found.layers] == [layer.layer for layer in expected.layers]
-    for one, other in zip(found.layers, expected.layers, strict=True):
+    # The pass forward of the reentrant kind has no graph, in which a product of matrices is known for attention.
+    rows = [[layer for layer in one.layers if not layer.layer.endswith("/attention")] for one in (found, expected)]
+    for one, other in zip(*rows, strict=True):
+        assert one.layer == other.layer
         assert one.rms == pytest.approx(other.rms, rel=1e-5)
         assert one.gradient_rms == pytest.approx(other.gradient_rms, rel=1e-3, nan_ok=True)
 
@@ -454,7 +416,7 @@ def test_weights_that_are_parametrized_or_normalised():
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of PyTorch's own compiler
 def test_deep_copies_and_compiled_models_are_diagnosed_as_the_model_itself():
-    model, inputs = made(models.SOUND["GPT-2"])
+    model, inputs = made("GPT-2")
     expected = diagnose(model, *inputs).to_dict()
     assert diagnose(copy.deepcopy(model), *inputs).to_dict() == expected
     with contextlib.suppress(ImportError):
@@ -466,7 +428,7 @@ def test_deep_copies_and_compiled_models_are_diagnosed_as_the_model_itself():
 
 @pytest.mark.parametrize("name", ["GPT-2", "ResNet", "T5"])
 def test_lsuv_gives_every_layer_variance_1_and_writes_weights_alone(name):
-    model, inputs = made(models.SOUND[name])
+    model, inputs = made(name)
     before = state_of(model)
     log = lsuv(model, *inputs, tolerance=0.05)
     after = state_of(model)
@@ -487,13 +449,13 @@ def test_lsuv_gives_every_layer_variance_1_and_writes_weights_alone(name):
     with torch.no_grad():
         model(*inputs)
     assert variances == pytest.approx({layer.layer: layer.after for layer in log}, rel=1e-3)
-    again, _ = made(models.SOUND[name])
+    again, _ = made(name)
     assert lsuv(again, *inputs, tolerance=0.05) == log
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
 
 
 def test_lsuv_mends_a_start_that_vanishes():
-    model, inputs = models.stack(30, nn.ReLU), models.vectors(128)
+    model, inputs = made("the framework's own start, 30 layers of ReLU")
     assert diagnose(model, *inputs).verdict == "vanishing"
     lsuv(model, *inputs)
     assert "vanishing" not in {finding.name for finding in diagnose(model, *inputs).findings}

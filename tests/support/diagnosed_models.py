@@ -117,6 +117,27 @@ def gpt2(k, depth=4, embedded=0.02):
     return k.module(forward, wte=wte, wpe=wpe, h=blocks, norm=k.layernorm(WIDTH)), TOKENS
 
 
+def gpt1(k, depth=4):
+    """Normalised after each addition: of each role the first layer alone reads the small embeddings."""
+
+    def after(mix, mlp):
+        def forward(m, x):
+            x = m.norm1(x + m.mix(x))
+            return m.norm2(x + m.mlp(x))
+
+        return k.module(forward, mix=mix, norm1=k.layernorm(WIDTH), mlp=mlp, norm2=k.layernorm(WIDTH))
+
+    def forward(m, ids):
+        x = m.wte(ids) + m.wpe(k.ops.array(np.arange(LENGTH)))
+        for block in m.h:
+            x = block(x)
+        return k.attend(m.wte, x)
+
+    blocks = [after(attention(k, small, small, causal=True), mlp(k, small, small)) for _ in range(depth)]
+    wte, wpe = (k.embedding(count, WIDTH, small()) for count in (VOCABULARY, LENGTH))
+    return k.module(forward, wte=wte, wpe=wpe, h=blocks), TOKENS
+
+
 def llama(k, depth=4):
     def forward(m, ids):
         x = m.embed(ids)
@@ -153,31 +174,29 @@ def mixer(k, depth=4):
     return of_patches(k, [block(k, mixed(), mlp(k, drawn, drawn), k.layernorm) for _ in range(depth)], constant(0.0))
 
 
-def resnet(k, gamma=1.0, depth=2):
-    """Bottlenecks in two stages, He by fan-out; `gamma` is the scale of the last normalisation in each branch."""
-    o = k.ops
+def resnet(k, gamma=1.0, depth=3):
+    """Bottlenecks in one stage, He by fan-out; `gamma` is the scale of the last normalisation in each branch.
+
+    One stage has the few shapes that JAX compiles its operations for.
+    """
+    o, width, channels = k.ops, 8, 32
 
     def conv(inputs, outputs, size=1, stride=1):
         return k.conv(inputs, outputs, size, stride, drawn(2.0 * inputs / outputs))
 
-    def bottleneck(inputs, width, stride):
+    def bottleneck(inputs):
+        projected = inputs != channels
+
         def forward(m, x):
             around = m.norm0(m.conv0(x)) if projected else x
             x = o.relu(m.norm1(m.conv1(x)))
             x = o.relu(m.norm2(m.conv2(x)))
             return o.relu(m.norm3(m.conv3(x)) + around)
 
-        outputs = 4 * width
-        projected = stride > 1 or inputs != outputs
-        parts = {"conv0": conv(inputs, outputs, 1, stride), "norm0": k.batchnorm(outputs)} if projected else {}
-        parts |= {"conv1": conv(inputs, width, 1, stride), "norm1": k.batchnorm(width)}
+        parts = {"conv0": conv(inputs, channels), "norm0": k.batchnorm(channels)} if projected else {}
+        parts |= {"conv1": conv(inputs, width), "norm1": k.batchnorm(width)}
         parts |= {"conv2": conv(width, width, 3), "norm2": k.batchnorm(width)}
-        return k.module(forward, **parts, conv3=conv(width, outputs), norm3=k.batchnorm(outputs, gamma))
-
-    blocks, channels = [], 8
-    for stage, i in itertools.product(range(2), range(depth)):
-        blocks.append(bottleneck(channels, 8 << stage, 2 if stage and not i else 1))
-        channels = 4 * (8 << stage)
+        return k.module(forward, **parts, conv3=conv(width, channels), norm3=k.batchnorm(channels, gamma))
 
     def forward(m, x):
         x = o.relu(m.norm(m.stem(x)))
@@ -185,8 +204,9 @@ def resnet(k, gamma=1.0, depth=2):
             x = block(x)
         return m.head(k.pooled(x))
 
-    stem, head = conv(3, 8, 3), k.dense(channels, CLASSES, drawn())
-    return k.module(forward, stem=stem, norm=k.batchnorm(8), blocks=blocks, head=head), k.images(IMAGES)
+    stem, blocks = conv(3, width, 2, 2), [bottleneck(width if i == 0 else channels) for i in range(depth)]
+    head = k.dense(channels, CLASSES, drawn())
+    return k.module(forward, stem=stem, norm=k.batchnorm(width), blocks=blocks, head=head), k.images(IMAGES)
 
 
 def t5(k, depth=3):
@@ -218,7 +238,7 @@ def t5(k, depth=3):
     return k.module(forward, shared=shared, encoder=encoder, **norms, decoder=decoder), TOKENS, TARGETS
 
 
-SOUND = {"GPT-2": gpt2, "Llama": llama, "ViT": vit, "ResNet": resnet, "T5": t5, "Mixer": mixer}
+SOUND = {"GPT-1": gpt1, "GPT-2": gpt2, "Llama": llama, "ViT": vit, "ResNet": resnet, "T5": t5, "Mixer": mixer}
 
 
 # ---- zeros by design ----------------------------------------------------------------------------------
@@ -355,6 +375,15 @@ def detached(k):
     return k.module(forward, left=left, right=right, head=k.dense(WIDTH, CLASSES, drawn(0.1))), VECTORS
 
 
+def two_heads(k):
+    def forward(m, x):
+        hidden = k.ops.relu(m.body(x))
+        return {"logits": m.policy(hidden), "value": m.value(hidden)}
+
+    body, value = k.dense(WIDTH, WIDTH, he()), k.dense(WIDTH, 1, drawn())
+    return k.module(forward, body=body, policy=k.dense(WIDTH, CLASSES, drawn(0.1)), value=value), VECTORS
+
+
 def residual(k):
     def part():
         return k.module(lambda m, x: x + m.mlp(x), mlp=mlp(k, he, he, "relu", hidden=WIDTH))
@@ -376,6 +405,7 @@ FAULTS = {
     "one seed for every layer": one_seed,
     "constant weights": lambda k: stack(k, [constant(0.05)] * 3, "tanh"),
     "an unused block": unused,
+    "a head of values beside the logits": two_heads,
     "a NaN": not_a_number,
     "3 times He": times_he(3.0),
     "0.3 times He": times_he(0.3),
@@ -389,7 +419,8 @@ FAULTS = {
 
 
 def made(name, k):
-    """A model and its inputs; its weights are the same whatever was made before."""
+    """A model and its inputs; its weights are the same whatever was made before, those of the framework's own start too."""
     global _NUMBERS
     _NUMBERS = itertools.count()
+    k.begin()
     return {**SOUND, **BY_DESIGN, **FAULTS}[name](k)

@@ -34,6 +34,9 @@ class _Flax:
 
     ops = ops
 
+    def begin(self):
+        """The frameworks' own starts are the same for each model, whatever was made before."""
+
     def initializing(self, model):
         return False
 
@@ -62,6 +65,8 @@ class _Flax:
 class Nnx(_Flax):
     def __init__(self):
         self.fw = pytest.importorskip("flax.nnx")
+
+    def begin(self):
         self.rngs = self.fw.Rngs(0)
 
     def module(self, forward, **parts):
@@ -154,6 +159,8 @@ class Equinox(_Flax):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Equinox at import
             self.fw = pytest.importorskip("equinox")
+
+    def begin(self):
         self.keys = (jax.random.key(i) for i in itertools.count())
 
     def module(self, forward, **parts):
@@ -167,6 +174,11 @@ class Equinox(_Flax):
 
         return type(kind.__name__, (kind,), {"__call__": mapped})
 
+    def _made(self, start, kind, *sizes, **options):
+        """A layer of Equinox's own start; of another one its form alone, which is made without compiling."""
+        make = kind if start is None else functools.partial(self.fw.filter_eval_shape, kind)
+        return make(*sizes, **options, key=next(self.keys))
+
     def _started(self, layer, start, bias, shape, order=None):
         replaced = layer
         if start is not None:
@@ -178,12 +190,12 @@ class Equinox(_Flax):
 
     def dense(self, inputs, outputs, start=None, bias=None):
         kind = self._over_tokens(self.fw.nn.Linear, 1)
-        layer = kind(inputs, outputs, use_bias=bias is not False, key=next(self.keys))
+        layer = self._made(start, kind, inputs, outputs, use_bias=bias is not False)
         return self._started(layer, start, bias, (inputs, outputs))
 
     def conv(self, inputs, outputs, size, stride, start):
         padding = size // 2 if size % 2 else 0
-        layer = self.fw.nn.Conv2d(inputs, outputs, size, stride, padding, use_bias=False, key=next(self.keys))
+        layer = self._made(start, self.fw.nn.Conv2d, inputs, outputs, size, stride, padding, use_bias=False)
         return self._started(layer, start, None, (size, size, inputs, outputs), (3, 2, 0, 1))
 
     def embedding(self, count, width, start):

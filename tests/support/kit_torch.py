@@ -6,11 +6,9 @@ import types
 
 import numpy as np
 import pytest
+from torch_cases import torch
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: its models are not diagnosed")
-
-from torch import nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
+nn, F = torch.nn, torch.nn.functional
 
 from fastinit.torch import diagnose as _diagnose  # noqa: E402
 
@@ -19,6 +17,11 @@ ops = types.SimpleNamespace(
     gelu=F.gelu, silu=F.silu, tanh=torch.tanh, mean=torch.mean, argmax=torch.argmax, where=torch.where,
     stop_gradient=torch.Tensor.detach, array=torch.as_tensor,
 )  # fmt: skip
+
+
+def begin():
+    """PyTorch's own starts are the same for each model, whatever was made before."""
+    torch.manual_seed(0)
 
 
 def module(forward, **parts):

@@ -10,6 +10,7 @@ import pytest
 import fastinit
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: the dialect is not tested")
+torch.set_num_threads(1)  # with more, tensors as small as those of tests take twice the processor time
 
 
 KEY = fastinit.Key(2026) / "torch"

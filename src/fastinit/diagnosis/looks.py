@@ -29,6 +29,10 @@ class Look:
         Of the parameters.
     loss, classes, logit_variance : float
         As in `ObservedModel`.
+    left_out : tuple of str
+        Outputs of the model that are not minimised.
+    for_others : frozenset of str
+        Parameters without a gradient that such outputs depend on.
     """
 
     calls: list[Call]
@@ -37,15 +41,18 @@ class Look:
     loss: float = math.nan
     classes: float = math.nan
     logit_variance: float = math.nan
+    left_out: tuple[str, ...] = ()
+    for_others: frozenset[str] = frozenset()
 
 
-def last_look(first: Look, look: Callable[[], Look], step: Callable[[], bool]) -> Look:
-    """Look again after virtual steps where zeros may be there by design.
+def last_look(first: Look, look: Callable[[bool], Look], step: Callable[[], bool]) -> Look:
+    """Look again after virtual steps where zeros may be there by design, and at what depends on outputs that were left out.
 
     Parameters
     ----------
     first : Look
     look : callable
+        ``look(everything)``; of everything the outputs that are left out are minimised, too.
     step : callable
         Takes a virtual step with the gradients of the last look, and returns whether there was anything to move.
 
@@ -58,12 +65,16 @@ def last_look(first: Look, look: Callable[[], Look], step: Callable[[], bool]) -
     for _ in range(_MOST_STEPS):
         if not (lacking(last.norms) or silent(last.calls)) or not step():
             break
-        again = look()
+        again = look(False)
         norms = {
             name: replace(first.norms[name], gradient=max(last.norms[name].gradient, one.gradient), connected=one.connected)
             for name, one in again.norms.items()
         }
         last = replace(again, norms=norms)
+    lost = lacking(last.norms)
+    if lost and last.left_out:
+        whole = look(True).norms
+        last = replace(last, for_others=frozenset(name for name in lost if whole[name].gradient > 0))
     return last
 
 
@@ -87,9 +98,10 @@ def observed_model(
     quiet = silent(last.calls)
     return ObservedModel(
         layers=tuple(observed_layer(call, batch, last.norms, silent=call.name in quiet) for call in first.calls),
-        without_gradient=tuple(
-            without_gradient(last.norms, owners, watched, last.called, last.calls, told_apart=told_apart)
-        ),
+        without_gradient=tuple(without_gradient(
+            last.norms, owners, watched, last.called, last.calls, told_apart=told_apart,
+            others=dict.fromkeys(last.for_others, ", ".join(last.left_out)),
+        )),
         non_finite=tuple(name for name, one in first.norms.items() if not math.isfinite(one.square)),
         twins=twins, symmetric=symmetric, loss=first.loss, classes=first.classes, logit_variance=first.logit_variance,
         batch=batch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -14,8 +15,8 @@ from .._stream.keys import Key
 from .._stream.sampling import normal, uniform
 
 __all__ = [
-    "GIVEN", "NOT_CLASSES", "are_classes", "are_probabilities", "cotangent", "in_words", "labels", "looks_like_logits",
-    "outputs", "seed_of",
+    "GIVEN", "NOT_CLASSES", "are_classes", "are_probabilities", "cotangent", "in_words", "known_loss", "labels",
+    "looks_like_logits", "outputs", "seed_of",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -24,23 +25,37 @@ GIVEN = "the loss that was given"
 NOT_CLASSES = "targets: expected a loss beside them, or ints that are classes for the logits the model returns"
 
 
-def outputs(value: Any, is_tensor: Callable[[Any], bool], name: str = "") -> Iterator[tuple[str, Any]]:
-    """The tensors that a model returns, with their names in dicts; in an output by names logits alone, if there are any."""
+def outputs(value: Any, is_tensor: Callable[[Any], bool]) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    """The tensors that a model returns, with their names in dicts: those that are minimised, and others.
+
+    In an output by names the former are logits alone, if there are any.
+    """
+    found = list(_outputs(value, is_tensor, "", chosen=True))
+    chosen, others = ([(name, tensor) for name, tensor, one in found if one == which] for which in (True, False))
+    return chosen, others
+
+
+def _outputs(value: Any, is_tensor: Callable[[Any], bool], name: str, *, chosen: bool) -> Iterator[tuple[str, Any, bool]]:
     if is_tensor(value):
-        yield name, value
+        yield name, value, chosen
     elif isinstance(value, Mapping) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         items = dict(value) if isinstance(value, Mapping) else vars(value)
         logits = {key: item for key, item in items.items() if str(key).endswith("logits") and item is not None}
-        for key, item in (logits or items).items():
-            yield from outputs(item, is_tensor, str(key))
+        for key, item in items.items():
+            yield from _outputs(item, is_tensor, str(key), chosen=chosen and (not logits or key in logits))
     elif isinstance(value, (tuple, list, deque)):
         for item in value:
-            yield from outputs(item, is_tensor, name)
+            yield from _outputs(item, is_tensor, name, chosen=chosen)
 
 
 def looks_like_logits(name: str, shape: tuple[int, ...]) -> bool:
     """Whether a floating output is taken for logits, or for probabilities."""
     return len(shape) in (2, 3) and shape[-1] >= 2 and (not name or name.endswith("logits"))
+
+
+def known_loss(value: float) -> float:
+    """The loss, infinite where it is NaN: NaN stands for a loss that nothing is known of."""
+    return value if math.isfinite(value) else math.inf
 
 
 def are_probabilities(values: Any) -> bool:

@@ -104,10 +104,15 @@ class _Layers:
         known = values[~np.isnan(values)]
         return float(np.median(known)) if len(known) else math.nan
 
+    @property
+    def normalised(self) -> bool:
+        return any("norm" in layer.kind.lower() for layer in self.first)
+
     def changes(self, field: str, *, backward: bool = False) -> list[_Group]:
         """How the logarithm of a number changes within each role of weighted layers.
 
-        The last one that is executed is left out where enough are left: it is the head, which may be small by design.
+        The last one that is executed is left out where enough are left: it is the head, which may be small by design. So is, of
+        outputs in models that normalise, the first one of a role, which may read embeddings and the others what is normalised.
         """
         weighted = [layer for layer in self.first if layer.weighted]
         groups: dict[tuple[str, str], list[ObservedLayer]] = {}
@@ -120,6 +125,8 @@ class _Layers:
                 members = members[:-1]
             numbers = np.array([self.each(layer, field) for layer in members])
             usable = np.flatnonzero(((numbers > 0) & np.isfinite(numbers)).all(axis=1))
+            if field == "square" and self.normalised:
+                usable = usable[1:]
             if len(usable) < _FEWEST:
                 continue
             order = usable[::-1] if backward else usable
@@ -173,7 +180,7 @@ def judge_model(runs: Sequence[ObservedModel], limits: Thresholds, title: str) -
         *_saturated(layers, limits),
         *_collapsed(layers, limits),
         *_over_confident(loss, classes, variance, layers, limits),
-        *([] if _numbers_are_lost(layers) else _without_gradient(runs)),
+        *([] if _numbers_are_lost(layers) or math.isinf(loss) else _without_gradient(runs)),
         *_unregistered(runs[0]),
     ]
     findings = sorted(found, key=lambda finding: VERDICTS.index(finding.name))
@@ -290,11 +297,10 @@ def _dead(layers: _Layers, limits: Thresholds) -> list[Finding]:
 
 def _lines(layers: _Layers, limits: Thresholds) -> list[tuple[str, str, int, float, float]]:
     """Verdict, way and sign of each kind of change, and where it warns and fails."""
-    normalised = any("norm" in layer.kind.lower() for layer in layers.first)
     found = []
     for name, sign, (warn, fail) in (("exploding", 1, limits.exploding), ("vanishing", -1, limits.vanishing)):
         for what in ("outputs", "gradients"):
-            times = _NORMALISED if normalised and (name, what) == ("exploding", "gradients") else 1.0
+            times = _NORMALISED if layers.normalised and (name, what) == ("exploding", "gradients") else 1.0
             found.append((name, what, sign, times * warn, times * fail))
     return found
 
@@ -399,19 +405,24 @@ def _collapsed(layers: _Layers, limits: Thresholds) -> list[Finding]:
 def _over_confident(
     loss: float, classes: float, variance: float, layers: _Layers, limits: Thresholds
 ) -> list[Finding]:
-    if not classes > 1:
+    if not classes > 1 or math.isinf(loss):
         return []
     fair = math.log(classes)
     over, times = limits.initial_loss
     if not loss > fair + over:
         return []
+    deviation = math.sqrt(variance)
+    # Of normal logits (Derrida's random energy model); what the drawn labels add to a mean over few samples is allowed for.
+    normal = fair + variance / 2 if variance < 2 * fair else deviation * math.sqrt(2 * fair)
+    hint = f"With weights {deviation:.2g} times smaller in the last layer that deviation is 1." if 1 < variance < math.inf else ""
+    if loss > normal + 0.25 + deviation / 2:
+        hint = "Some logits stand far above the others, as where the head is tied to embeddings that its input still holds."
     # A head that multiplies by the embeddings without being a layer has no name, and the last layer is another one.
     head = [layer.name for layer in layers.first if layer.weighted and layer.units == classes]
     return [Finding(
         "over-confident head", "fail" if loss > times * fair else "warn", head[-1] if head else None,
         f"The initial loss is {loss_in_words(loss)} nats where ln {classes:.0f} = {fair:.2f} is that of no opinion: logits of "
-        f"standard deviation {math.sqrt(variance):.2g}; {limits_in_words(fair + over, times * fair)}. "
-        + (f"With weights {math.sqrt(variance):.2g} times smaller in the last layer it is 1." if 1 < variance < math.inf else ""),
+        f"standard deviation {deviation:.2g}; {limits_in_words(fair + over, times * fair)}. {hint}".rstrip(),
     )]  # fmt: skip
 
 

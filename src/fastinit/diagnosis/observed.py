@@ -13,6 +13,7 @@ def role_of(name: str) -> str:
     """A layer's name with its numbers replaced: layers of one role have the same."""
     return re.sub(r"\d+", "*", name)
 
+
 @dataclass(frozen=True, kw_only=True)
 class ObservedLayer:
     """One call of a layer, in a pass forward and back.

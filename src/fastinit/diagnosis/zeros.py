@@ -68,6 +68,7 @@ def without_gradient(
     calls: Sequence[Call],
     *,
     told_apart: bool = True,
+    others: Mapping[str, str] | None = None,
 ) -> Iterator[WithoutGradient]:
     """Parameters whose gradient is 0 whatever was tried, with the reason that what was seen of their layer gives.
 
@@ -81,9 +82,14 @@ def without_gradient(
     calls : sequence of Call
     told_apart : bool
         Whether outputs that nothing comes back to are told from those that zeros come back to.
+    others : mapping, optional
+        Of parameters that outputs of the model depend on which are not minimised, the names of these outputs.
     """
+    others = others or {}
+    place: dict[str, int] = {}
     of: dict[str, list[Call]] = {}
     for call in calls:
+        place.setdefault(call.layer.name, len(place))
         if call.layer.activation is None:
             of.setdefault(call.layer.name, []).append(call)
     roles = {role_of(name) for name in called}
@@ -93,13 +99,18 @@ def without_gradient(
     known = [call.gradient for call in calls if not math.isnan(call.gradient)]
     flat = told_apart and known and not moving and not any(known)
 
-    def comes_back(name: str) -> bool:
-        return any(not math.isnan(call.gradient) for call in of.get(owners[name], ()))
+    def order(name: str) -> tuple[bool, int]:
+        """What is detached is more surely a fault than a 0 that comes back; of others the first that is executed."""
+        back = any(not math.isnan(call.gradient) for call in of.get(owners[name], ()))
+        return back, place.get(owners[name], len(place))
 
-    for name in sorted(lost, key=comes_back):  # what is detached is more surely a fault than a 0 that comes back
+    for name in sorted(lost, key=order):
         layer, connected = owners[name], norms[name].connected
         own, who, fault = of.get(layer, []), layer or "the model", True
-        if layer in watched and layer not in called and not connected:
+        if name in others:
+            fault = False
+            reason = f"only outputs that are not minimised depend on it, {others[name]}; give a loss that takes them"
+        elif layer in watched and layer not in called and not connected:
             fault = False
             reason = f"no sample of the batch is sent to {who}" if role_of(layer) in roles else f"{who} is not called"
         elif connected is None and layer in watched and not own:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -156,6 +157,7 @@ class _Pass:
         self.loss, self.targets, self.key = loss, targets, key
         self.what = minimised.GIVEN
         self.gradients: dict[str, Any] = {}  # of the last look
+        self.left_out: tuple[str, ...] = ()
         arrays = [leaf for leaf in jax.tree.leaves((inputs, named)) if getattr(leaf, "ndim", 0)]
         self.batch = int(arrays[0].shape[0]) if arrays else 1
         if not self.batch:
@@ -176,12 +178,12 @@ class _Pass:
             parameters.update({name: jnp.asarray(array, parameters[name].dtype) for name, array in moved.items()})
             return bool(moved)
 
-        last = last_look(first, lambda: self._look(parameters), step)
+        last = last_look(first, lambda everything: self._look(parameters, everything), step)
         return observed_model(
             first, last, batch=self.batch, owners=owners, watched=set(owners.values()), twins=pairs, symmetric=symmetric
         )
 
-    def _look(self, parameters: dict[str, Any]) -> Look:
+    def _look(self, parameters: dict[str, Any], everything: bool = False) -> Look:
         """One pass forward and back."""
         observer = Observer({
             layer: {short: (name, parameters[name]) for short, name in own.items()} for layer, own in self.model.owned.items()
@@ -189,7 +191,7 @@ class _Pass:
 
         def forward(parameters: dict[str, Any]) -> Any:
             with self.model.made(parameters) as model:
-                return self._total(self._called(model))
+                return self._total(self._called(model), everything)
 
         with observer():
             total, back, noted = jax.vjp(forward, parameters, has_aux=True)
@@ -199,7 +201,9 @@ class _Pass:
             name: Norms(array.size, sum_of_squares(wide(array)), sum_of_squares(wide(self.gradients[name])))
             for name, array in parameters.items()
         }
-        return Look(observer.calls, observer.called, norms, **{name: float(number) for name, number in noted.items()})
+        loss = minimised.known_loss(float(noted["loss"])) if noted else math.nan
+        classes, variance = (float(noted.get(name, math.nan)) for name in ("classes", "logit_variance"))
+        return Look(observer.calls, observer.called, norms, loss, classes, variance, self.left_out)
 
     def _called(self, model: Any) -> Any:
         # Copies: generators of Flax count what is drawn from them, and a state of Equinox may be used once.
@@ -215,10 +219,12 @@ class _Pass:
             return jax.vmap(one, axis_name="batch")(keys, *inputs)
         return model(*inputs, **named)
 
-    def _total(self, outputs: Any) -> tuple[Any, dict[str, Any]]:
+    def _total(self, outputs: Any, everything: bool) -> tuple[Any, dict[str, Any]]:
         """What is minimised, and the cross-entropy, also beside a loss that was given."""
-        arrays = minimised.outputs(outputs, lambda value: isinstance(value, jax.Array))
-        found = [(name, array) for name, array in arrays if jnp.issubdtype(array.dtype, jnp.inexact)]
+        found, others = (
+            [(name, array) for name, array in some if jnp.issubdtype(array.dtype, jnp.inexact)]
+            for some in minimised.outputs(outputs, lambda value: isinstance(value, jax.Array))
+        )
         like = [array for name, array in found if _looks_like_logits(name, array)]
         fits = bool(like) and self.targets is not None and _are_classes(self.targets, like[0])
         if self.loss is not None:
@@ -237,11 +243,17 @@ class _Pass:
                 total = total + _cross_entropy(logits, labels)
                 noted = noted or _noted(logits, labels)
             else:
-                cotangent = jnp.asarray(minimised.cotangent(array.shape, self.key, i))
-                total = total + (array.real * cotangent).sum(dtype=jnp.float32) / self.batch
+                total = total + self._against_normals(array, i)
                 normals = True
+        self.left_out = tuple(dict.fromkeys(name for name, _ in others))
+        for i, (_, array) in enumerate(others if everything else [], len(found)):
+            total = total + self._against_normals(array, i)
         self.what = minimised.in_words(["cross-entropy"] * bool(noted), given=fits, normals=normals)
         return total, noted
+
+    def _against_normals(self, array: Any, i: int) -> Any:
+        cotangent = jnp.asarray(minimised.cotangent(array.shape, self.key, i))
+        return (array.real * cotangent).sum(dtype=jnp.float32) / self.batch
 
 
 def _is_one_key(name: str, value: Any) -> bool:

@@ -220,6 +220,8 @@ class _Pass:
         self.gradients: dict[str, Array] = {}  # of the last look
         self.value = self.classes = self.logit_variance = math.nan
         self.kinds: list[str] | None = None
+        self.left_out: tuple[str, ...] = ()
+        self.everything = False
         shapes = [tuple(tensor.shape) for tensor in _keras.tree.flatten(self.x) if tensor is not None]
         self.batch = next((shape[0] for shape in shapes if shape), 1)
         if self.batch == 0:
@@ -238,7 +240,7 @@ class _Pass:
             values.update({name: one.astype(values[name].dtype) for name, one in moved.items()})
             return bool(moved)
 
-        last = last_look(first, lambda: self._look(values), step)
+        last = last_look(first, lambda everything: self._look(values, everything), step)
         return observed_model(
             first, last, batch=self.batch, owners=layout.owners, watched=layout.observed, twins=pairs, symmetric=symmetric,
             told_apart=_keras.backend.backend() == "torch",
@@ -251,8 +253,9 @@ class _Pass:
         bias = values.get(layer.bias or "")
         return Units(kernel.rows(values[layer.weight]), kernel.rows(self.gradients[layer.weight]), bias)
 
-    def _look(self, numbers: dict[str, Array]) -> Look:
+    def _look(self, numbers: dict[str, Array], everything: bool = False) -> Look:
         """One pass forward and back, with these values of the parameters."""
+        self.everything = everything
         back = self._back_in_torch if _keras.backend.backend() == "torch" else self._back_in_jax
         values = [
             _ops.convert_to_tensor(np.array(numbers[name]), dtype=variable.dtype)
@@ -268,7 +271,8 @@ class _Pass:
             own = self.gradients[name] = np.zeros_like(value) if gradient is None else array(gradient)
             connected = gradient is not None if _keras.backend.backend() == "torch" else None
             norms[name] = Norms(value.size, sum_of_squares(value), sum_of_squares(own), connected)
-        return Look(list(observer.calls.values()), observer.called, norms, self.value, self.classes, self.logit_variance)
+        calls = list(observer.calls.values())
+        return Look(calls, observer.called, norms, self.value, self.classes, self.logit_variance, self.left_out)
 
     def _back_in_torch(self, values: list[Any]) -> tuple[Observer, list[Any], dict[str, Any]]:
         import torch
@@ -312,8 +316,9 @@ class _Pass:
 
     def _total(self, outputs: Any) -> Any:
         """What is minimised; the cross-entropy is noted, also beside a loss that was given."""
-        tensors = minimised.outputs(outputs, _ops.is_tensor)
-        found = [(name, one) for name, one in tensors if is_floating(one)]
+        found, others = (
+            [(name, one) for name, one in some if is_floating(one)] for some in minimised.outputs(outputs, _ops.is_tensor)
+        )
         if not found:
             raise ValueError("model: expected an output of floating numbers, got none")
         if self.kinds is None:
@@ -341,13 +346,19 @@ class _Pass:
                     self._note(tensor, kind, labels)
                 entropies.append(kind)
             else:
-                cotangent = minimised.cotangent(tuple(tensor.shape), self.key, i)
-                part = _ops.sum(_ops.cast(tensor, "float32") * _ops.convert_to_tensor(cotangent)) / self.batch
+                part = self._against_normals(tensor, i)
                 normals += 1
             total = part if total is None else total + _ops.cast(part, total.dtype)
+        self.left_out = tuple(dict.fromkeys(name for name, _ in others))
+        for i, (_, tensor) in enumerate(others if self.everything else [], len(found)):
+            total = total + _ops.cast(self._against_normals(tensor, i), total.dtype)
         kinds = [f"cross-entropy of {kind}" for kind in entropies]
         self.what = minimised.in_words(kinds, given=self.targets is not None, normals=normals > 0)
         return total
+
+    def _against_normals(self, output: Any, i: int) -> Any:
+        cotangent = minimised.cotangent(tuple(output.shape), self.key, i)
+        return _ops.sum(_ops.cast(output, "float32") * _ops.convert_to_tensor(cotangent)) / self.batch
 
     def _loss_of(self, outputs: Any) -> Any:
         targets = self.targets
@@ -377,4 +388,4 @@ class _Pass:
         self.classes = float(output.shape[-1])
         self.value = float(array(_cross_entropy(logits, _ops.cast(labels, "int32"))))
         with np.errstate(all="ignore"):
-            self.logit_variance = float(array(logits).var(axis=-1).mean())
+            self.logit_variance = float(array(logits).var(axis=-1, ddof=1).mean())

@@ -208,6 +208,7 @@ class _Pass:
         self.value = self.classes = self.logit_variance = math.nan
         self.unregistered: tuple[str, ...] = ()
         self.unjudged: torch.Tensor | None = None  # logits beside a loss whose targets are not seen
+        self.left_out: tuple[str, ...] = ()
         tensors = [leaf for leaf in tree_leaves((inputs, named)) if isinstance(leaf, torch.Tensor) and leaf.dim()]
         self.batch = int(tensors[0].shape[0]) if tensors else 1
         if not self.batch:
@@ -224,14 +225,16 @@ class _Pass:
             first = self._look(parameters)
             symmetric = symmetric_layers(first.calls, lambda layer: _units(modules[layer.name]), numbers)
             pairs = twins({name: p for name, p in parameters.items() if not p.is_complex()}, numbers)
-            last = last_look(first, lambda: self._look(parameters), lambda: _virtual_step(parameters))
+            last = last_look(
+                first, lambda everything: self._look(parameters, everything), lambda: _virtual_step(parameters)
+            )
             observed = observed_model(
                 first, last, batch=self.batch, owners={name: _owner(name) for name in parameters}, watched=modules,
                 twins=pairs, symmetric=symmetric,
             )  # fmt: skip
             return dataclasses.replace(observed, unregistered=self.unregistered)
 
-    def _look(self, parameters: dict[str, torch.nn.Parameter]) -> Look:
+    def _look(self, parameters: dict[str, torch.nn.Parameter], everything: bool = False) -> Look:
         """One pass forward and back."""
         torch.clear_autocast_cache()  # which would hold copies of weights from before a step
         seed_generators(self.seed)
@@ -241,7 +244,7 @@ class _Pass:
         with Observer(self.model) as observer:
             with Functions(observer):
                 outputs = self.model(*inputs, **named)
-            total = self._total(outputs)
+            total = self._total(outputs, everything)
             observer.returning = True
             if total is not None and total.requires_grad:
                 entering = {id(leaf) for leaf in _leaves(total)}
@@ -251,12 +254,14 @@ class _Pass:
                 self._note_if_cross_entropy()
         with torch.no_grad():
             norms = {name: _norms(parameter) for name, parameter in self.model.named_parameters()}
-        return Look(observer.calls, observer.called, norms, self.value, self.classes, self.logit_variance)
+        return Look(observer.calls, observer.called, norms, self.value, self.classes, self.logit_variance, self.left_out)
 
-    def _total(self, outputs: Any) -> torch.Tensor | None:
+    def _total(self, outputs: Any, everything: bool) -> torch.Tensor | None:
         """What is minimised; the cross-entropy with classes that are seen is noted, also beside a loss that was given."""
-        tensors = minimised.outputs(outputs, lambda value: isinstance(value, torch.Tensor))
-        found = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point() or tensor.is_complex()]
+        found, others = (
+            [(name, tensor) for name, tensor in some if tensor.is_floating_point() or tensor.is_complex()]
+            for some in minimised.outputs(outputs, lambda value: isinstance(value, torch.Tensor))
+        )
         if self.loss is None and any(tensor.is_nested or tensor.layout != torch.strided for _, tensor in found):
             raise TypeError("model: expected outputs that are dense tensors, got one that is nested or sparse; give a loss")
         logits = [tensor for name, tensor in found if _looks_like_logits(name, tensor)]
@@ -265,12 +270,10 @@ class _Pass:
             total = self.loss(outputs) if self.targets is None else self.loss(outputs, self.targets)
             if not isinstance(total, torch.Tensor) or total.numel() != 1 or total.is_complex():
                 raise TypeError(f"loss: expected a tensor of one number, got {shown(total)}")
-            self.value = float(total.detach())
-            if not math.isfinite(self.value):
-                self.value = math.inf  # NaN would stand for a loss that nothing is known of
-            elif fits:
+            self.value = minimised.known_loss(float(total.detach()))
+            if fits and math.isfinite(self.value):
                 self._note(logits[0].detach(), self.targets)
-            elif logits and logits[0].requires_grad:
+            elif logits and logits[0].requires_grad and math.isfinite(self.value):
                 logits[0].retain_grad()
                 self.unjudged = logits[0]
             return total.reshape(())
@@ -294,6 +297,11 @@ class _Pass:
                 part = self._against_normals(tensor, i)
                 normals += 1
             total = part if total is None else total + part
+        others = [(name, tensor) for name, tensor in others if not tensor.is_nested and tensor.layout == torch.strided]
+        self.left_out = tuple(dict.fromkeys(name for name, _ in others))
+        for i, (_, tensor) in enumerate(others if everything else [], len(found)):
+            part = self._against_normals(tensor, i)
+            total = part if total is None else total + part
         self.what = minimised.in_words(["cross-entropy"] * entropies, given=self.targets is not None, normals=normals > 0)
         return total
 
@@ -306,7 +314,7 @@ class _Pass:
     def _note(self, logits: torch.Tensor, labels: torch.Tensor | None = None) -> None:
         self.classes = float(logits.shape[-1])
         if labels is not None:
-            self.value = float(_cross_entropy(logits, labels))
+            self.value = minimised.known_loss(float(_cross_entropy(logits, labels)))
         self.logit_variance = float(_as_logits(logits).double().var(dim=-1).mean())
 
     def _note_if_cross_entropy(self) -> None:
