@@ -145,6 +145,12 @@ TRANSFORMERS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
          "tie_word_embeddings": True, "initializer_range": 0.01},
         {"std": 0.01},
     ),
+    "Gemma": (
+        "llama", "GemmaForCausalLM",
+        {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+         "head_dim": 16, "vocab_size": 300},
+        {},
+    ),
     "Mixtral": (
         "mixtral", "MixtralForCausalLM",
         {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -191,7 +197,7 @@ def test_transformers(case: str) -> None:
     kind = getattr(transformers, name)
     model = built(lambda: kind(kind.config_class(**settings)))
     recipe = plans.RECIPES[architecture].function
-    compare(model, recipe(parameters(model), source="transformers", **options))
+    compare(model, recipe(model, source="transformers", **options))
 
 
 def test_transformers_vit_with_a_mask_token_and_a_pooler() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from ..._common.checks import one_of, whole_number
@@ -44,7 +45,8 @@ def llama(model: Any, *, source: str = "transformers", std: float | None = None,
     model : torch.nn.Module, mapping of names to shapes, or iterable of Parameter
         As Transformers (PyTorch and Flax), torchtitan, OLMo-core, nanotron or nanochat spell it, or with this architecture's own
         names: `embedding`, ``layers.0.{norm1,q,k,v,o,norm2,gate,up,down}``, `norm`, `head`. Depth L and width d are counted from
-        it, and of a fused QKV the sizes: Q has as many outputs as `o` has inputs.
+        it, and of a fused QKV the sizes: Q has as many outputs as `o` has inputs. Weights of norms begin at 1, but those of
+        Gemma, which is a Llama by its names, at 0, as they are added to 1; of shapes alone this is not known.
     source : str, default "transformers"
         * ``"transformers"`` (5.24): all weights N(0, 0.02). Not done: it also sets the row of `pad_token_id`, if any, to 0.
         * ``"torchtitan"`` (b5bcd76): `embedding` N(0, 1); `q`, `k`, `v` and `gate` N(0, 0.02), `o`, `up` and `down` of layer l
@@ -96,9 +98,11 @@ def _laws(tensors: Tensors, source: str, std: float, heads: int | None) -> list[
     layers = tensors.count()
     if source == "nanochat":
         return _nanochat(tensors, layers)
+    # Gemma's norms multiply by 1 + weight.
+    one = zeros if any(re.fullmatch("Gemma.*RMSNorm", parameter.kind) for parameter in tensors.model) else ones
     norms: list[Law] = [
-        ("layers.*.{norm1,norm2,q_norm,k_norm}.weight", ones),
-        ("norm.weight", ones),
+        ("layers.*.{norm1,norm2,q_norm,k_norm}.weight", one),
+        ("norm.weight", one),
         ("layers.*.{q,k,v,o,gate,up,down}.bias", zeros),
     ]
     if source == "maxtext":
