@@ -108,3 +108,8 @@ def test_a_configuration_of_transformers_says_the_dtype(tmp_path: Path, architec
     assert {one.dtype for one in parameters_of(read_shapes(path))} == {"bfloat16"}
     transformers.LlamaConfig(**sizes, architectures=architectures).to_json_file(path)
     assert {one.dtype for one in parameters_of(read_shapes(path))} == {"float32"}
+
+
+def test_a_dtype_of_torch(tmp_path: Path) -> None:
+    receipt = plans.write({"w": (4, 3)}, PLAN, key=KEY, path=tmp_path, dtype=torch.float16)
+    assert [record.dtype for record in receipt] == ["float16"]

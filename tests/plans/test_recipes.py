@@ -84,6 +84,8 @@ def test_layers_without_a_number_between_are_refused() -> None:
     shapes = {name: shape for name, shape in RECIPES["llama"].shapes.items() if not name.startswith("layers.0")}
     with pytest.raises(ValueError, match=r"expected layers 0, 1, \.\.\. of llama without a gap, got \['1'\]"):
         llama(shapes, source="torchtitan")
+    with pytest.raises(ValueError, match=r"without a gap, got none among gpt_neox\.embed_in\.weight$"):
+        gpt2({"gpt_neox.embed_in.weight": (9, 4)}, source="neox")
 
 
 def test_eighty_layers_resolve_in_a_second() -> None:

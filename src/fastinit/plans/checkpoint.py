@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from .. import _core
 from .._common.checks import shown
-from .._common.dtypes import memory_dtype, resolve
+from .._common.dtypes import memory_dtype
 from .._stream.keys import Key, check_key
 from .fill import Target, check, fill, is_constant
+from .parameters import dtype_name
 from .parts import Box
 from .plan import Plan, Planned
 from .receipt import Receipt
@@ -116,7 +117,7 @@ def write(
     check_key(key)
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path: expected a str or a path, got {type(path).__name__} {shown(path)}")
-    wanted = None if dtype is None else resolve(dtype)
+    wanted = None if dtype is None else dtype_name(dtype)
     most = None if max_shard_size is None else bytes_of(max_shard_size)
     if wanted is not None:
         planned = tuple(replace(one, parameter=replace(one.parameter, dtype=wanted)) for one in planned)

@@ -11,7 +11,7 @@ from .._common.checks import shown
 from .._common.dtypes import check_shape, resolve
 from .names import canonical
 
-__all__ = ["Parameter", "parameters_of"]
+__all__ = ["Parameter", "dtype_name", "parameters_of"]
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,14 @@ def _of_item(name: Any, value: Any) -> Parameter:
                 raise ValueError(f"expected shape, and perhaps dtype, kind and aliases, got {got}")
             return Parameter(name, **value)
         if hasattr(value, "shape"):
-            return Parameter(name, tuple(value.shape), _name_of(getattr(value, "dtype", "float32")))
+            return Parameter(name, tuple(value.shape), dtype_name(getattr(value, "dtype", "float32")))
         return Parameter(name, check_shape(value))
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"model[{name!r}]: {error}") from None
 
 
-def _name_of(dtype: Any) -> str:
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype, of PyTorch's too."""
     text = str(dtype)  # NumPy does not know the dtypes of PyTorch
     return resolve(text.removeprefix("torch.") if text.startswith("torch.") else dtype)

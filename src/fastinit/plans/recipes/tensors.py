@@ -125,7 +125,7 @@ class Tensors:
         glob = Pattern(f"{stack}.*.**")
         found = {captures[0] for name in self.shapes if (captures := glob.match(name))}
         if not found or found != {str(i) for i in range(len(found))}:
-            what = "none" if not found else shown(sorted(found, key=lambda text: (len(text), text)))
+            what = f"none among {_listed(self.shapes)}" if not found else shown(sorted(found, key=lambda text: (len(text), text)))
             raise ValueError(f"model: expected {stack} 0, 1, ... of {self.architecture} without a gap, got {what}")
         return len(found)
 
