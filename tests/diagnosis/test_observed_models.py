@@ -10,6 +10,7 @@ import pytest
 
 from fastinit import Thresholds
 from fastinit.diagnosis.calls import Call, Layer, Norms, apart, neighbours
+from fastinit.diagnosis.cross_entropy import mean_cross_entropy
 from fastinit.diagnosis.looks import Look, last_look
 from fastinit.diagnosis.model import judge_model
 from fastinit.diagnosis.observed import ObservedLayer, ObservedModel, WithoutGradient
@@ -167,3 +168,26 @@ def test_logits_that_stand_out_are_told_from_those_that_are_all_large():
     for loss, words in ((2.3 + 4.5 / 2, "2.1 times smaller in the last layer"), (6.5, "Some logits stand far above the others")):
         found = judge_model([run(loss=loss, classes=10.0, logit_variance=4.5)], Thresholds(), "")
         assert words in found.findings[0].reason
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("size", [0.01, 1.0, 10.0])
+@pytest.mark.parametrize("softmax", [False, True])
+def test_a_cross_entropy_is_known_by_its_gradient(classes, size, softmax):
+    rng = np.random.default_rng(0)
+    logits = size * rng.standard_normal((64, classes))
+    of = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    of /= of.sum(axis=-1, keepdims=True)
+    ones = np.eye(classes)[rng.integers(0, classes, 64)]
+    each = -(ones * np.log(of)).sum(axis=-1)
+    output, back = (of, -ones / of) if softmax else (logits, of - ones)
+    back[:9] = each[:9] = 0  # classes that are left out
+    plain = each.sum() / 55
+    assert mean_cross_entropy(output, back / 55, plain) == pytest.approx(plain, rel=1e-6)
+    sure = 0.05 if size > 1 else 1e-6  # rows without a gradient count for nothing
+    assert mean_cross_entropy(output, back, each.sum()) == pytest.approx(plain, rel=sure)
+    with_more = mean_cross_entropy(output, back / 55, plain + 2)
+    assert math.isnan(with_more) if classes == 2 else with_more == pytest.approx(plain, rel=sure)
+    noise = rng.standard_normal(output.shape)
+    assert math.isnan(mean_cross_entropy(output, noise - noise.mean(axis=-1, keepdims=True), plain))
+    assert math.isnan(mean_cross_entropy(output, 0 * back, plain))

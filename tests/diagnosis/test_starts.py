@@ -59,7 +59,7 @@ def test_lsuv_is_repeatable_to_the_bit_on_any_number_of_threads() -> None:
 def test_nothing_is_written_where_a_layer_has_no_variance() -> None:
     stack = Stack((8, 8, 8), ["relu", "relu"], biases=[fastinit.Constant(-100.0), "zeros"], key=Key(6))
     before = [weight.copy() for weight in stack.weights]
-    with pytest.raises(ValueError, match=r"whose variance a factor can change, got 0\.0 in layer 1"):
+    with pytest.raises(ValueError, match=r"an input of zeros in layer 1"):
         lsuv(stack, batch(16, 8))
     for weight, old in zip(stack.weights, before, strict=True):
         np.testing.assert_array_equal(weight, old)
@@ -189,3 +189,12 @@ def test_variance_fit_of_single_weights() -> None:
     stack = Stack([1] * 5, "linear", key=Key(12))
     variance_fit(stack)
     assert all(abs(abs(weight.item()) - 1) < 1e-6 for weight in stack.weights)
+
+
+def test_lsuv_of_inputs_of_zeros_changes_nothing():
+    biases = [np.linspace(-0.1, 0.1, 8), np.zeros(8)]
+    stack = Stack([8, 8, 8], "relu", weights="he_normal", biases=biases, key=Key(0))
+    before = [array.copy() for array in stack.weights]
+    with pytest.raises(ValueError, match="an input of zeros in layer 0"):
+        lsuv(stack, np.zeros((64, 8)))
+    assert all(np.array_equal(*pair) for pair in zip(before, stack.weights, strict=True))

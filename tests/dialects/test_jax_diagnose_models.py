@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from jax_cases import jax, jnp, ours
-from jax_models import CLASSES, WIDTH, X, framework
+from jax_models import CLASSES, FRAMEWORKS, WIDTH, X, framework, plain
 
 diagnose = ours.diagnose
 KEYS = jax.random.split(jax.random.key(0), 4)
@@ -149,6 +149,29 @@ def test_probabilities_have_the_loss_of_their_logits():
     head = nnx.Linear(WIDTH, CLASSES, rngs=nnx.Rngs(0))
     logits, probabilities = (diagnose(nnx.Sequential(head, *end), X) for end in ([], [nnx.softmax]))
     assert probabilities.initial_loss == pytest.approx(logits.initial_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_head_is_judged_by_a_loss_whose_targets_are_not_seen(name):
+    framework(name)
+    labels = jax.random.randint(jax.random.key(0), (32,), 0, CLASSES)
+    ones = jax.nn.one_hot(labels, CLASSES)
+
+    def entropies(outputs, ones=ones):
+        return -(ones * jax.nn.log_softmax(outputs)).sum(axis=-1)
+
+    model = plain(name, depth=1)
+    plainly = diagnose(model, X, targets=labels)
+    for options in (
+        {"loss": lambda outputs: entropies(outputs).mean()},
+        {"loss": lambda outputs: entropies(outputs).sum()},
+        {"loss": lambda outputs, ones: entropies(outputs, ones).mean(), "targets": ones},
+    ):
+        found = diagnose(model, X, **options)
+        assert found.initial_loss == pytest.approx(plainly.initial_loss, rel=1e-5)
+        assert found.uniform_loss == plainly.uniform_loss
+    squares = diagnose(model, X, loss=lambda outputs: jnp.square(outputs - ones).mean())
+    assert np.isnan(squares.uniform_loss)
 
 
 def test_complex_parameters():

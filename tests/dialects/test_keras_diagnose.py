@@ -289,3 +289,27 @@ def test_mixed_precision():
     found = diagnose(model, data(32, 64))
     assert found.verdict in ("healthy", "over-confident head")
     assert found.layers[0].gradient_rms > 0
+
+
+@pytest.mark.parametrize("last", [None, "softmax"])
+@pytest.mark.parametrize("size", [1.0, 30.0])
+def test_the_head_is_judged_by_a_loss_of_classes_in_another_form(last, size):
+    model = mlp(depth=1, last=last)
+    kernel = model.layers[-1].kernel
+    kernel.assign(size * kernel)
+    x, labels = data(64, 64), np.arange(64) % 10
+    ones = np.eye(10, dtype="float32")[labels]
+    logits = last is None
+    plainly = diagnose(model, x, targets=labels)
+    for loss, targets in (
+        (keras.losses.CategoricalCrossentropy(from_logits=logits), ones),
+        (keras.losses.CategoricalCrossentropy(from_logits=logits, label_smoothing=0.1), ones),
+        (lambda _, outputs: ops.sum(keras.losses.categorical_crossentropy(ones, outputs, from_logits=logits)), data(3)),
+    ):
+        found = diagnose(model, x, loss=loss, targets=targets)
+        assert found.uniform_loss == pytest.approx(np.log(10))
+        if size == 1:  # larger ones Keras clips in probabilities
+            assert found.initial_loss == pytest.approx(plainly.initial_loss, rel=1e-4)
+        assert ("over-confident head" in severities(found)) == (size > 1)
+    for loss in ("mse", "binary_crossentropy"):
+        assert np.isnan(diagnose(model, x, loss=loss, targets=ones).uniform_loss)

@@ -114,6 +114,17 @@ def test_the_head_is_judged_by_a_loss_that_the_model_computes_itself(size):
     assert ("over-confident head" in {finding.name for finding in found.findings}) == (size == 40)
 
 
+def test_the_head_is_judged_by_a_sum_and_beside_other_terms():
+    linear, x, y = nn.Linear(8, 5), torch.randn(64, 8), torch.randint(0, 5, (64,))
+    mean = nn.functional.cross_entropy(linear(x), y).item()
+    for loss in (
+        lambda logits: nn.functional.cross_entropy(logits, y, reduction="sum"),
+        lambda logits: nn.functional.cross_entropy(logits, y) + linear.weight.square().sum(),
+        lambda logits: nn.functional.cross_entropy(logits, nn.functional.one_hot(y, 5).float()),
+    ):
+        assert diagnose(linear, x, loss=loss).initial_loss == pytest.approx(mean, rel=1e-5)
+
+
 @pytest.mark.parametrize("loss", [nn.functional.mse_loss, lambda y, _: y.var(), lambda y, t: (y - t).softmax(-1)[:, 0].sum()])
 def test_what_is_no_cross_entropy_is_not_held_against_the_number_of_classes(loss):
     found = diagnose(nn.Linear(8, 5), torch.randn(16, 8), loss=loss, targets=torch.randn(16, 5))

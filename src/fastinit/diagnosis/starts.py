@@ -85,8 +85,9 @@ def lsuv(
     Raises
     ------
     TypeError, ValueError
-        If `stack` is none, is virtual, or has weights that cannot be written; if an option or `x` does not fit; if the variance
-        of a layer is 0 or not finite, or that of its biases alone >= 1, which no factor mends. Nothing has been written then.
+        If `stack` is none, is virtual, or has weights that cannot be written; if an option or `x` does not fit; if the
+        input of a layer is all 0, if its variance is 0 or not finite, or if that of its biases alone is >= 1, which no factor
+        mends. Nothing has been written then.
 
     References
     ----------
@@ -126,6 +127,8 @@ def _unit_variance(
 ) -> tuple[ScaledLayer, Array, Array]:
     """One layer scaled: what was done, its weights, and phi(z) for the batch."""
     factor, rounds, before = 1.0, 0, math.nan
+    if not np.any(x):  # the variance over units is that of the biases, or of their rounding, which no factor changes
+        raise ValueError(f"stack: expected layers whose variance a factor can change, got an input of zeros in layer {i}")
     of_biases = float(np.var(stack.biases[i], dtype=np.float64))
     if of_biases >= 1:
         raise ValueError(f"stack: expected biases of a variance below 1, got {of_biases:g} in layer {i}")

@@ -14,6 +14,7 @@ from .._common.checks import whole_number
 from .._stream.keys import Key, check_key
 from ..diagnosis import calls, minimised
 from ..diagnosis.calls import Norms, sum_of_squares
+from ..diagnosis.cross_entropy import mean_cross_entropy
 from ..diagnosis.looks import Look, last_look, observed_model
 from ..diagnosis.model import judge_model, model_limits
 from ..diagnosis.observed import ObservedModel
@@ -158,6 +159,7 @@ class _Pass:
         self.what = minimised.GIVEN
         self.gradients: dict[str, Any] = {}  # of the last look
         self.left_out: tuple[str, ...] = ()
+        self.unjudged: list[Any] = []  # logits beside a loss whose targets are not seen, and their gradient
         arrays = [leaf for leaf in jax.tree.leaves((inputs, named)) if getattr(leaf, "ndim", 0)]
         self.batch = int(arrays[0].shape[0]) if arrays else 1
         if not self.batch:
@@ -193,10 +195,13 @@ class _Pass:
             with self.model.made(parameters) as model:
                 return self._total(self._called(model), everything)
 
+        self.unjudged.clear()
         with observer():
             total, back, noted = jax.vjp(forward, parameters, has_aux=True)
             observer.returning = True
             self.gradients = back(jnp.ones_like(total))[0]
+        if len(self.unjudged) == 2:
+            noted = self._noted_if_cross_entropy(float(total))
         norms = {
             name: Norms(array.size, sum_of_squares(wide(array)), sum_of_squares(wide(self.gradients[name])))
             for name, array in parameters.items()
@@ -204,6 +209,27 @@ class _Pass:
         loss = minimised.known_loss(float(noted["loss"])) if noted else math.nan
         classes, variance = (float(noted.get(name, math.nan)) for name in ("classes", "logit_variance"))
         return Look(observer.calls, observer.called, norms, loss, classes, variance, self.left_out)
+
+    def _noted_if_cross_entropy(self, loss: float) -> dict[str, Any]:
+        """Judge the head also by a loss whose targets are not seen."""
+        logits, gradient = self.unjudged
+        mean = mean_cross_entropy(wide(logits), wide(gradient), loss)
+        return {"loss": loss} if math.isnan(mean) else _noted(_as_logits(logits), None) | {"loss": mean}
+
+    def _watched(self, logits: Any) -> Any:
+        """The same logits, noted on the way forward, and their gradient on the way back."""
+        same = jax.custom_vjp(lambda value: value)
+
+        def forward(value: Any) -> Any:
+            self.unjudged.append(value)
+            return value, None
+
+        def back(_: None, gradient: Any) -> Any:
+            self.unjudged.append(gradient)
+            return (gradient,)
+
+        same.defvjp(forward, back)
+        return same(logits)
 
     def _called(self, model: Any) -> Any:
         # Copies: generators of Flax count what is drawn from them, and a state of Equinox may be used once.
@@ -228,6 +254,8 @@ class _Pass:
         like = [array for name, array in found if _looks_like_logits(name, array)]
         fits = bool(like) and self.targets is not None and _are_classes(self.targets, like[0])
         if self.loss is not None:
+            if like and not fits:
+                outputs = jax.tree.map(lambda leaf: self._watched(leaf) if leaf is like[0] else leaf, outputs)
             total = jnp.asarray(self.loss(outputs) if self.targets is None else self.loss(outputs, self.targets))
             if total.shape != () or not jnp.issubdtype(total.dtype, jnp.floating):
                 raise TypeError(f"loss: expected one floating number, got {total.dtype}{list(total.shape)}")
@@ -270,7 +298,8 @@ def _are_classes(targets: Any, logits: Any) -> bool:
 
 def _noted(logits: Any, labels: Any) -> dict[str, Any]:
     variance = logits.var(axis=-1, ddof=1).mean()
-    return {"loss": _cross_entropy(logits, labels), "classes": float(logits.shape[-1]), "logit_variance": variance}
+    of_labels = {} if labels is None else {"loss": _cross_entropy(logits, labels)}
+    return of_labels | {"classes": float(logits.shape[-1]), "logit_variance": variance}
 
 
 # ---- parameters -------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from .._common.checks import whole_number
 from .._stream.keys import Key, check_key
 from ..diagnosis import minimised
 from ..diagnosis.calls import Layer, Norms, measure_gradient, sum_of_squares
+from ..diagnosis.cross_entropy import mean_cross_entropy
 from ..diagnosis.looks import Look, last_look, observed_model
 from ..diagnosis.model import judge_model, model_limits
 from ..diagnosis.observed import ObservedModel
@@ -204,6 +205,10 @@ def _as_logits(tensor: Any, kind: str) -> Any:
     return _ops.log(_ops.maximum(wide, _SMALLEST)) if kind == "probabilities" else wide
 
 
+def _name_of(loss: Any) -> str:
+    return str(getattr(loss, "name", None) or getattr(loss, "__name__", type(loss).__name__))
+
+
 def _cross_entropy(logits: Any, labels: Any) -> Any:
     chosen = _ops.take_along_axis(_ops.log_softmax(logits, axis=-1), _ops.expand_dims(labels, -1), axis=-1)
     return -_ops.mean(chosen)
@@ -331,6 +336,8 @@ class _Pass:
                 self.value = float(array(total))
                 if given is not None:
                     self._note(*heads[0], given)
+                elif heads:
+                    self._note_if_cross_entropy(outputs, *heads[0])
             return total
         if self.targets is not None and given is None:
             shapes = ", ".join(str(tuple(tensor.shape)) for _, tensor in found)
@@ -365,8 +372,10 @@ class _Pass:
         if isinstance(self.loss, _keras.losses.Loss) or getattr(self.loss, "__module__", "").startswith("keras."):
             pairs = [_keras.tree.flatten(value) for value in (targets, outputs)]
             if any(len(flat) != 1 for flat in pairs):
-                name = getattr(self.loss, "__name__", type(self.loss).__name__)
-                raise TypeError(f"loss: expected a function of (targets, outputs) for a model with several outputs, got {name}")
+                raise TypeError(
+                    "loss: expected a function of (targets, outputs) for a model with several outputs, got "
+                    f"{_name_of(self.loss)}"
+                )
             targets, outputs = (flat[0] for flat in pairs)
         value = self.loss(targets, outputs)
         if not is_floating(value):
@@ -374,18 +383,49 @@ class _Pass:
         return _ops.mean(value)
 
     def _classes_for(self, output: Any) -> Any:
-        """The targets, if they are classes for these logits; a column of them, as in Keras's data sets, without its last axis."""
+        """The targets, if they are classes for these logits; a column of them, as in Keras's data sets, without its last axis.
+
+        Of a categorical cross-entropy also rows with a 1 at the class: since it clips probabilities, the gradient may be 0.
+        """
         labels: Any = self.targets
         shape = tuple(output.shape)
         if not _ops.is_tensor(labels):
             return None
+        if tuple(labels.shape) == shape and "categorical_crossentropy" in _name_of(self.loss):
+            classes = _ops.argmax(labels, axis=-1)
+            if np.array_equal(array(_ops.one_hot(classes, shape[-1])), array(labels)):
+                labels = classes
         if tuple(labels.shape) == (*shape[:-1], 1):
             labels = _ops.squeeze(labels, -1)
         return labels if minimised.are_classes(array(labels), shape) else None
 
+    def _note_if_cross_entropy(self, outputs: Any, output: Any, kind: str) -> None:
+        """Judge the head also by a loss whose classes are not seen."""
+
+        def loss(value: Any) -> Any:
+            return self._loss_of(_keras.tree.map_structure(lambda leaf: value if leaf is output else leaf, outputs))
+
+        if _keras.backend.backend() == "torch":
+            import torch
+
+            leaf = output.detach().requires_grad_()
+            total = loss(leaf)
+            gradient = torch.autograd.grad(total, leaf, allow_unused=True)[0] if total.requires_grad else None
+        else:
+            import jax
+
+            gradient = jax.grad(loss)(output)
+        if gradient is None:
+            return
+        mean = mean_cross_entropy(array(output), array(gradient), self.value)
+        if not math.isnan(mean):
+            self._note(output, kind, None)
+            self.value = mean
+
     def _note(self, output: Any, kind: str, labels: Any) -> None:
         logits = _as_logits(output, kind)
         self.classes = float(output.shape[-1])
-        self.value = float(array(_cross_entropy(logits, _ops.cast(labels, "int32"))))
+        if labels is not None:
+            self.value = float(array(_cross_entropy(logits, _ops.cast(labels, "int32"))))
         with np.errstate(all="ignore"):
             self.logit_variance = float(array(logits).var(axis=-1, ddof=1).mean())

@@ -17,6 +17,7 @@ from .._common.checks import shown, whole_number
 from .._stream.keys import Key, check_key
 from ..diagnosis import minimised
 from ..diagnosis.calls import Norms
+from ..diagnosis.cross_entropy import mean_cross_entropy
 from ..diagnosis.looks import Look, last_look, observed_model
 from ..diagnosis.model import judge_model, model_limits
 from ..diagnosis.observed import ObservedModel
@@ -273,7 +274,7 @@ class _Pass:
             self.value = minimised.known_loss(float(total.detach()))
             if fits and math.isfinite(self.value):
                 self._note(logits[0].detach(), self.targets)
-            elif logits and logits[0].requires_grad and math.isfinite(self.value):
+            elif logits and logits[0].requires_grad:
                 logits[0].retain_grad()
                 self.unjudged = logits[0]
             return total.reshape(())
@@ -318,24 +319,14 @@ class _Pass:
         self.logit_variance = float(_as_logits(logits).double().var(dim=-1).mean())
 
     def _note_if_cross_entropy(self) -> None:
-        """Judge the head also by a loss whose targets are not seen, as where the model computes it itself.
-
-        The gradient of a cross-entropy is a multiple of the softmax, less that multiple at the class: it sums to 0, and only at
-        the class is it negative. It is 0 where there is no class, or where the model is certain of it, at a loss of 0. That the
-        classes found so give the same loss is the proof.
-        """
+        """Judge the head also by a loss whose targets are not seen, as where the model computes it itself."""
         logits, self.unjudged = self.unjudged, None
         if logits is None or logits.grad is None:
             return
-        gradient = logits.grad.float()
-        size = gradient.abs().sum(dim=-1)
-        if not bool((gradient.sum(dim=-1).abs() <= 0.01 * size.max()).all()):
-            return
-        labels = gradient.argmin(dim=-1).masked_fill(size == 0, _IGNORED)
-        most = float(_cross_entropy(logits.detach(), labels))
-        least = most * float((size > 0).double().mean())
-        if 0.99 * least <= self.value <= 1.01 * most:
+        mean = mean_cross_entropy(numbers(logits), numbers(logits.grad), self.value)
+        if not math.isnan(mean):
             self._note(logits.detach())
+            self.value = mean
 
     def _labels(self, logits: torch.Tensor, i: int) -> torch.Tensor:
         return torch.from_numpy(minimised.labels(tuple(logits.shape), self.key, i)).to(logits.device)
@@ -347,7 +338,8 @@ class _Pass:
 
 
 def _looks_like_logits(name: str, tensor: torch.Tensor) -> bool:
-    return tensor.is_floating_point() and minimised.looks_like_logits(name, tuple(tensor.shape))
+    dense = tensor.is_floating_point() and not tensor.is_nested and tensor.layout == torch.strided
+    return dense and minimised.looks_like_logits(name, tuple(tensor.shape))
 
 
 def _as_logits(output: torch.Tensor) -> torch.Tensor:
