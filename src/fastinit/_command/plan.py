@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,16 @@ def _read_plan(name: str, model: Any, options: argparse.Namespace) -> plans.Plan
     architecture, _, source = name.partition(":")
     if architecture not in plans.RECIPES:
         raise ValueError(f"PLAN: expected a file .json or .toml, or one of {', '.join(plans.RECIPES)}, got {name!r}")
+    recipe = plans.RECIPES[architecture].function
+    taken = tuple(inspect.signature(recipe).parameters)[1:]  # without the model
+    for option in given:
+        if option not in taken:
+            known = [name for name in taken if name != "source"]
+            raise ValueError(f"--set: expected {' or '.join(known) or 'no options'} for {architecture}, got {option}")
     if source:
         given["source"] = source
     try:
-        return plans.RECIPES[architecture].function(model, **given)
+        return recipe(model, **given)
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from None
 
