@@ -532,3 +532,17 @@ def test_an_mlp_with_norms_is_refused() -> None:
         mlp({"fc.weight": (8, 4), "norm.weight": (8,)}, source="relu")
     with pytest.raises(ValueError, match=r"layers\.2\.weight and another parameter are both layers\.1\.weight of mlp"):
         mlp({"layers.0.weight": (8, 4), "layers.1.weight": (8,), "layers.2.weight": (8, 8)}, source="relu")
+
+
+@pytest.mark.parametrize(("recipe", "embedding", "norm", "layer"), [
+    (gpt2, "transformer.wte.weight", "transformer.ln_f.weight", "transformer.h.0.attn.c_proj.weight"),
+    (llama, "model.embed_tokens.weight", "model.norm.weight", "model.layers.0.self_attn.o_proj.weight"),
+])  # fmt: skip
+def test_a_model_inside_of_another_has_the_same_bits(recipe: Any, embedding: str, norm: str, layer: str) -> None:
+    def values(prefix: str) -> list[np.ndarray]:
+        tied = Parameter(prefix + embedding, (9, 4), aliases=(f"{prefix}lm_head.weight",))
+        model = [tied, Parameter(prefix + norm, (4,)), Parameter(prefix + layer, (4, 4))]
+        return list(filled(recipe(model), model).values())
+
+    for alone, inside in zip(values(""), values("body."), strict=True):
+        assert np.array_equal(alone, inside)

@@ -119,7 +119,7 @@ def _spellings(model: tuple[Parameter, ...], heads: int | None) -> list[Spelling
     }  # fmt: skip
     others = {
         "**.wte": "embedding", "**.wpe": "positions", "**.h.*.ln_1": "layers.*.norm1", "**.h.*.ln_2": "layers.*.norm2",
-        "**.ln_f": "norm", "lm_head": "head",
+        "**.ln_f": "norm", "**.lm_head": "head",
         # Megatron Core
         "embedding.word_embeddings": "embedding", "embedding.position_embeddings": "positions", "output_layer": "head",
         "decoder.layers.*.input_layernorm": "layers.*.norm1", "decoder.layers.*.pre_mlp_layernorm": "layers.*.norm2",

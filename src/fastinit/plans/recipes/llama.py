@@ -166,7 +166,7 @@ def _nanochat(tensors: Tensors, layers: int) -> list[Law]:
 
 _SPELLED: dict[str, str | tuple[str, ...]] = {
     # Transformers, PyTorch and Flax
-    "**.embed_tokens": "embedding", "model.norm": "norm", "lm_head": "head",
+    "**.embed_tokens": "embedding", "**.model.norm": "norm", "**.lm_head": "head",
     "**.layers.*.input_layernorm": "layers.*.norm1", "**.layers.*.post_attention_layernorm": "layers.*.norm2",
     "**.layers.*.self_attn.q_proj": "layers.*.q", "**.layers.*.self_attn.k_proj": "layers.*.k",
     "**.layers.*.self_attn.v_proj": "layers.*.v", "**.layers.*.self_attn.o_proj": "layers.*.o",

@@ -97,7 +97,7 @@ def mamba(model: Any, *, source: str) -> Plan:
 
 def _spellings() -> list[Spelling]:
     spelled = {
-        "backbone.embedding": "embedding", "**.embeddings": "embedding", "lm_head": "head", "**.norm_f": "norm",
+        "backbone.embedding": "embedding", "**.embeddings": "embedding", "**.lm_head": "head", "**.norm_f": "norm",
         "**.layers.*.mixer.in_proj": "layers.*.in", "**.layers.*.mixer.conv1d": "layers.*.conv",
         "**.layers.*.mixer.x_proj": "layers.*.x", "**.layers.*.mixer.dt_proj": "layers.*.dt",
         "**.layers.*.mixer.out_proj": "layers.*.out", "backbone.layers.*.norm": "layers.*.norm",
