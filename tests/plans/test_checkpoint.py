@@ -188,9 +188,17 @@ def test_of_many_writers_at_once_one_writes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mark", [b"", b"torn", b"0" * 32])
 def test_a_mark_alone_keeps_nobody_out(tmp_path: Path, mark: bytes) -> None:
-    (tmp_path / writer._MARK).write_bytes(mark)
+    (tmp_path / writer.UNFINISHED).write_bytes(mark)
     plans.write(MODEL, PLAN, key=KEY, path=tmp_path)
     assert os.listdir(tmp_path) == ["model.safetensors"]
+
+
+def test_a_part_of_a_write_is_not_read_as_the_whole(tmp_path: Path) -> None:
+    plans.write(MODEL, PLAN, key=KEY, path=tmp_path, max_shard_size=8000)
+    (tmp_path / INDEX).unlink()
+    (tmp_path / writer.UNFINISHED).touch()
+    with pytest.raises(ValueError, match="expected all files of a write, got a part of them"):
+        plans.audit(tmp_path)
 
 
 def test_files_that_were_changed_between_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +320,7 @@ def test_a_process_killed_at_any_moment_is_resumed(tmp_path: Path) -> None:
     moments = np.random.default_rng(5).uniform(0.0, 0.4, 10)
     for moment in moments:
         run("parts", float(moment) if not (tmp_path / "parts" / INDEX).exists() else 0.0)
-        if (tmp_path / "parts" / INDEX).exists() and writer._MARK not in os.listdir(tmp_path / "parts"):
+        if (tmp_path / "parts" / INDEX).exists() and writer.UNFINISHED not in os.listdir(tmp_path / "parts"):
             break
     else:
         assert run("parts", None)

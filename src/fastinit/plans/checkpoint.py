@@ -28,7 +28,7 @@ from .parameters import dtype_name
 from .parts import Box
 from .plan import Plan, Planned
 from .receipt import Receipt
-from .safetensors import INDEX, SINGLE, Entry, entries_of, header, size_of
+from .safetensors import INDEX, SINGLE, UNFINISHED, Entry, entries_of, header, size_of
 
 try:
     import fcntl
@@ -38,7 +38,6 @@ except ImportError:  # on Windows
 __all__ = ["bytes_of", "write"]
 
 _BUFFER = 1 << 25  # bytes that are drawn at once; there are two buffers, one of which is on its way to the disk
-_MARK = ".fastinit-unfinished"  # a file that is there until the checkpoint is complete
 _UNITS = {"": 1} | {unit + end: base**i for i, unit in enumerate("KMGT", 1) for end, base in (("B", 1000), ("IB", 1024))}
 
 Progress = Callable[[int, int], None]
@@ -204,7 +203,7 @@ def _claimed(place: Path, digest: str, size: int) -> Iterator[None]:
     if place.exists() and not place.is_dir():
         raise FileExistsError(f"path: expected a directory, got the file {place}")
     there = sorted(os.listdir(place)) if place.exists() else []
-    if there and _MARK not in there:
+    if there and UNFINISHED not in there:
         raise FileExistsError(f"path: expected an empty directory, got {place} with {', '.join(there[:5])}")
     written = 0
     for name in there:
@@ -215,15 +214,15 @@ def _claimed(place: Path, digest: str, size: int) -> Iterator[None]:
     if size - written > free:
         raise OSError(f"path: expected {size - written:,} bytes of free disk at {parent}, got {free:,}")
     place.mkdir(parents=True, exist_ok=True)
-    with open(place / _MARK, "a+b") as mark:
+    with open(place / UNFINISHED, "a+b") as mark:
         _lock(mark, place)
         mark.seek(0)
         before = mark.read()
         # The mark is on the disk before any other file is made. Alone it is that of a writer that had not yet begun.
         if before != digest.encode():
-            others = [name for name in sorted(os.listdir(place)) if name != _MARK]
+            others = [name for name in sorted(os.listdir(place)) if name != UNFINISHED]
             if others and not before:  # the other writer has just finished
-                os.unlink(place / _MARK)
+                os.unlink(place / UNFINISHED)
                 raise FileExistsError(f"path: expected an empty directory, got {place} with {', '.join(others[:5])}")
             if others:
                 raise FileExistsError(
@@ -236,7 +235,7 @@ def _claimed(place: Path, digest: str, size: int) -> Iterator[None]:
             os.fsync(mark.fileno())
             _sync_directory(place)
         yield
-    (place / _MARK).unlink(missing_ok=True)
+    (place / UNFINISHED).unlink(missing_ok=True)
     _sync_directory(place)
 
 

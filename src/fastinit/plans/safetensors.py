@@ -23,10 +23,11 @@ from .._common.checks import shown
 from .._common.dtypes import check_shape, memory_dtype
 from .reading import read_json
 
-__all__ = ["INDEX", "SINGLE", "Entry", "Tensors", "entries_of", "header", "open_tensors", "size_of"]
+__all__ = ["INDEX", "SINGLE", "UNFINISHED", "Entry", "Tensors", "entries_of", "header", "open_tensors", "size_of"]
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+UNFINISHED = ".fastinit-unfinished"  # a file that is beside them until all are written
 
 _LONGEST = 100_000_000  # bytes of a header that readers accept
 _CODES = {
@@ -193,11 +194,13 @@ def open_tensors(path: Any) -> Tensors:
     FileNotFoundError
         If there is nothing, or a file that the index names is missing.
     ValueError
-        If a file is no safetensors file, or a tensor is in two.
+        If a file is no safetensors file, a tensor is in two, or some are not yet written.
     """
     place = Path(path)
     if not place.is_dir():
         return Tensors([place])
+    if (place / UNFINISHED).exists():
+        raise ValueError(f"{place}: expected all files of a write, got a part of them; the call that began it goes on")
     if (place / INDEX).exists():
         return Tensors([place / name for name in _indexed(place / INDEX)])
     files = sorted(place.glob("*.safetensors"))
