@@ -196,6 +196,11 @@ def test_another_key_is_told_from_another_law() -> None:
     assert audit(gpt(key=Key(42)), plan=PLAN).ok
 
 
+def test_values_in_order_are_no_duplicates() -> None:
+    heads = np.log(np.arange(1, 129, dtype=np.float32))  # of Mamba-2
+    assert audit({"layers.0.A_log": heads, "layers.1.A_log": heads.copy(), "layers.0.decay": -2 * heads}).ok
+
+
 def test_rows_that_are_drawn_anew_are_not_of_another_seed() -> None:
     model = made(PLAN, SHAPES, "float32", Key(0))
     model["wpe.weight"][16:] = _normal(0.02)(model["wpe.weight"][16:].shape)

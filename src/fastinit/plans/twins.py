@@ -33,6 +33,9 @@ class Twins:
         values = np.asarray(numbers(first, dtype), np.float64)
         if not np.isfinite(values).all() or len(np.unique(values)) < 12:
             return
+        steps = np.diff(values)
+        if (steps >= 0).all() or (steps <= 0).all():  # values in order are meant, as in the A_log of Mamba-2, and no draw
+            return
         if len(values) < _FIRST:
             signature = ("equal", values.tobytes())
         else:
