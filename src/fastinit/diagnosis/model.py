@@ -7,6 +7,7 @@ execution. Where normalisation or a residual stream keeps a signal, such changes
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -108,17 +109,49 @@ class _Layers:
     def normalised(self) -> bool:
         return any("norm" in layer.kind.lower() for layer in self.first)
 
+    @functools.cached_property
+    def _of_one_role(self) -> dict[tuple[str, str], list[ObservedLayer]]:
+        """Weighted layers by role and kind."""
+        groups: dict[tuple[str, str], list[ObservedLayer]] = {}
+        for layer in self.first:
+            for role in _roles_of(layer) if layer.weighted else ():
+                groups.setdefault((role, layer.kind), []).append(layer)
+        return groups
+
+    @functools.cached_property
+    def _in_one_chain(self) -> dict[tuple[str, str], list[ObservedLayer]]:
+        """Weighted layers by kind, without the head, of a model where nothing normalises, goes around a layer or attends."""
+        groups: dict[tuple[str, str], list[ObservedLayer]] = {}
+        plain = not self.normalised and all(
+            layer.kind != "attention" and math.isnan(layer.entropy) and math.isnan(layer.branch) for layer in self.first
+        )
+        for layer in [layer for layer in self.first if layer.weighted][:-1] if plain else ():
+            groups.setdefault((f"all of kind {layer.kind}", layer.kind), []).append(layer)
+        return groups
+
+    @property
+    def _chained(self) -> bool:
+        """Whether names tell nothing of roles: then the layers of a plain chain are compared in the order of execution."""
+        return max(map(len, self._of_one_role.values()), default=0) < _FEWEST
+
+    def why_not(self, field: str) -> str:
+        """Why there is no change of a number, in words."""
+        groups = self._in_one_chain if self._chained else self._of_one_role
+        members = max(groups.values(), key=len, default=[])
+        if len(members) < _FEWEST:
+            return "fewer than three layers of one role"
+        if field == "gradient" and sum(not math.isnan(self.median(layer, field)) for layer in members) < _FEWEST:
+            return "fewer than three layers of one role get a gradient; the others are frozen or detached"
+        return "too many layers have a mean square that is 0 or not finite"
+
     def changes(self, field: str, *, backward: bool = False) -> list[_Group]:
         """How the logarithm of a number changes within each role of weighted layers.
 
         The last one that is executed is left out where enough are left: it is the head, which may be small by design. So is, of
         outputs in models that normalise, the first one of a role, which may read embeddings and the others what is normalised.
         """
+        groups = self._in_one_chain if self._chained else self._of_one_role
         weighted = [layer for layer in self.first if layer.weighted]
-        groups: dict[tuple[str, str], list[ObservedLayer]] = {}
-        for layer in weighted:
-            for role in _roles_of(layer):
-                groups.setdefault((role, layer.kind), []).append(layer)
         found = []
         for (role, _), members in groups.items():
             if members[-1] is weighted[-1] and len(members) > _FEWEST:
@@ -135,6 +168,10 @@ class _Layers:
             logs = np.log(numbers[order]).T
             found.append(_Group(role, tuple(members[i].name for i in order), logs - logs[:, :1]))
         return _middle_ones(found)
+
+
+def _of_role(group: _Group) -> str:
+    return f"of the role {group.role}" if "all of kind" not in group.role else group.role.removeprefix("all ")
 
 
 def _middle_ones(groups: Sequence[_Group]) -> list[_Group]:
@@ -188,8 +225,8 @@ def judge_model(runs: Sequence[ObservedModel], limits: Thresholds, title: str) -
         verdict=verdict_of(findings),
         findings=tuple(findings),
         layers=tuple(_row(layers, layer) for layer in layers.first),
-        forward=_change(_largest(forward), limits),
-        backward=_change(_largest(backward), limits),
+        forward=_change(_largest(forward), limits, layers.why_not("square")),
+        backward=_change(_largest(backward), limits, layers.why_not("gradient")),
         initial_loss=loss,
         uniform_loss=math.log(classes) if classes > 1 else math.nan,
         margins=_margins(layers, forward, backward, loss, classes, limits),
@@ -206,9 +243,9 @@ def _largest(groups: Sequence[_Group], sign: float | None = None) -> _Group:
     return max(groups, key=lambda group: abs(group.size) if sign is None else sign * group.size, default=_NONE)
 
 
-def _change(group: _Group, limits: Thresholds) -> Change:
+def _change(group: _Group, limits: Thresholds, why_not: str) -> Change:
     if group is _NONE:
-        return Change(math.nan, math.nan, math.nan, math.nan, ())
+        return Change(math.nan, math.nan, math.nan, math.nan, (), why_not)
     return Change(group.size, *interval_of(group.each, limits), math.nan, tuple(map(float, group.each)))
 
 
@@ -320,7 +357,7 @@ def _changed(layers: _Layers, forward: list[_Group], backward: list[_Group], lim
         found[name] = Finding(
             name, "fail" if size > fail else "warn", group.names[int(np.flatnonzero(reached)[0])],
             f"The {what} {verb} by {size:.1f} nats, a factor of {power_of_ten(size)}, from {begin} "
-            f"{'to' if what.startswith('outputs') else 'back to'} {end}, layers of the role {group.role}; "
+            f"{'to' if what.startswith('outputs') else 'back to'} {end}, layers {_of_role(group)}; "
             f"{limits_in_words(warn, fail)}.",
             borderline=straddles(sign * group.each, (warn, fail), limits),
         )  # fmt: skip

@@ -33,6 +33,8 @@ class Change:
         What mean-field theory expects of wide layers; NaN where it has nothing for these weights.
     each : tuple of float
         Of each seed.
+    not_judged : str
+        Why there is no number, in words; "" where there is one.
     """
 
     nats: float
@@ -40,6 +42,7 @@ class Change:
     high: float
     theory: float
     each: tuple[float, ...] = field(repr=False)
+    not_judged: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -185,12 +188,15 @@ class Diagnosis:
 
     def _summary(self) -> list[str]:
         lines = [f"forward   {_change(self.forward)}", f"backward  {_change(self.backward)}"]
+        if any(isinstance(layer.layer, str) for layer in self.layers):
+            lines.append(f"          {_WORDS}")
         is_entropy = not math.isnan(self.uniform_loss)
         if math.isfinite(self.initial_loss) and ("over-confident head" in self.margins or not is_entropy):  # of logits, or given
             loss = f"{self.initial_loss:.3f}" if self.initial_loss < 1e6 else f"{self.initial_loss:.3g}"
             classes = f", ln {math.exp(self.uniform_loss):.0f} = {self.uniform_loss:.3f}" if is_entropy else ""
             lines.append(f"loss      {loss} at first{classes}")
-        lines.append(f"verdict   {self.verdict}" + (", borderline: other seeds may be judged otherwise" * self.borderline))
+        borderline = ", borderline: other seeds may be judged otherwise" * self.borderline
+        lines.append(f"verdict   {self.verdict}{borderline}{self._not_judged()}")
         for finding in self.findings:
             where = "" if finding.layer is None else f", layer {finding.layer}"
             lines.append(f"  {finding.severity}: {finding.name}{where}: {finding.reason}")
@@ -200,6 +206,12 @@ class Diagnosis:
             far = ", ".join(f"{name} {value:.3g} ({limit:.3g})" for name, (value, limit) in self.margins.items())
             lines.append(f"  measured, and in brackets where a warning or a failure would begin: {far}")
         return lines
+
+    def _not_judged(self) -> str:
+        """What the verdict does not know of, which a model without roles may hide."""
+        reasons = {way: change.not_judged for way, change in (("forward", self.forward), ("backward", self.backward))}
+        ways = [way for way, reason in reasons.items() if reason]
+        return f"; {' and '.join(ways)} change{'s' * (len(ways) > 1)} not judged: {reasons[ways[-1]]}" if ways else ""
 
     def _repr_html_(self) -> str:
         """The same as a table and a list, for notebooks."""
@@ -245,6 +257,8 @@ class Diagnosis:
 
 _HEAD = ("layer", "units", "z rms", "theory", "grad rms", "theory", "saturated", "dead", "cosine", "theory", "|dW|/|W|")
 
+_WORDS = "(nats: the natural logarithm of how a mean square changes; of one role: layers whose names differ in numbers alone)"
+
 
 def _cells(layer: DiagnosedLayer) -> tuple[str, ...]:
     name = f"{layer.layer}"
@@ -263,7 +277,7 @@ def _number(value: float, form: str = ".3g") -> str:
 
 def _change(change: Change) -> str:
     if not change.each:
-        return "no number: fewer than three layers of one role"
+        return "not judged"
     if not math.isfinite(change.nats):
         return "no number: a mean square is 0 or not finite"
     text = f"{change.nats:+.2f} nats"
