@@ -42,18 +42,36 @@ class Pattern:
             raise TypeError(f"pattern: expected a str, got {type(text).__name__} {shown(text)}")
         self.text = text
         try:
-            self._regex = re.compile(_regex(text))
+            self._source = _regex(text)
         except ValueError as error:
             raise ValueError(f"pattern: {error}, got {shown(text)}") from None
-        self.captures = self._regex.groups
+        segments = text.split(".")
+        self.captures = sum(segment.count("*") for segment in segments if segment != "**")
+        # Most names are told from most patterns by their ends, or by a segment that they have not.
+        self._ends = None if "*" in segments[-1] else tuple(_readings(segments[-1]))
+        self._has = max((segment for segment in segments[:-1] if not set("*{") & set(segment)), key=len, default="")
 
     def __repr__(self) -> str:
         return f"Pattern({self.text!r})"
 
+    @functools.cached_property
+    def _regex(self) -> re.Pattern[str]:  # compiling takes as long as drawing a layer, and many patterns match nothing
+        return re.compile(self._source)
+
     def match(self, name: str) -> tuple[str, ...] | None:
         """What stands for each ``*``, from left to right; None if the name does not match."""
+        if (self._ends is not None and not name.endswith(self._ends)) or self._has not in name:
+            return None
         found = self._regex.fullmatch(name + ".")
         return None if found is None else found.groups()
+
+
+def _readings(segment: str) -> list[str]:
+    """The texts that a segment without stars stands for."""
+    found = _ALTERNATIVES.search(segment)
+    if found is None:
+        return [segment]
+    return [segment[: found.start()] + one + rest for one in found[1].split(",") for rest in _readings(segment[found.end() :])]
 
 
 def _regex(text: str) -> str:
