@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What several test files share."""
 
+import sys
+
 import pytest
 from floating_point import control, mode  # noqa: F401
 
@@ -25,6 +27,19 @@ def pytest_configure(config):
         except ValueError as error:
             raise pytest.UsageError(str(error)) from None
         pytest.exit("\n".join(changes) or "no golden line changed", returncode=0)
+
+
+@pytest.fixture(scope="module")
+def hasty_jax():
+    """JAX compiles with few optimizations: in tests that run many small operations once, compiling takes most of the time."""
+    jax = sys.modules.get("jax")
+    if jax is None:
+        yield
+        return
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 
 FRAMEWORKS = ["torch", "nnx", "linen", "equinox", "keras"]
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),
+    pytest.mark.usefixtures("hasty_jax"),
+]
 
 
 class Fault(NamedTuple):

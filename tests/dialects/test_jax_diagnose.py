@@ -10,6 +10,7 @@ from jax_models import CLASSES, FRAMEWORKS, IMAGES, WIDTH, X, framework, plain, 
 
 from fastinit import Key, Thresholds
 
+pytestmark = pytest.mark.usefixtures("hasty_jax")
 diagnose = ours.diagnose
 
 
@@ -159,6 +160,8 @@ def test_a_loss_of_ones_own_and_outputs_that_are_no_logits(name):
     found = diagnose(model, X, loss=loss, targets=jnp.ones((32, CLASSES)))
     assert "the loss that was given" in found.title
     assert np.isnan(found.uniform_loss)
+    lost = diagnose(model, X, loss=lambda _: jnp.array(jnp.nan))
+    assert [finding.name for finding in lost.findings] == ["non-finite"]
     outputs = jax.vmap(model)(X) if name == "equinox" else model(X)
     assert np.isclose(found.initial_loss, jnp.square(outputs - 1).mean(), rtol=1e-5)
     assert "cross-entropy with random labels" in diagnose(model, X).title

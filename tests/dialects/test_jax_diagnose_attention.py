@@ -11,6 +11,7 @@ from jax_models import FRAMEWORKS, SEQUENCES, WIDTH, framework
 
 from fastinit.diagnosis.entropy import mean_entropy, some_queries
 
+pytestmark = pytest.mark.usefixtures("hasty_jax")
 LENGTH, HEADS = SEQUENCES.shape[1], 4
 TOKENS = SEQUENCES  # one shape in all tests, which JAX compiles its operations for
 CAUSAL = jnp.tril(jnp.ones((LENGTH, LENGTH), bool))

@@ -7,6 +7,7 @@ import pytest
 from jax_cases import jax, jnp, ours
 from jax_models import CLASSES, FRAMEWORKS, WIDTH, X, framework, plain
 
+pytestmark = pytest.mark.usefixtures("hasty_jax")
 diagnose = ours.diagnose
 KEYS = jax.random.split(jax.random.key(0), 4)
 

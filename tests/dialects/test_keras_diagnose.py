@@ -1,4 +1,4 @@
-"""fastinit.keras.diagnose on the backend of KERAS_BACKEND: faulty models are named, sound ones are not, and none is changed."""
+"""fastinit.keras.diagnose on the backend of KERAS_BACKEND: layers of Keras's own, losses, arguments; no model is changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from keras_cases import data, weights
 from fastinit import Thresholds
 from fastinit.keras import diagnose
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),
+    pytest.mark.usefixtures("hasty_jax"),
+]
 if keras.config.backend() == "tensorflow":
 
     def test_tensorflow_is_refused():

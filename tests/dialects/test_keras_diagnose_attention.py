@@ -11,7 +11,10 @@ from keras_cases import data, dense, weights
 
 from fastinit.keras import _diagnose, diagnose
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),
+    pytest.mark.usefixtures("hasty_jax"),
+]
 if keras.config.backend() == "tensorflow":
     pytest.skip("TensorFlow is refused", allow_module_level=True)
 
@@ -84,7 +87,8 @@ def test_the_entropy_of_masked_and_other_attention(monkeypatch):
 
 
 def test_sharp_attention_is_saturated():
-    for stddev, names in ((0.2, set()), (2.0, {"saturated"})):
+    keras.utils.set_random_seed(0)
+    for stddev, names in ((0.2, set()), (5.0, {"saturated"})):
         initializer = keras.initializers.RandomNormal(stddev=stddev)
         inputs = keras.Input((6, 8))
         y = layers.MultiHeadAttention(2, 4, kernel_initializer=initializer)(*[layers.LayerNormalization()(inputs)] * 2)

@@ -9,7 +9,10 @@ from keras_cases import data, dense, weights
 
 from fastinit.keras import diagnose
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),
+    pytest.mark.usefixtures("hasty_jax"),
+]
 if keras.config.backend() == "tensorflow":
     pytest.skip("TensorFlow is refused", allow_module_level=True)
 
