@@ -186,6 +186,22 @@ def test_of_many_writers_at_once_one_writes(tmp_path: Path) -> None:
     assert hash_of(tmp_path / "shared") == hash_of(tmp_path / "alone")
 
 
+def test_a_receipt_is_there_before_the_write_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(self: Any, path: Any) -> None:
+        raise Killed
+
+    real = plans.Receipt.save
+    monkeypatch.setattr(plans.Receipt, "save", stopped)
+    with pytest.raises(Killed):
+        plans.write(MODEL, PLAN, key=KEY, path=tmp_path / "out", receipt=tmp_path / "out" / "receipt.jsonl")
+    monkeypatch.setattr(plans.Receipt, "save", real)
+    found = plans.write(MODEL, PLAN, key=KEY, path=tmp_path / "out", receipt=tmp_path / "out" / "receipt.jsonl")
+    assert plans.Receipt.load(tmp_path / "out" / "receipt.jsonl") == found
+    with pytest.raises(TypeError, match="receipt: expected a str or a path, got int 3"):
+        plans.write(MODEL, PLAN, key=KEY, path=tmp_path / "new", receipt=3)
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("mark", [b"", b"torn", b"0" * 32])
 def test_a_mark_alone_keeps_nobody_out(tmp_path: Path, mark: bytes) -> None:
     (tmp_path / writer.UNFINISHED).write_bytes(mark)

@@ -132,11 +132,10 @@ def _write(options: argparse.Namespace) -> int:
         with progress_bar() as progress:
             receipt = plans.write(
                 model, plan, key=Key(options.seed), path=out, dtype=options.dtype, max_shard_size=options.max_shard_size,
-                progress=progress,
+                receipt=targets["--receipt"].path if targets else out / _RECEIPT, progress=progress,
             )  # fmt: skip
     except (KeyboardInterrupt, Stopped) as stop:
         return status_of(stop, [f"a part of {out}; the same command goes on"] if out.is_dir() else ())
-    receipt.save(targets["--receipt"].path if targets else out / _RECEIPT)
     print(f"{len(receipt)} tensors in {out}")
     return 0
 

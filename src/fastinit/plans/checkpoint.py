@@ -71,6 +71,7 @@ def write(
     path: Any,
     dtype: Any = None,
     max_shard_size: Any = None,
+    receipt: Any = None,
     progress: Progress | None = None,
 ) -> Receipt:
     """Write a model's start as safetensors files that PyTorch's and Transformers' loaders read, without holding it in memory.
@@ -95,6 +96,8 @@ def write(
     max_shard_size : int or str, optional
         The most bytes of tensors in a file, such as "5GB"; a larger tensor has a file of its own. By default there is one
         file, ``model.safetensors``; of several there is an index.
+    receipt : str or path, optional
+        Where the receipt is saved, too, before the write counts as complete.
     progress : callable, optional
         ``progress(done, total)`` is called with bytes.
 
@@ -114,8 +117,9 @@ def write(
     """
     planned = plan.resolve(model)
     check_key(key)
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path: expected a str or a path, got {type(path).__name__} {shown(path)}")
+    for what, value in (("path", path), ("receipt", receipt)):
+        if not isinstance(value, (str, os.PathLike)) and (value is not None or what == "path"):
+            raise TypeError(f"{what}: expected a str or a path, got {type(value).__name__} {shown(value)}")
     wanted = None if dtype is None else dtype_name(dtype)
     most = None if max_shard_size is None else bytes_of(max_shard_size)
     if wanted is not None:
@@ -124,7 +128,7 @@ def write(
     for one in planned:
         for piece in one.pieces:
             check(piece, one.parameter.dtype)
-    receipt = Receipt.of(planned, key, plan=plan)
+    found = Receipt.of(planned, key, plan=plan)
     place = Path(path)
     with _claimed(place, _digest(files, key), sum(len(file.header) + file.size for file in files)):
         with _Pen(key, sum(file.size for file in files), progress) as pen:
@@ -132,7 +136,9 @@ def write(
                 pen.write(place / file.name, file)
         if len(files) > 1:
             _put(place / INDEX, _index(files))
-    return receipt
+        if receipt is not None:
+            found.save(receipt)
+    return found
 
 
 # ---- what goes where --------------------------------------------------------------------------------
@@ -219,10 +225,12 @@ def _claimed(place: Path, digest: str, size: int) -> Iterator[None]:
         mark.seek(0)
         before = mark.read()
         # The mark is on the disk before any other file is made. Alone it is that of a writer that had not yet begun.
+        if not _is_at(mark, place / UNFINISHED):
+            raise FileExistsError(f"path: expected one writer, got another one that has just written to {place}")
         if before != digest.encode():
             others = [name for name in sorted(os.listdir(place)) if name != UNFINISHED]
             if others and not before:  # the other writer has just finished
-                os.unlink(place / UNFINISHED)
+                (place / UNFINISHED).unlink(missing_ok=True)
                 raise FileExistsError(f"path: expected an empty directory, got {place} with {', '.join(others[:5])}")
             if others:
                 raise FileExistsError(
@@ -235,8 +243,19 @@ def _claimed(place: Path, digest: str, size: int) -> Iterator[None]:
             os.fsync(mark.fileno())
             _sync_directory(place)
         yield
-    (place / UNFINISHED).unlink(missing_ok=True)
+        if fcntl is not None:  # while the lock is held: another writer would find an unfinished write
+            (place / UNFINISHED).unlink(missing_ok=True)
+    if fcntl is None:  # Windows removes no open file
+        (place / UNFINISHED).unlink(missing_ok=True)
     _sync_directory(place)
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether a file still has its name: another writer may have removed it between its opening and its lock."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(mark: BinaryIO, place: Path) -> None:
