@@ -73,6 +73,47 @@ def test_a_loss_that_is_nan_beside_finite_gradients():
     assert found.verdict == "non-finite"
 
 
+def test_data_of_another_scale_are_named():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    pixels = torch.randint(0, 256, (64, 1, 8, 8)).float()
+    found = diagnose(model, pixels)
+    assert found.verdict == "over-confident head"
+    assert found.findings[0].recommendation.startswith("x=(x - mean) / std: the root mean square of the input is 14")
+    assert "try x=(x - mean) / std" in str(found)
+    assert "times smaller" not in str(found)
+    assert diagnose(nn.Sequential(nn.BatchNorm2d(1), model), pixels).healthy
+    with torch.no_grad():
+        model[-1].weight.mul_(30)
+    assert diagnose(model, torch.randn(64, 64)).findings[0].recommendation is None
+
+
+class Returning(nn.Module):
+    def __init__(self, beside, head=None):
+        super().__init__()
+        self.body, self.head, self.scale = nn.Linear(8, 8), head or nn.Linear(8, 5), nn.Parameter(torch.ones(()))
+        self.beside = beside
+
+    def forward(self, x):
+        hidden = self.body(x)
+        logits = self.head(hidden)
+        return logits, self.beside(self, hidden, logits)
+
+
+def test_a_loss_that_a_model_returns_beside_logits_is_minimised():
+    x, y = torch.randn(32, 8), torch.randint(0, 5, (32,))
+    model = Returning(lambda _, hidden, logits: nn.functional.cross_entropy(logits, y))
+    with torch.no_grad():
+        model.scale.requires_grad_(False)
+        model.head.weight.mul_(40)
+    found = diagnose(model, x)
+    assert found.initial_loss == pytest.approx(model(x)[1].item(), rel=1e-6)
+    assert found.verdict == "over-confident head"
+    assert "; the loss that the model returns; " in found.title
+    assert "the labels that were given" in diagnose(model, x, targets=y).title
+    for beside in (lambda m, hidden, _: m.scale.exp(), lambda _, hidden, logits: hidden.square().mean()):
+        assert "random labels" in diagnose(Returning(beside), x).title
+
+
 def test_a_loss_that_is_flat():
     found = diagnose(nn.Linear(8, 5), torch.randn(16, 8), loss=lambda y: torch.relu(y - 1000).sum())
     assert found.verdict == "no gradient"

@@ -42,7 +42,7 @@ class Finding:
         One sentence with its number.
     recommendation : str or None
         What to change, with the number that a second run of the changed network gave; None where nothing that was tried
-        was better.
+        was better. Of a framework's model, which is not run again, only how to scale data that are far from 1.
     changes : dict or None
         The same as options of `diagnose` and `Stack`.
     borderline : bool

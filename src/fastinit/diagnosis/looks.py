@@ -104,5 +104,5 @@ def observed_model(
         )),
         non_finite=tuple(name for name, one in first.norms.items() if not math.isfinite(one.square)),
         twins=twins, symmetric=symmetric, loss=first.loss, classes=first.classes, logit_variance=first.logit_variance,
-        batch=batch,
+        batch=batch, input_square=first.calls[0].input_square if first.calls else math.nan,
     )  # fmt: skip

@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._common.checks import shown
 from .._stream.keys import Key
 from .._stream.sampling import normal, uniform
 
 __all__ = [
-    "GIVEN", "NOT_CLASSES", "are_classes", "are_probabilities", "cotangent", "in_words", "known_loss", "labels",
-    "looks_like_logits", "outputs", "seed_of",
+    "GIVEN", "RETURNED", "are_classes", "are_probabilities", "cotangent", "described", "in_words", "known_loss",
+    "labels", "looks_like_logits", "not_classes", "outputs", "seed_of",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 
 GIVEN = "the loss that was given"
-NOT_CLASSES = "targets: expected a loss beside them, or ints that are classes for the logits the model returns"
+RETURNED = "the loss that the model returns"
 
 
 def outputs(value: Any, is_tensor: Callable[[Any], bool]) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
@@ -61,6 +62,21 @@ def known_loss(value: float) -> float:
 def are_probabilities(values: Any) -> bool:
     """Whether logits, an array of any framework, are rather the probabilities behind a softmax."""
     return bool((values >= 0).all()) and bool((abs(values.sum(-1) - 1) < 0.01).all())
+
+
+def described(value: Any) -> str:
+    """What was given instead of something else: of a tensor or an array of any framework the dtype and the shape."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+    return shown(value)
+
+
+def not_classes(targets: Any, shapes: Iterable[tuple[int, ...]]) -> str:
+    """What is wrong with targets for outputs of these shapes."""
+    return (
+        "targets: expected a loss beside them, or ints that are classes for the logits the model returns, got "
+        f"{described(targets)} for outputs of shape {', '.join(map(str, shapes))}"
+    )
 
 
 def are_classes(targets: Array, shape: tuple[int, ...], *, ignored: int | None = None) -> bool:

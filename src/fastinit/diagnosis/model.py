@@ -11,7 +11,7 @@ import functools
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,8 @@ _FEWEST = 3  # layers of a role that a change is taken over
 # the size of its weights, so that a step that is too large makes them larger and the next steps smaller. ResNets without
 # zeros at the end of their branches grow by 9, 12 and 14 nats at 50, 101 and 152 layers, and train; with zeros by 0.9 at 50.
 _NORMALISED = 2.0
+_OF_DATA = ("exploding", "saturated", "over-confident head")  # which data of another scale than 1 may be the cause of
+_LEAST, _MOST = 0.1, 10.0  # root mean square of an input up to which it is not
 _WHOLLY = 0.9  # share of one layer's elements that are saturated, for which it is named though the mean of all layers is not high
 
 
@@ -208,6 +210,7 @@ def judge_model(runs: Sequence[ObservedModel], limits: Thresholds, title: str) -
     loss, classes, variance = (
         float(np.median([getattr(run, name) for run in runs])) for name in ("loss", "classes", "logit_variance")
     )
+    data = _about_data(runs[0].input_square)
     found = [
         *_non_finite(layers, runs),
         *_no_signal(layers),
@@ -216,10 +219,11 @@ def judge_model(runs: Sequence[ObservedModel], limits: Thresholds, title: str) -
         *_changed(layers, forward, backward, limits),
         *_saturated(layers, limits),
         *_collapsed(layers, limits),
-        *_over_confident(loss, classes, variance, layers, limits),
+        *_over_confident(loss, classes, variance, layers, limits, by_data=data is not None),
         *([] if _numbers_are_lost(layers) or math.isinf(loss) else _without_gradient(runs)),
         *_unregistered(runs[0]),
     ]
+    found = [replace(finding, recommendation=data) if finding.name in _OF_DATA else finding for finding in found]
     findings = sorted(found, key=lambda finding: VERDICTS.index(finding.name))
     return Diagnosis(
         verdict=verdict_of(findings),
@@ -440,7 +444,7 @@ def _collapsed(layers: _Layers, limits: Thresholds) -> list[Finding]:
 
 
 def _over_confident(
-    loss: float, classes: float, variance: float, layers: _Layers, limits: Thresholds
+    loss: float, classes: float, variance: float, layers: _Layers, limits: Thresholds, *, by_data: bool
 ) -> list[Finding]:
     if not classes > 1 or math.isinf(loss):
         return []
@@ -454,6 +458,8 @@ def _over_confident(
     hint = f"With weights {deviation:.2g} times smaller in the last layer that deviation is 1." if 1 < variance < math.inf else ""
     if loss > normal + 0.25 + deviation / 2:
         hint = "Some logits stand far above the others, as where the head is tied to embeddings that its input still holds."
+    if by_data:
+        hint = ""
     # A head that multiplies by the embeddings without being a layer has no name, and the last layer is another one.
     head = [layer.name for layer in layers.first if layer.weighted and layer.units == classes]
     return [Finding(
@@ -461,6 +467,14 @@ def _over_confident(
         f"The initial loss is {loss_in_words(loss)} nats where ln {classes:.0f} = {fair:.2f} is that of no opinion: logits of "
         f"standard deviation {deviation:.2g}; {limits_in_words(fair + over, times * fair)}. {hint}".rstrip(),
     )]  # fmt: skip
+
+
+def _about_data(input_square: float) -> str | None:
+    """What to do about data of another scale than starts are made for, such as pixels from 0 to 255."""
+    rms = math.sqrt(input_square)
+    if _LEAST < rms < _MOST or not 0 < rms < math.inf:
+        return None
+    return f"x=(x - mean) / std: the root mean square of the input is {rms:.3g}, where starts are made for about 1"
 
 
 def _without_gradient(runs: Sequence[ObservedModel]) -> list[Finding]:

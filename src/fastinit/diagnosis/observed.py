@@ -116,6 +116,8 @@ class ObservedModel:
     loss, classes, logit_variance : float
         The loss at first, how many classes C a cross-entropy has, and the variance of a sample's logits; NaN without them.
     batch : int
+    input_square : float, default NaN
+        Mean square of what the first layer reads, if that multiplies it by a weight.
     unregistered : tuple of str
         Tensors that enter the loss and are trained by nobody, since the framework does not know them for parameters.
     """
@@ -129,4 +131,5 @@ class ObservedModel:
     classes: float
     logit_variance: float
     batch: int
+    input_square: float = math.nan
     unregistered: tuple[str, ...] = ()

@@ -258,10 +258,10 @@ class _Pass:
                 outputs = jax.tree.map(lambda leaf: self._watched(leaf) if leaf is like[0] else leaf, outputs)
             total = jnp.asarray(self.loss(outputs) if self.targets is None else self.loss(outputs, self.targets))
             if total.shape != () or not jnp.issubdtype(total.dtype, jnp.floating):
-                raise TypeError(f"loss: expected one floating number, got {total.dtype}{list(total.shape)}")
+                raise TypeError(f"loss: expected one floating number, got {minimised.described(total)}")
             return total, {"loss": total} | (_noted(_as_logits(like[0]), self.targets) if fits else {})
         if self.targets is not None and not fits:
-            raise ValueError(minimised.NOT_CLASSES)
+            raise ValueError(minimised.not_classes(self.targets, [array.shape for _, array in found]))
         total, normals = jnp.zeros((), jnp.float32), False
         noted: dict[str, Any] = {}
         for i, (name, array) in enumerate(found):

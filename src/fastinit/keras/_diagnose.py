@@ -187,12 +187,6 @@ def _as_tensors(name: str, value: Any) -> Any:
     return _keras.tree.map_structure(lambda leaf: None if leaf is None else _ops.convert_to_tensor(leaf), value)
 
 
-def _in_words(value: Any) -> str:
-    if not _ops.is_tensor(value):
-        return type(value).__name__
-    return f"{_keras.backend.standardize_dtype(value.dtype)} of shape {tuple(value.shape)}"
-
-
 def _kind_of(name: str, tensor: Any) -> str:
     """What an output with values looks like: "logits", "probabilities", or "" for neither."""
     if not minimised.looks_like_logits(name, tuple(tensor.shape)):
@@ -340,8 +334,7 @@ class _Pass:
                     self._note_if_cross_entropy(outputs, *heads[0])
             return total
         if self.targets is not None and given is None:
-            shapes = ", ".join(str(tuple(tensor.shape)) for _, tensor in found)
-            raise ValueError(f"{minimised.NOT_CLASSES}, got {_in_words(self.targets)} for outputs of shape {shapes}")
+            raise ValueError(minimised.not_classes(self.targets, [tuple(tensor.shape) for _, tensor in found]))
         entropies: list[str] = []
         total, normals = None, 0
         for i, ((_, tensor), kind) in enumerate(zip(found, self.kinds, strict=True)):
@@ -379,7 +372,7 @@ class _Pass:
             targets, outputs = (flat[0] for flat in pairs)
         value = self.loss(targets, outputs)
         if not is_floating(value):
-            raise TypeError(f"loss: expected it to return a tensor of floating numbers, got {_in_words(value)}")
+            raise TypeError(f"loss: expected it to return a tensor of floating numbers, got {minimised.described(value)}")
         return _ops.mean(value)
 
     def _classes_for(self, output: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .._common.checks import shown, whole_number
+from .._common.checks import whole_number
 from .._stream.keys import Key, check_key
 from ..diagnosis import minimised
 from ..diagnosis.calls import Norms
@@ -61,9 +61,10 @@ def diagnose(
     named : mapping, optional
         Inputs that are passed by name.
     loss : callable, optional
-        ``loss(outputs, targets)``, or ``loss(outputs)`` without `targets`, gives the number that is minimised. By default the
-        cross-entropy where an output looks like logits or probabilities: floating, of shape (batch, C) or (batch, length, C) with
-        C >= 2, and in an output by names only those whose name ends in "logits"; of others the product with standard normals.
+        ``loss(outputs, targets)``, or ``loss(outputs)`` without `targets`, gives the number that is minimised. By default one
+        number that the model returns beside logits, if that depends on all that they depend on; else the cross-entropy where an
+        output looks like logits or probabilities: floating, of shape (batch, C) or (batch, length, C) with C >= 2, and in an
+        output by names only those whose name ends in "logits"; of others the product with standard normals.
     targets : optional
         What `loss` takes; without one the classes for the cross-entropy, ints of the shape of the logits without
         their last axis, or -100 where there is none. Uniform ones from ``key / "labels"`` if not given.
@@ -183,6 +184,14 @@ def _leaves(total: torch.Tensor) -> list[torch.Tensor]:
     return [node.variable for node in nodes if hasattr(node, "variable")]
 
 
+def _returned_loss(outputs: list[torch.Tensor], logits: torch.Tensor) -> torch.Tensor | None:
+    """The one number beside logits that depends on all that they depend on, if there is such a one."""
+    scalars = [tensor for tensor in outputs if tensor.dim() == 0 and tensor.requires_grad and not tensor.is_complex()]
+    behind = {id(leaf) for leaf in _leaves(logits)}
+    losses = [scalar for scalar in scalars if behind <= {id(leaf) for leaf in _leaves(scalar)}]
+    return losses[0] if len(losses) == 1 else None
+
+
 @contextlib.contextmanager
 def _gradients_kept(total: torch.Tensor, parameters: dict[str, torch.nn.Parameter]) -> Iterator[None]:
     """Tensors that enter the loss and are no parameters of the model, such as those of a closure, keep their ``.grad``."""
@@ -267,10 +276,15 @@ class _Pass:
             raise TypeError("model: expected outputs that are dense tensors, got one that is nested or sparse; give a loss")
         logits = [tensor for name, tensor in found if _looks_like_logits(name, tensor)]
         fits = bool(logits) and self._are_classes(logits[0])
+        total = None
         if self.loss is not None:
             total = self.loss(outputs) if self.targets is None else self.loss(outputs, self.targets)
             if not isinstance(total, torch.Tensor) or total.numel() != 1 or total.is_complex():
-                raise TypeError(f"loss: expected a tensor of one number, got {shown(total)}")
+                raise TypeError(f"loss: expected a tensor of one number, got {minimised.described(total)}")
+        elif self.targets is None and logits:
+            total = _returned_loss([tensor for _, tensor in (*found, *others)], logits[0])
+            self.what = minimised.RETURNED
+        if total is not None:
             self.value = minimised.known_loss(float(total.detach()))
             if fits and math.isfinite(self.value):
                 self._note(logits[0].detach(), self.targets)
@@ -279,13 +293,12 @@ class _Pass:
                 self.unjudged = logits[0]
             return total.reshape(())
         if self.targets is not None and not fits:
-            raise ValueError(minimised.NOT_CLASSES)
+            raise ValueError(minimised.not_classes(self.targets, [tuple(tensor.shape) for _, tensor in found]))
         if not found and not any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(outputs)):
             raise ValueError(
                 "model: expected outputs that are tensors, alone or in tuples, lists, mappings or dataclasses, got "
                 f"{type(outputs).__name__}; give a loss that takes them"
             )
-        total = None
         entropies = normals = 0
         for i, (name, tensor) in enumerate(found):
             if _looks_like_logits(name, tensor):
