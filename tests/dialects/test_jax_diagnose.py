@@ -223,7 +223,24 @@ def test_refusals():
         diagnose(model, X, loss=3)
     with pytest.raises(TypeError, match="loss: expected one floating number"):
         diagnose(model, X, loss=lambda outputs: outputs)
-    with pytest.raises(ValueError, match="ints that are classes"):
+    with pytest.raises(ValueError, match=r"ints that are classes .*, got int64 of shape \(32,\) for outputs of shape \(32, 10\)"):
         diagnose(model, X, targets=np.full(32, CLASSES))
+    with pytest.raises(TypeError, match="an iterator, generator"):
+        diagnose(model, (x for x in [X]))
+    with pytest.raises(TypeError, match="expected the model itself, which is run without jit"):
+        diagnose(nnx.jit(model), X)
+    linen = framework("linen").Sequential([framework("linen").Dense(3)])
+    with pytest.raises(ValueError, match=r'module\.bind\({"params": params}\), got the collections layers_0'):
+        diagnose(linen.bind(linen.init(jax.random.key(0), X)["params"]), X)
     limits = Thresholds(initial_loss=(0.01, 0.02))
     assert diagnose(model, X, thresholds=limits).verdict == "over-confident head"
+
+
+def test_an_equinox_model_that_is_given_one_sample():
+    model = framework("equinox").nn.MLP(WIDTH, CLASSES, 8, 1, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="matmul") as caught:
+        diagnose(model, X[0])
+    note = "A model of Equinox is called for each sample, along the first axis of the inputs, got float32 of shape (64,)."
+    assert note in caught.value.__notes__
+    with pytest.raises(ValueError, match="an axis of samples, got none"):
+        diagnose(model)

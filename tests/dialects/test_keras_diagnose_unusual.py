@@ -55,6 +55,8 @@ def test_inputs_that_are_refused():
     for x, name in ((None, "None"), ("abc", "str"), (data(4, 16).tolist(), "float")):
         with pytest.raises(TypeError, match=rf"x: expected arrays or tensors, alone or in lists, tuples or dicts, got .*{name}"):
             diagnose(small(), x)
+    with pytest.raises(TypeError, match=r"x: expected values that can be passed twice, got an iterator, list_iterator"):
+        diagnose(small(), iter([data(4, 16)]))
     with pytest.raises(TypeError, match=r"targets: expected arrays or tensors.*got .*int"):
         diagnose(small(), data(4, 16), targets=[0, 1, 2, 3])
 

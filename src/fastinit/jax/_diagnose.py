@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -102,6 +102,8 @@ def diagnose(
     names = check_key(Key(0) if key is None else key)
     count = whole_number("seeds", seeds)
     one = is_model(model)
+    if is_model(getattr(model, "__wrapped__", getattr(model, "fun", None))):
+        raise TypeError(f"model: expected the model itself, which is run without jit, got a compiled one, {type(model).__name__}")
     if not one and not callable(model):
         raise TypeError(
             f"model: expected a module of Flax or Equinox, or a function of a key that makes one, got {type(model).__name__}"
@@ -160,10 +162,15 @@ class _Pass:
         self.gradients: dict[str, Any] = {}  # of the last look
         self.left_out: tuple[str, ...] = ()
         self.unjudged: list[Any] = []  # logits beside a loss whose targets are not seen, and their gradient
+        for value in (*inputs, *named.values()):
+            if isinstance(value, Iterator):
+                raise TypeError(f"inputs: expected values that can be passed twice, got an iterator, {type(value).__name__}")
         arrays = [leaf for leaf in jax.tree.leaves((inputs, named)) if getattr(leaf, "ndim", 0)]
         self.batch = int(arrays[0].shape[0]) if arrays else 1
         if not self.batch:
             raise ValueError("inputs: expected at least one sample, got an empty batch")
+        if model.alone and call is None and not arrays:
+            raise ValueError("inputs: expected arrays with an axis of samples, got none")
         if is_traced(*arrays, jnp.zeros(())):
             raise TypeError("inputs: expected arrays with numbers, got tracers; diagnose outside of jit and the like")
 
@@ -242,7 +249,12 @@ class _Pass:
             def one(keys: Any, *inputs: Any) -> Any:
                 return model(*inputs, **{**named, **keys})
 
-            return jax.vmap(one, axis_name="batch")(keys, *inputs)
+            try:
+                return jax.vmap(one, axis_name="batch")(keys, *inputs)
+            except Exception as error:
+                shapes = ", ".join(minimised.described(leaf) for leaf in jax.tree.leaves(inputs))
+                error.add_note(f"A model of Equinox is called for each sample, along the first axis of the inputs, got {shapes}.")
+                raise
         return model(*inputs, **named)
 
     def _total(self, outputs: Any, everything: bool) -> tuple[Any, dict[str, Any]]:

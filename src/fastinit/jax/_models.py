@@ -310,6 +310,11 @@ def _linen(model: Any, seed: int) -> Model:
     from flax import linen
 
     module, variables = model.unbind()
+    if variables and "params" not in variables:
+        raise ValueError(
+            'model: expected a Flax linen module with its variables, module.bind({"params": params}), got the collections '
+            + ", ".join(sorted(variables))
+        )
     streams = {"params", "dropout", *model.scope.rngs}
     others = {name: tree for name, tree in variables.items() if name != "params"}
     parameters, form, leaves = _named_arrays(variables.get("params", {}))

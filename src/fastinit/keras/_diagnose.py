@@ -178,6 +178,8 @@ def _generators_kept() -> Iterator[None]:
 def _as_tensors(name: str, value: Any) -> Any:
     """Arrays as tensors; None, for inputs that are optional, stays among them."""
     for leaf in _keras.tree.flatten(value):
+        if isinstance(leaf, Iterator):
+            raise TypeError(f"{name}: expected values that can be passed twice, got an iterator, {type(leaf).__name__}")
         alone = leaf is value
         if isinstance(leaf, (str, bytes)) or (leaf is None if alone else isinstance(leaf, (int, float))):
             among = "" if alone else f" in a {type(value).__name__}"
