@@ -199,7 +199,7 @@ def test_arguments_that_do_not_fit():
         (lambda: diagnose(linear, x.to("meta")), ValueError, "tensors with memory"),
         (lambda: diagnose(linear, named=x), TypeError, "named: expected"),
         (lambda: diagnose(linear, x, named={1: x}), TypeError, "named: expected"),
-        (lambda: diagnose(linear, x, loss=lambda y: torch.fft.fft(y).sum()), TypeError, "a tensor of one number"),
+        (lambda: diagnose(linear, x, loss=lambda y: torch.fft.fft(y).sum()), TypeError, "one number, got complex64 of shape"),
         (lambda: diagnose(Passing(linear, lambda y: {y}), x), ValueError, "got set; give a loss"),
         (lambda: diagnose(Passing(linear, lambda y: None), x), ValueError, "got NoneType; give a loss"),
     ):

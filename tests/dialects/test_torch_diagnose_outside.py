@@ -73,6 +73,31 @@ def test_a_loss_that_is_nan_beside_finite_gradients():
     assert found.verdict == "non-finite"
 
 
+@pytest.mark.parametrize("renormalised", [True, False])
+def test_a_gradient_that_is_rounding_alone(renormalised):
+    class Top1(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.router, self.experts = nn.Linear(8, 4, bias=False), nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+            self.norm, self.head = nn.BatchNorm1d(8), nn.Linear(8, 5)  # behind which biases cancel
+
+        def forward(self, x):
+            weight, chosen = self.router(x).softmax(-1).topk(1)
+            if renormalised:
+                weight = weight / weight.sum(-1, keepdim=True)
+            outputs = torch.stack([expert(x) for expert in self.experts], 1)
+            return self.head(self.norm(x + weight * outputs[torch.arange(len(x)), chosen[:, 0]]))
+
+    model, x = Top1(), torch.randn(128, 8)
+    before = state_of(model)
+    found = diagnose(model, x)
+    assert_same(before, state_of(model))
+    assert found.healthy != renormalised
+    if renormalised:
+        assert [(one.name, one.severity, one.layer) for one in found.findings] == [("no gradient", "fail", "router")]
+        assert "The gradient of router.weight is 0 up to rounding for the whole batch" in found.findings[0].reason
+
+
 def test_data_of_another_scale_are_named():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     pixels = torch.randint(0, 256, (64, 1, 8, 8)).float()

@@ -487,7 +487,7 @@ def _without_gradient(runs: Sequence[ObservedModel]) -> list[Finding]:
             names = ", ".join(one.name for one in lost[:4]) + (f" and {len(lost) - 4} more" if len(lost) > 4 else "")
             found.append(Finding(
                 "no gradient", "fail" if fault else "warn", lost[0].layer,
-                f"The gradient of {names} is exactly 0 for the whole batch: {lost[0].reason}.",
+                f"The gradient of {names} is {lost[0].size} for the whole batch: {lost[0].reason}.",
             ))  # fmt: skip
     return found
 

@@ -80,7 +80,7 @@ class ObservedLayer:
 
 @dataclass(frozen=True)
 class WithoutGradient:
-    """A parameter whose gradient is exactly 0, also after a virtual step of those that are zero by design.
+    """A parameter whose gradient is 0, also after a virtual step of those that are zero by design.
 
     Attributes
     ----------
@@ -90,12 +90,15 @@ class WithoutGradient:
         Why, as the second half of a sentence.
     fault : bool
         False where it may be chance or without harm: an expert that this batch was not sent to, a layer that is not called.
+    size : str, default "exactly 0"
+        How large the gradient is, in words.
     """
 
     name: str
     layer: str
     reason: str
     fault: bool
+    size: str = "exactly 0"
 
 
 @dataclass(frozen=True, kw_only=True)

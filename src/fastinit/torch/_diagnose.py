@@ -20,7 +20,7 @@ from ..diagnosis.calls import Norms
 from ..diagnosis.cross_entropy import mean_cross_entropy
 from ..diagnosis.looks import Look, last_look, observed_model
 from ..diagnosis.model import judge_model, model_limits
-from ..diagnosis.observed import ObservedModel
+from ..diagnosis.observed import ObservedModel, WithoutGradient
 from ..diagnosis.result import Diagnosis
 from ..diagnosis.symmetry import Units, symmetric_layers, twins
 from ..diagnosis.thresholds import Thresholds
@@ -242,7 +242,35 @@ class _Pass:
                 first, last, batch=self.batch, owners={name: _owner(name) for name in parameters}, watched=modules,
                 twins=pairs, symmetric=symmetric,
             )  # fmt: skip
-            return dataclasses.replace(observed, unregistered=self.unregistered)
+            lost = observed.without_gradient + tuple(self._rounding(parameters, last))
+            return dataclasses.replace(observed, unregistered=self.unregistered, without_gradient=lost)
+
+    def _rounding(self, parameters: dict[str, torch.nn.Parameter], last: Look) -> list[WithoutGradient]:
+        """Weights whose gradient is rounding alone, as of a router whose one weight is divided by itself: in float64 it shrinks.
+
+        Biases are left out, which cancel in sound models too, such as those before a batch normalisation.
+        """
+        weights = {name: last.norms[name] for name, one in parameters.items() if one.dim() >= 2 and one.dtype == torch.float32}
+        ratios = {name: one.gradient / one.square for name, one in weights.items() if one.square > 0}
+        small = [name for name, ratio in ratios.items() if 0 < ratio < 1e-12 * max(ratios.values()) < math.inf]
+        if not small:
+            return []
+        try:  # of models that float64 does not fit nothing is said
+            self.model.double()
+            self.inputs, self.named = tree_map(
+                lambda leaf: leaf.double() if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() else leaf,
+                (self.inputs, self.named),
+            )
+            with torch.autocast(next(iter(parameters.values())).device.type, enabled=False):
+                exact = self._look(parameters).norms
+        except Exception:
+            return []
+        lost = [name for name in small if exact[name].gradient < 1e-6 * last.norms[name].gradient]
+        owners = {name: _owner(name) for name in lost}
+        return [
+            WithoutGradient(name, layer, f"what comes back to {layer or 'the model'} cancels", True, "0 up to rounding")
+            for name, layer in owners.items()
+        ]
 
     def _look(self, parameters: dict[str, torch.nn.Parameter], everything: bool = False) -> Look:
         """One pass forward and back."""
