@@ -243,6 +243,40 @@ def test_an_initializer_that_ran_after_loading_is_found_where_training_is_expect
         assert all(one.verdict != "moved by training" for one in audit(gpt(), receipt_of(), trained=True) if "c_proj" in one.name)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["h.2.fc.weight", "h.1.attn.qkv.weight", "wte.weight"])
+def test_rows_of_a_trained_tensor_that_were_lost_or_drawn_again_are_found(name: str, dtype: str) -> None:
+    rows = len(trained()[name])
+    for values, verdict, words in (
+        (np.zeros, "constant", "are 0"),
+        (_normal(0.02), "a fresh draw where trained values were expected", "have nothing of their first values"),
+        (_normal(0.04), "a fresh draw where trained values were expected", "have nothing of their first values"),
+    ):
+        model = trained(dtype)
+        lost = slice(rows // 2, rows)  # of q, k and v half of k, and v
+        model[name][lost] = values(model[name][lost].shape).astype(dtype)
+        found = audit(model, receipt_of(dtype), trained=True).differences
+        assert {one.parameter for one in found} == {name}
+        assert any(one.verdict == verdict and words in one.found for one in found), found
+    model = trained(dtype)
+    model[name][lost] = 0
+    if "qkv" not in name:
+        assert "constant" in str(audit(model, plan=PLAN, trained=True))
+
+
+def test_rows_that_moved_in_several_ways_are_moved_by_training() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        model = gpt()
+        for name, values in model.items():
+            if values.ndim == 2:  # rows that never moved, or far, or shrank
+                far = rng.choice([0.01, 0.3, 1.0, 3.0], (len(values), 1)) * values.std()
+                moved = values * rng.uniform(0.2, 1, (len(values), 1)) + far * rng.standard_t(4, values.shape)
+                model[name] = moved.astype(np.float32)
+        found = audit(model, receipt_of(), trained=True)
+        assert all("gate" in one.name for one in found.differences), str(found)
+
+
 def test_values_that_went_through_a_narrow_dtype_are_told() -> None:
     model = {name: values.astype(ml_dtypes.bfloat16).astype(np.float32) for name, values in gpt().items()}
     found = audit(model, receipt_of())

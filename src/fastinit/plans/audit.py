@@ -152,7 +152,8 @@ def audit(
         Not together with a receipt.
     trained : bool, default False
         Whether the model should have been trained since: then tensors that have moved are as they should be, and those that pass
-        for a fresh draw are not.
+        for a fresh draw are not, nor those of which a part of the rows is constant, or has nothing of its first values where
+        others have much.
     alarm : float, in (0, 1), default 1e-6
         The probability, at most, that a statistical test speaks against a model that is as asked. It is shared among all tensors.
 

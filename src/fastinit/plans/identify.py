@@ -36,6 +36,7 @@ __all__ = [
     "named",
     "numbers",
     "sample_of",
+    "sigmas",
 ]  # fmt: skip
 
 AT_MOST = 1 << 16  # elements of a sample
@@ -233,7 +234,7 @@ def distance(sample: Sample, law: Law) -> float:
 
 
 @functools.lru_cache(maxsize=64)
-def _sigmas(alarm: float) -> float:
+def sigmas(alarm: float) -> float:
     """The z that a standard normal exceeds on either side with probability `alarm`."""
     low, high = 0.0, 40.0
     for _ in range(60):
@@ -270,18 +271,18 @@ def misfit(sample: Sample, law: Law, alarm: float) -> str | None:
     test = alarm / 4
     if law.name == "normal":
         farthest = max(mean - least_far, most_far - mean) / std
-        if farthest > 1.02 * _sigmas(test / sample.size):
+        if farthest > 1.02 * sigmas(test / sample.size):
             return f"an element {farthest:.3g} standard deviations from the mean"
     if n >= FEW and sample.std < 3e4 * std:
         off = (sample.mean - mean) / std * math.sqrt(n)
-        if abs(off) > 1.05 * _sigmas(test):
+        if abs(off) > 1.05 * sigmas(test):
             return f"mean {sample.mean:.4g}, not {mean:.4g}"
         fine = std > 8 * 2.0 ** (least - bits + 1) and bits >= 8
         # The cube root of a chi-square is nearly normal (Wilson and Hilferty), here of as many degrees of freedom as give
         # the variance of s^2.
         freedom = 2 * n / (kurtosis - 1)
         cube = ((sample.std / std) ** (2 / 3) * (n / (n - 1)) ** (1 / 3) - 1 + 2 / (9 * freedom)) / math.sqrt(2 / (9 * freedom))
-        if fine and abs(cube) > 1.05 * _sigmas(test):
+        if fine and abs(cube) > 1.05 * sigmas(test):
             return f"std {sample.std:.4g}, not {std:.4g}"
     if n >= 8:
         gap = distance(sample, law)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +33,7 @@ from .identify import (
     named,
     numbers,
     sample_of,
+    sigmas,
 )
 from .parts import Box, Part
 
@@ -57,6 +60,10 @@ _BLOCK = 1 << 20  # elements that are made again at once
 _EXPLAINED = 1 << 17  # elements, of those that differ, that are compared to find out why
 _PROVEN = 4096  # elements: a tensor of fewer may pass for a fresh draw though it was trained
 _TELLING = 1024  # elements: of fewer, trained values may pass for some law
+_BLOCKS = 64  # of rows, at most, that are looked at one by one in a trained tensor
+_LEAST, _MOST = 1 << 11, 1 << 14  # elements of each that are, about
+_STRONG = 0.3  # correlation with the first values: beside rows above it, others that have none stand out
+_KEPT = 0.25  # of the first values: rows that training moved are taken to have more of them left
 _REDRAWN = 1 << 22  # elements of a tensor without a law that are drawn to be compared with
 _NARROWER = {"float64": ("float32", "bfloat16", "float16"), "float32": ("bfloat16", "float16"), "float16": ("bfloat16",)}
 # Relative differences of values that are equal but for the rounding of another library.
@@ -236,8 +243,7 @@ class Case:
         if abs(ratio - 1) > 1e-3 and len(values) >= 4 and _proportional(values, ratio * wanted, self.dtype):
             cause = ratio_cause(abs(ratio), float(wanted.std()), self.place)
             return Verdict(ANOTHER_LAW, f"the draw that was asked for, times {ratio:.4g}", cause)
-        off, around = wanted - wanted.mean(), values - values.mean()
-        correlation = float(off @ around) / max(float(np.linalg.norm(off) * np.linalg.norm(around)), 1e-300)
+        correlation = _correlation(wanted, values)
         if correlation > 6 / math.sqrt(len(wanted)) and len(wanted) >= FEW:
             kept = float((values == wanted).mean())
             still = f", {kept:.0%} of the elements as they were" if kept > 0.01 else ""
@@ -344,13 +350,52 @@ class Case:
         return Verdict(ANOTHER_LAW if cause else UNKNOWN, self.words, cause)
 
     def _trained(self, asked: Asked) -> Verdict:
-        """Trained values were expected: those that pass for a fresh draw are suspicious."""
+        """Trained values were expected: those that pass for a fresh draw are suspicious, and rows unlike all others."""
+        lost = self._lost(asked) if asked.drawn and self.inside else None
+        if lost is not None:
+            return lost
         if asked.drawn and self.sample.size >= _PROVEN:
             if asked.law is not None and misfit(self.sample, asked.law, self.alarm) is None and not self._correlated(asked):
                 return Verdict(FRESH, self.words, _AGAIN)
             if self.known is not None and self.known.default:
                 return self._other(None)
         return Verdict(MOVED, self.words)
+
+    def _lost(self, asked: Asked) -> Verdict | None:
+        """Whether blocks of rows are constant, or have nothing of their first values where other rows have much."""
+        (low, high), *rest = self.inside
+        count = min(_BLOCKS, high - low, self.view.size // _LEAST)
+        cuts = [low + (high - low) * i // max(count, 1) for i in range(count + 1)]
+        rows = max(1, _MOST * (high - low) // self.view.size)
+        constant, alone, telling = [], [], []
+        for first, last in itertools.pairwise(cuts):
+            box = ((first, min(first + rows, last)), *rest)
+            values = np.asarray(numbers(self._at(box), self.dtype), np.float64).reshape(-1)
+            if values.min() == values.max():
+                block = numbers(self._at(((first, last), *rest)), self.dtype)
+                if block.min() == block.max():
+                    constant.append((first, last, float(values[0])))
+            elif asked.again and asked.law is not None:
+                made = np.asarray(numbers(self._made(asked, box), self.dtype), np.float64).reshape(-1)
+                correlation, root = _correlation(made, values), math.sqrt(len(values))
+                # Of numbers that have nothing of the first ones, 1 in 700 such correlations is above 3 / root. Of rows that
+                # moved very far as many may be below: then more of the first values may be left than the test can tell.
+                left = (correlation + 3 / root) * float(values.std()) / max(float(made.std()), 1e-300)
+                if correlation >= 3 / root:
+                    telling.append(correlation)
+                elif left < _KEPT:
+                    alone.append((first, last, root))
+        if constant:
+            ends, value = _span(constant), constant[0][2]
+            return Verdict(CONSTANT, f"entries {ends} are {value:.6g}", _ZEROS if value == 0 else "")
+        if not alone or not telling:
+            return None
+        usual = float(np.median(telling))
+        # Rows that moved as the others did have so low a correlation with a probability of less than the alarm.
+        if usual < max(_STRONG, (3 + sigmas(self.alarm / count)) / min(root for *_, root in alone)):
+            return None
+        found = f"entries {_span(alone)} have nothing of their first values; other rows a correlation of {usual:.2g}"
+        return Verdict(FRESH, found, _AGAIN)
 
     def _correlated(self, asked: Asked) -> bool:
         """Whether the values come from those of the receipt."""
@@ -362,6 +407,21 @@ def _equal(values: NDArray[Any], others: NDArray[Any]) -> bool:
         return values.tobytes() == others.tobytes()
     bits = np.dtype(f"u{values.itemsize}")
     return bool((values.view(bits) == others.view(bits)).all())
+
+
+def _correlation(values: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    off, around = values - values.mean(), others - others.mean()
+    return float(off @ around) / max(float(np.linalg.norm(off) * np.linalg.norm(around)), 1e-300)
+
+
+def _span(blocks: Sequence[tuple[Any, ...]]) -> str:
+    """The rows of the first blocks that follow one another, and whether there are more."""
+    first, last = blocks[0][:2]
+    for begin, end, *_ in blocks[1:]:
+        if begin != last:
+            return f"{first} to {last} and others"
+        last = end
+    return f"{first} to {last}"
 
 
 def _proportional(values: NDArray[np.float64], others: NDArray[np.float64], dtype: str) -> bool:
