@@ -186,6 +186,17 @@ def test_a_draw_that_was_scaled_is_known_by_its_key() -> None:
     assert all("never applied" in one.cause for one in found.differences)
 
 
+def test_a_ratio_alone_is_no_residual_scaling_that_was_forgotten() -> None:
+    plan = Plan([Rule("**", RandomNormal(std=0.02))])
+    shapes = {f"layers.{i}.{name}.weight": (64, 64) for i in range(2) for name in "qk"}
+    for scale in (2.0, 0.5):
+        model = made(plan, shapes, "float32", KEY)
+        model["layers.1.q.weight"] *= np.float32(scale)  # also √(2 (l + 1)) of layer 1
+        for found in (audit(model, Receipt.of(plan.resolve(shapes), KEY)), audit(model, plan=plan)):
+            (one,) = found.differences
+            assert re.fullmatch(r"(2|0\.5|0\.49) times as wide", one.cause), one
+
+
 def test_another_key_is_told_from_another_law() -> None:
     found = audit(gpt(key=Key(42)), receipt_of())
     drawn = [one for one in found if "normal" in one.asked and "gate" not in one.name]

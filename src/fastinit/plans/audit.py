@@ -16,7 +16,7 @@ from .._stream.keys import Key
 from .causes import Place
 from .fill import whole_box
 from .held import Held, held_in
-from .identify import fans_of_shape
+from .identify import fans_of_shape, moments
 from .judge import ANOTHER_DRAW, AS_ASKED, DIFFERS, FRESH, IDENTIFIED, MOVED, TOO_FEW, UNKNOWN, UNTESTED, Asked, Case, Verdict
 from .parameters import Parameter
 from .parts import Part
@@ -255,7 +255,8 @@ def _words(law: str, rule: str) -> str:
 def _findings(held: Sequence[Held], known: list[_Wanted] | None, trained: bool, alarm: float) -> list[Finding]:
     by_name = {name: one for one in known or () for name in (one.parameter.name, *one.parameter.aliases)}
     share = alarm / max(sum(len(one.tensors) for one in known) if known else len(held), 1)
-    place_of = _places([one.parameter for one in held])
+    laws = {asked.law for one in known or () for _, asked, _ in one.tensors if asked.law is not None}
+    place_of = _places([one.parameter for one in held], frozenset(std for law in laws if (std := moments(law)[1])))
     twins = Twins()
     findings: list[Finding] = []
     seen: set[str] = set()
@@ -322,7 +323,7 @@ def _another_shape(here: Parameter, asked: _Wanted | None) -> Finding:
     return Finding(here.name, here.name, SHAPE, words, f"shape {here.shape}", cause)
 
 
-def _places(parameters: Sequence[Parameter]) -> Callable[[Parameter, Part, Asked | None], Place]:
+def _places(parameters: Sequence[Parameter], stds: frozenset[float]) -> Callable[[Parameter, Part, Asked | None], Place]:
     """Where tensors stand in their model, from the names and shapes of all."""
     fans = {one.name: fans_of_shape(one.shape) for one in parameters}
     counts: dict[str, set[int]] = {}
@@ -340,7 +341,7 @@ def _places(parameters: Sequence[Parameter]) -> Callable[[Parameter, Part, Asked
         found = re.search(r"(?:^|\.)(\d+)\.", parameter.name)
         layers = stacks.get(parameter.name[: found.start(1)], 0) if found else 0
         layers = layers or max(stacks.values(), default=0)
-        return Place(asked.fans if asked else None, inputs, layers, int(found[1]) if found else None)
+        return Place(asked.fans if asked else None, inputs, layers, int(found[1]) if found else None, stds)
 
     return place
 

@@ -31,12 +31,15 @@ class Place:
         How many the model has; 0 if unknown.
     layer : int or None
         Which of them it is in.
+    stds : frozenset of float
+        Standard deviations that were asked of the model's tensors.
     """
 
     fans: Fans | None = None
     inputs: int | None = None
     layers: int = 0
     layer: int | None = None
+    stds: frozenset[float] = frozenset()
 
 
 def law_cause(sample: Sample, asked: Law | None, found: Known | None, place: Place) -> str:
@@ -75,11 +78,11 @@ def ratio_cause(ratio: float, std: float, place: Place, *, tolerance: float = 0.
         return "1.137 times as wide: the correction of a truncated normal, 1/0.8796, without a truncation, or twice"
     if near(_CUT2):
         return "0.8796 times as wide: truncated at 2σ without the correction"
-    cause = _depth_cause(near, place) if place.fans is None else _fan_cause(near, std, place.fans)
+    cause = _depth_cause(near, std, place) if place.fans is None else _fan_cause(near, std, place.fans)
     if cause:
         return cause
     if near(math.sqrt(3)) or near(math.sqrt(1 / 3)):
-        return "the bound of a uniform law and its std, bound/√3, were exchanged"
+        return "as if the bound of a uniform law and its std, bound/√3, were exchanged"
     if near(std):
         return "the square of the std that was asked: a variance was passed as a std, or it was scaled twice"
     if near(1 / math.sqrt(std)):
@@ -87,12 +90,14 @@ def ratio_cause(ratio: float, std: float, place: Place, *, tolerance: float = 0.
     return f"{ratio:.2g} times as wide"
 
 
-def _depth_cause(near: Callable[[float], bool], place: Place) -> str:
-    """Of a std that does not depend on fans."""
+def _depth_cause(near: Callable[[float], bool], std: float, place: Place) -> str:
+    """Of a std that does not depend on fans, if it is that of other tensors, scaled."""
     scales = [("1/√(2L), L", place.layers, 2 * place.layers)] if place.layers > 1 else []
     if place.layer:
         scales.append(("1/√(2(l+1)), l", place.layer, 2 * (place.layer + 1)))
     for words, number, square in scales:
+        if not any(abs(std * math.sqrt(square) / other - 1) < 1e-3 for other in place.stds):
+            continue
         if near(math.sqrt(square)):
             return f"the residual scaling {words} = {number}, was never applied"
         if near(1 / math.sqrt(square)):
@@ -106,14 +111,14 @@ def _fan_cause(near: Callable[[float], bool], std: float, fans: Fans) -> str:
         # The law is by this fan if std^2 fan is one of the usual gains: of He, LeCun, and PyTorch's a=√5.
         usual = any(abs(std * std * wanted / gain - 1) < 1e-6 for gain in (1.0, 2.0, 1 / 3))
         if usual and wanted != taken and near(math.sqrt(wanted / taken)):
-            return f"{wrong}, {taken}, was taken for {right}, {wanted}: another order of axes, or another mode"
+            return f"as if {wrong}, {taken}, was taken for {right}, {wanted}: another order of axes, or another mode"
     for shards in (2, 4, 8, 16, 32, 64, 3, 6):
         if near(math.sqrt(shards)):
             also = ", or the gain of ReLU, √2, came in" if shards == 2 else ""
-            return f"the fan was {shards} times too small, as that of one of {shards} shards{also}"
+            return f"as if the fan was {shards} times too small, that of one of {shards} shards{also}"
         if near(math.sqrt(1 / shards)):
             also = ", or the gain of ReLU, √2, is missing" if shards == 2 else ""
-            return f"the fan was {shards} times too large, as that of {shards} fused weights{also}"
+            return f"as if the fan was {shards} times too large, that of {shards} fused weights{also}"
     return ""
 
 

@@ -241,7 +241,8 @@ class Case:
             return Verdict(CONSTANT, found, _ZEROS if wrong[0] == 0 else "")
         ratio = float(wanted @ values) / float(wanted @ wanted)
         if abs(ratio - 1) > 1e-3 and len(values) >= 4 and _proportional(values, ratio * wanted, self.dtype):
-            cause = ratio_cause(abs(ratio), float(wanted.std()), self.place)
+            std = moments(asked.law)[1] if asked.law is not None else float(wanted.std())
+            cause = ratio_cause(abs(ratio), std, self.place)
             return Verdict(ANOTHER_LAW, f"the draw that was asked for, times {ratio:.4g}", cause)
         correlation = _correlation(wanted, values)
         if correlation > 6 / math.sqrt(len(wanted)) and len(wanted) >= FEW:
