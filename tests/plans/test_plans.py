@@ -192,6 +192,17 @@ def test_slices_and_batch_axes_of_a_rule_have_the_names_of_separate_tensors() ->
     ]  # fmt: skip
 
 
+def test_slices_of_a_recurrent_layer_keep_the_names_of_its_parameters() -> None:
+    gates = ("i", "f", "g", "o")
+    shapes = {f"lstm.{name}_l0{end}": (8, 2) for name in ("weight_ih", "weight_hh") for end in ("", "_reverse")}
+    plan = Plan([Rule("**.weight_hh*", "orthogonal", slices=gates), Rule("**.weight_ih*", "glorot_uniform", slices=gates)])
+    assert {row.name for row in plan.table(shapes)} == {f"{name}.{gate}" for name in shapes for gate in gates}
+    rows = Plan([Rule("**", NORMAL, slices=("i", "f"), batch_axes=0)]).table({"l.weight_hh": (2, 4, 3)})
+    assert [row.name for row in rows] == ["l.0.weight_hh.i", "l.0.weight_hh.f", "l.1.weight_hh.i", "l.1.weight_hh.f"]
+    with pytest.raises(ValueError, match=r"l\.ih and l\.hh are both called l\.i: slices with other names, or a Spelling"):
+        Plan([Rule("**", NORMAL, slices=gates)]).resolve({"l.ih": (8, 2), "l.hh": (8, 2)})
+
+
 @pytest.mark.parametrize("initializer", [NORMAL, HeNormal(), "orthogonal", "zeros", "ones", "lecun_uniform"])
 def test_any_box_of_a_parameter_has_the_bits_of_the_whole(initializer: Any) -> None:
     plan = Plan([Rule("**", initializer)], SPELLINGS)

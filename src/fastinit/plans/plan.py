@@ -257,7 +257,8 @@ class _Faults:
                 if piece.part.name in owner:
                     other = owner[piece.part.name]
                     both = f"{other} and {own} are both" if other != own else f"two tensors in {own} are"
-                    self.unfit.append(f"{both} called {piece.part.name}")
+                    hint = "slices with other names, or a Spelling of one of them, tell them apart"
+                    self.unfit.append(f"{both} called {piece.part.name}: {hint}")
                 owner[piece.part.name] = own
 
     def _but_for(self, rule: Rule) -> str:

@@ -40,7 +40,7 @@ class Rule:
     slices : sequence of str, or mapping of str to int, optional
         A fused weight: equal slices of the outputs by name, or their sizes. Each has the fans, the key and the bits that it has
         alone: slice "q" of ``layers.3.qkv.weight`` is ``layers.3.q.weight``, and of ``attention.in_proj_weight``
-        ``attention.q.weight``.
+        ``attention.q.weight``; slice "i" of ``lstm.weight_hh_l0`` is ``lstm.weight_hh_l0.i``.
     batch_axes : int or sequence of int, default ()
         Axes that count independent tensors: stacked layers, experts. Entry 3 of ``layers.q.weight`` is ``layers.3.q.weight``, and
         of ``experts.gate_up`` ``experts.3.gate_up``.
@@ -104,8 +104,11 @@ class Rule:
             return [whole]
         module, own, last = _segments(whole.name, self.slices is not None)
 
+        # The parameters of PyTorch's LSTM lie in one module: weight_ih_l0, weight_hh_l0. Their slices keep these names.
+        kept = f"{own}." if not last and own.startswith(("weight_", "bias_")) else ""
+
         def named(part: str, index: tuple[int, ...]) -> str:
-            return ".".join(segment for segment in (*module, *map(str, index), part or own, *last) if segment)
+            return ".".join(segment for segment in (*module, *map(str, index), kept + part if part else own, *last) if segment)
 
         return split(whole, self.slices, self.batch_axes, named)
 
