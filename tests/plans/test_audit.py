@@ -294,6 +294,7 @@ def test_values_that_went_through_a_narrow_dtype_are_told() -> None:
     assert {one.cause for one in found.differences} == {"it was made in, or went through, bfloat16"}
     narrow = {name: values.astype(ml_dtypes.bfloat16) for name, values in gpt().items()}
     assert audit(narrow, receipt_of()).ok  # rounded once
+    assert str(audit(narrow, receipt_of())) == "63 tensors, bit for bit: 63 as asked (rounded to bfloat16)"
 
 
 def test_shapes_and_names_that_differ_are_told() -> None:
@@ -500,6 +501,7 @@ def test_files_are_audited(tmp_path: Path, dtype: str) -> None:
     ("options", "error", "message"),
     [
         ({"receipt": 3}, TypeError, "receipt: expected a Receipt"),
+        ({"receipt": "receipt.jsonl"}, TypeError, r"got str 'receipt.jsonl'; Receipt\.load reads one"),
         ({"plan": "gpt2"}, TypeError, "plan: expected a Plan"),
         ({"plan": PLAN, "receipt": receipt_of()}, ValueError, "expected one of them"),
         ({"trained": 1}, TypeError, "trained: expected a bool"),

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -106,7 +107,9 @@ class Audit(Sequence[Finding]):
         if IDENTIFIED in self._sound:
             for group in _alike([one for one in self._findings if one.verdict in self._sound]):
                 lines.append(f"{_names(group)}: {group[0].found}")
-        counts = Counter(one.verdict for one in self._findings)
+        counts = Counter(
+            f"{one.verdict} ({one.found})" if one.found.startswith("rounded to") else one.verdict for one in self._findings
+        )
         told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
         lines.append(f"{len(self)} tensors{self._how}: {told or 'none'}")
         return "\n".join(lines)
@@ -186,7 +189,8 @@ def audit(
     """
     for name, value, kind in (("receipt", receipt, Receipt), ("plan", plan, Plan)):
         if value is not None and not isinstance(value, kind):
-            raise TypeError(f"{name}: expected a {kind.__name__}, got {type(value).__name__} {shown(value)}")
+            hint = "; Receipt.load reads one from a file" if name == "receipt" and isinstance(value, (str, Path)) else ""
+            raise TypeError(f"{name}: expected a {kind.__name__}, got {type(value).__name__} {shown(value)}{hint}")
     if receipt is not None and plan is not None:
         raise ValueError("receipt, plan: expected one of them, got both; a receipt tells all that its plan does")
     boolean("trained", trained)

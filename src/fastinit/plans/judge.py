@@ -171,7 +171,8 @@ class Case:
             return Verdict(IDENTIFIED if asked is None else AS_ASKED, "no elements")
         if asked is not None and asked.again and self._differing(asked) is None:
             again = self.trained and asked.drawn
-            return Verdict(FRESH, "its first values, bit for bit", _AGAIN) if again else Verdict(AS_ASKED)
+            narrow = f"rounded to {self.dtype}" if self.dtype in _NARROWER.get(asked.dtype, ()) else ""
+            return Verdict(FRESH, "its first values, bit for bit", _AGAIN) if again else Verdict(AS_ASKED, narrow)
         if self.dtype in PART:
             return Verdict(DIFFERS if asked is not None and asked.again else UNTESTED, f"{self.dtype} numbers")
         if self.sample.bad:
