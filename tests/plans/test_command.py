@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fastinit import Key, RandomNormal, plans
+from fastinit._command.terminal import progress_bar
 from fastinit.cli import main
 from fastinit.plans.safetensors import open_tensors
 
@@ -112,3 +115,12 @@ def test_what_an_interrupted_write_leaves_is_said(
     monkeypatch.setattr(plans, "write", stopped)
     assert main(["plan", "write", "plan.toml", "--shapes", "shapes.json", "--out", "start"]) == 130
     assert capsys.readouterr().err == "fastinit: interrupted; written: a part of start; the same command goes on\n"
+
+
+def test_the_bar_of_a_write_counts_bytes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter((0.0, 2.0))
+    monkeypatch.setattr("fastinit._command.terminal.time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress_bar(of_bytes=True) as progress:
+        progress(3_000_000_000, 12_000_000_000)
+    assert "#######.......................] 3.00/12.00 GB, 1.50 GB/s" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def _write(options: argparse.Namespace) -> int:
     out = Path(options.out)
     targets = decide({"--receipt": options.receipt}) if options.receipt else {}
     try:
-        with progress_bar() as progress:
+        with progress_bar(of_bytes=True) as progress:
             receipt = plans.write(
                 model, plan, key=Key(options.seed), path=out, dtype=options.dtype, max_shard_size=options.max_shard_size,
                 receipt=targets["--receipt"].path if targets else out / _RECEIPT, progress=progress,

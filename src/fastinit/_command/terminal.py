@@ -149,23 +149,25 @@ def status_of(stop: KeyboardInterrupt | Stopped, written: Sequence[str] = ()) ->
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None]]:
+def progress_bar(*, of_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A line on standard error that counts, where that is a terminal and the work takes longer than a second."""
     begin, shown = time.monotonic(), False
 
     def progress(done: int, of: int) -> None:
         nonlocal shown
-        if sys.stderr is None or not sys.stderr.isatty() or time.monotonic() - begin < _PATIENCE:
+        seconds = time.monotonic() - begin
+        if sys.stderr is None or not sys.stderr.isatty() or seconds < _PATIENCE:
             return
         shown = True
         filled = 30 * done // of
-        print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done}/{of}", end="", file=sys.stderr, flush=True)
+        count = f"{done / 1e9:.2f}/{of / 1e9:.2f} GB, {done / 1e9 / seconds:.2f} GB/s" if of_bytes else f"{done}/{of}"
+        print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {count}", end="", file=sys.stderr, flush=True)
 
     try:
         yield progress
     finally:
         if shown:
-            print("\r" + " " * 50 + "\r", end="", file=sys.stderr, flush=True)
+            print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)
 
 
 def checked(command: Callable[[Any], int]) -> Callable[[Any], int]:
