@@ -87,6 +87,16 @@ def test_fans_of_a_rule_are_those_of_shapes_with_outputs_first() -> None:
         Rule("**", NORMAL, fans=(3, 4))
 
 
+def test_a_table_has_the_models_own_names_where_they_differ() -> None:
+    plan = Plan([Rule("**", "he_normal")], [Spelling("h.*.qkv", ("layers.*.q", "layers.*.k"))])
+    assert [line.split()[:3] for line in str(plan.table({"h.0.qkv": (8, 2), "h.1.qkv": (8, 2), "x": (3, 2)})).splitlines()] == [
+        ["name", "parameter", "shape"], ["layers.0-1.q", "(2)", "h.0-1.qkv"], ["layers.0-1.k", "(2)", "h.0-1.qkv"],
+        ["x", "3", "x"],
+    ]  # fmt: skip
+    assert str(plan.table({"h.2.qkv": (8, 2)})).count("h.2.qkv") == 2
+    assert "parameter" not in str(Plan([Rule("**", "he_normal")]).table({"x": (3, 2)}))
+
+
 # ---- aliases ----------------------------------------------------------------------------------------
 
 

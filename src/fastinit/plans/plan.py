@@ -121,7 +121,9 @@ class Plan:
         return tuple(found)
 
     def table(self, model: Any) -> Any:
-        """What `resolve` finds, to read: a row for each tensor with its shape, rule, law, standard deviation, fans and key.
+        """What `resolve` finds, to read: a row for each tensor with its name, shape, rule, law, standard deviation and fans.
+
+        The tensor's key is ``key / name``, `key` being that of the model.
 
         Parameters
         ----------
@@ -131,7 +133,8 @@ class Plan:
         Returns
         -------
         Table
-            A sequence of rows; printed, layers that begin alike share a line.
+            A sequence of rows; printed, layers that begin alike share a line. Where the model calls parameters otherwise, a
+            column has its own names.
         """
         from .table import Table
 

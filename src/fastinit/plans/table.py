@@ -83,15 +83,18 @@ class Table(Sequence[Row]):
         return f"Table of {len(self)} tensors, {sum(math.prod(row.shape) for row in self):,} numbers"
 
     def __str__(self) -> str:
-        lines = [("name", "shape", "dtype", "rule", "law", "std", "fans")]
+        lines = [("name", "parameter", "shape", "dtype", "rule", "law", "std", "fans")]
         for rows in _alike(self._rows):
             row = rows[0]
             many = f" ({len(rows)})" if len(rows) > 1 else ""
+            parameter = "" if row.name == row.parameter else common_name([one.parameter for one in rows])
             lines.append((
-                common_name([one.name for one in rows]) + many, " x ".join(map(str, row.shape)) or "1", row.dtype, row.rule,
-                row.law, "" if math.isnan(row.std) else f"{row.std:.4g}",
+                common_name([one.name for one in rows]) + many, parameter, " x ".join(map(str, row.shape)) or "1", row.dtype,
+                row.rule, row.law, "" if math.isnan(row.std) else f"{row.std:.4g}",
                 "" if row.fans is None else f"{row.fans.fan_in}, {row.fans.fan_out}",
             ))  # fmt: skip
+        if all(row.name == row.parameter for row in self):
+            lines = [(name, *others) for name, _, *others in lines]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join("  ".join(text.ljust(n) for text, n in zip(line, widths, strict=True)).rstrip() for line in lines)
 
@@ -99,7 +102,8 @@ class Table(Sequence[Row]):
 def _alike(rows: Sequence[Row]) -> list[list[Row]]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault((re.sub(r"\d+", "#", row.name), row.shape, row.dtype, row.law, row.rule), []).append(row)
+        names = re.sub(r"\d+", "#", row.name), re.sub(r"\d+", "#", row.parameter)
+        groups.setdefault((*names, row.shape, row.dtype, row.law, row.rule), []).append(row)
     return list(groups.values())
 
 
