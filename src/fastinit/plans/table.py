@@ -83,7 +83,7 @@ class Table(Sequence[Row]):
         return f"Table of {len(self)} tensors, {sum(math.prod(row.shape) for row in self):,} numbers"
 
     def __str__(self) -> str:
-        lines = [("name", "parameter", "shape", "dtype", "rule", "law", "std", "fans")]
+        lines: list[tuple[str, ...]] = [("name", "parameter", "shape", "dtype", "rule", "law", "std", "fans")]
         for rows in _alike(self._rows):
             row = rows[0]
             many = f" ({len(rows)})" if len(rows) > 1 else ""
