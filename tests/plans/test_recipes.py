@@ -84,7 +84,7 @@ def test_layers_without_a_number_between_are_refused() -> None:
     shapes = {name: shape for name, shape in RECIPES["llama"].shapes.items() if not name.startswith("layers.0")}
     with pytest.raises(ValueError, match=r"expected layers 0, 1, \.\.\. of llama without a gap, got \['1'\]"):
         llama(shapes, source="torchtitan")
-    with pytest.raises(ValueError, match=r"without a gap, got none among gpt_neox\.embed_in\.weight$"):
+    with pytest.raises(ValueError, match=r"without a gap, got none among embedding\.weight$"):
         gpt2({"gpt_neox.embed_in.weight": (9, 4)}, source="neox")
 
 
@@ -166,6 +166,22 @@ def test_gpt2_as_megatron_spells_it() -> None:
         gpt2(model, source="megatron")
     with pytest.raises(ValueError, match="heads: expected a number that divides 64 queries and 64 keys into heads, got 7"):
         gpt2(model, source="megatron", heads=7)
+
+
+def test_gpt_neox_as_transformers_spells_it() -> None:
+    spelled = {"gpt_neox.embed_in": "embedding", "embed_out": "head", "gpt_neox.final_layer_norm": "norm"}
+    of_layer = {"input_layernorm": "norm1", "post_attention_layernorm": "norm2", "attention.dense": "o",
+                "mlp.dense_h_to_4h": "up", "mlp.dense_4h_to_h": "down"}  # fmt: skip
+    spelled |= {f"gpt_neox.layers.{i}.{theirs}": f"layers.{i}.{ours}" for i in range(2) for theirs, ours in of_layer.items()}
+    shapes = {name: shape for name, shape in RECIPES["gpt2"].shapes.items() if name != "positions.weight"}  # they are rotary
+    own = filled(gpt2(shapes, source="neox"), shapes)
+    model = {f"{theirs}.{last}": own[f"{ours}.{last}"] for theirs, ours in spelled.items() for last in ("weight", "bias")
+             if f"{ours}.{last}" in shapes}  # fmt: skip
+    for i, last in itertools.product(range(2), ("weight", "bias")):
+        model[f"gpt_neox.layers.{i}.attention.query_key_value.{last}"] = by_head(own, f"layers.{i}", 4, last)
+    same_bits(gpt2, model, own, source="neox", heads=4)
+    with pytest.raises(ValueError, match=r"heads: expected the number of heads of the queries, by which .*query_key_value"):
+        gpt2(model, source="neox")
 
 
 def test_llama_with_torchtitans_fused_weight() -> None:

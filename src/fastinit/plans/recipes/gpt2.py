@@ -42,8 +42,9 @@ def gpt2(model: Any, *, source: str = "transformers", std: float | None = None, 
     Parameters
     ----------
     model : torch.nn.Module, mapping of names to shapes, or iterable of Parameter
-        As Transformers (PyTorch and Flax), nanoGPT or Megatron spell it, or with this architecture's own names: `embedding`,
-        `positions`, ``layers.0.{norm1,q,k,v,o,norm2,up,down}``, `norm`, `head`. Depth L and width d are counted from it.
+        As Transformers (PyTorch and Flax; also its GPT-NeoX), nanoGPT or Megatron spell it, or with this architecture's own
+        names: `embedding`, `positions`, ``layers.0.{norm1,q,k,v,o,norm2,up,down}``, `norm`, `head`. Depth L and width d are
+        counted from it.
     source : {"transformers", "nanogpt", "megatron", "neox"}, default "transformers"
         ``"transformers"`` (5.24), ``"nanogpt"`` (3adf61e) and ``"megatron"`` (Core 0.20): weights N(0, 0.02), `o` and `down`
         N(0, 0.02 / sqrt(2 L)). ``"neox"`` (GPT-NeoX, ea7aefd, `small_init` and `wang_init`): N(0, sqrt(2 / (5 d))), `o` and
@@ -51,7 +52,7 @@ def gpt2(model: Any, *, source: str = "transformers", std: float | None = None, 
     std : float, optional
         Instead of 0.02: `initializer_range` of Transformers, `init_method_std` of Megatron.
     heads : int, optional
-        Of the queries; Megatron's fused ``linear_qkv`` needs it, which lies head by head.
+        Of the queries; Megatron's fused ``linear_qkv`` and ``query_key_value`` of GPT-NeoX need it, which lie head by head.
 
     Returns
     -------
@@ -126,6 +127,11 @@ def _spellings(model: tuple[Parameter, ...], heads: int | None) -> list[Spelling
         "decoder.layers.*.self_attention.linear_proj": "layers.*.o",
         "decoder.layers.*.mlp.linear_fc1": "layers.*.up", "decoder.layers.*.mlp.linear_fc2": "layers.*.down",
         "decoder.final_layernorm": "norm",
+        # GPT-NeoX of Transformers
+        "**.embed_in": "embedding", "embed_out": "head", "**.layers.*.input_layernorm": "layers.*.norm1",
+        "**.layers.*.post_attention_layernorm": "layers.*.norm2", "**.layers.*.attention.dense": "layers.*.o",
+        "**.layers.*.mlp.dense_h_to_4h": "layers.*.up", "**.layers.*.mlp.dense_4h_to_h": "layers.*.down",
+        "**.final_layer_norm": "norm",
     }  # fmt: skip
     spellings = []
     for pattern, names in linear.items():  # the kernel of Flax's Conv1D is no Dense's: it is (out, in)
@@ -138,4 +144,5 @@ def _spellings(model: tuple[Parameter, ...], heads: int | None) -> list[Spelling
             Spelling(f"decoder.layers.*.mlp.linear_fc1.layer_norm_{last}", (f"layers.*.norm2.{last}",)),
         ]
     tensors = Tensors.of("gpt2", model, spellings)
-    return spellings + fused_spellings(tensors, by_head=("decoder.layers.*.self_attention.linear_qkv",), heads=heads)
+    by_head = ("decoder.layers.*.self_attention.linear_qkv", "**.layers.*.attention.query_key_value")
+    return spellings + fused_spellings(tensors, by_head=by_head, heads=heads)
