@@ -56,3 +56,8 @@ def test_a_frozen_backbone_is_not_judged_backward():
     assert found.forward.nats == 0
     silent = judged([*(layer(f"body.{i}", gradient=0.0) for i in range(5)), layer("head")])
     assert "not judged: too many layers have a mean square that is 0" in str(silent)
+
+
+def test_the_first_layer_of_three_is_left_out_where_a_model_normalises():
+    found = judged([*(layer(f"body.{i}") for i in range(3)), layer("norm", kind="LayerNorm", weighted=False), layer("head")])
+    assert "forward change not judged: fewer than three layers of one role" in str(found)

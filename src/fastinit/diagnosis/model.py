@@ -140,7 +140,7 @@ class _Layers:
         """Why there is no change of a number, in words."""
         groups = self._in_one_chain if self._chained else self._of_one_role
         members = max(groups.values(), key=len, default=[])
-        if len(members) < _FEWEST:
+        if len(members) - (field == "square" and self.normalised) < _FEWEST:  # without the first one, as in `changes`
             return "fewer than three layers of one role"
         if field == "gradient" and sum(not math.isnan(self.median(layer, field)) for layer in members) < _FEWEST:
             return "fewer than three layers of one role get a gradient; the others are frozen or detached"
