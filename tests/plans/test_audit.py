@@ -275,6 +275,13 @@ def test_rows_of_a_trained_tensor_that_were_lost_or_drawn_again_are_found(name: 
         assert "constant" in str(audit(model, plan=PLAN, trained=True))
 
 
+def test_an_embedding_that_moved_a_little_is_no_default_that_was_left() -> None:
+    plan = Plan([Rule("**", RandomNormal(std=1.0))])
+    model = made(plan, {"e.weight": (1000, 32)}, "float32", KEY)
+    model["e.weight"][:500] *= np.float32(0.999)
+    assert audit(model, Receipt.of(plan.resolve({"e.weight": (1000, 32)}), KEY), trained=True).ok
+
+
 def test_rows_that_moved_in_several_ways_are_moved_by_training() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):

@@ -357,10 +357,10 @@ class Case:
         if lost is not None:
             return lost
         if asked.drawn and self.sample.size >= _PROVEN:
-            if asked.law is not None and misfit(self.sample, asked.law, self.alarm) is None and not self._correlated(asked):
-                return Verdict(FRESH, self.words, _AGAIN)
-            if self.known is not None and self.known.default:
-                return self._other(None)
+            fresh = asked.law is not None and misfit(self.sample, asked.law, self.alarm) is None
+            default = self.known is not None and self.known.default
+            if (fresh or default) and not self._correlated(asked):
+                return Verdict(FRESH, self.words, _AGAIN) if fresh else self._other(None)
         return Verdict(MOVED, self.words)
 
     def _lost(self, asked: Asked) -> Verdict | None:
