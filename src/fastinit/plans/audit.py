@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from .parameters import Parameter
 from .parts import Part
 from .plan import Plan
 from .receipt import Receipt, Record, elements_hash, places
+from .rows import Rows
 from .table import common_name, fans_of, law_in_words
 from .twins import Twins
 
@@ -63,7 +64,7 @@ class Finding:
     cause: str = ""
 
 
-class Audit(Sequence[Finding]):
+class Audit(Rows[Finding]):
     """The verdict on every tensor of a model; printed, only those that are not as asked.
 
     Attributes
@@ -75,27 +76,14 @@ class Audit(Sequence[Finding]):
     """
 
     def __init__(self, findings: Iterable[Finding], *, how: str, sound: frozenset[str]) -> None:
-        self._findings = tuple(findings)
+        super().__init__(findings)
         self._how = how
         self._sound = sound
-        self.differences = tuple(one for one in self._findings if one.verdict not in sound)
+        self.differences = tuple(one for one in self if one.verdict not in sound)
 
     @property
     def ok(self) -> bool:
         return not self.differences
-
-    def __len__(self) -> int:
-        return len(self._findings)
-
-    @overload
-    def __getitem__(self, index: int) -> Finding: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Finding]: ...
-    def __getitem__(self, index: int | slice) -> Finding | Sequence[Finding]:
-        return self._findings[index]
-
-    def __iter__(self) -> Iterator[Finding]:
-        return iter(self._findings)
 
     def __repr__(self) -> str:
         return f"Audit of {len(self)} tensors, {len(self.differences)} not as they should be"
@@ -105,10 +93,10 @@ class Audit(Sequence[Finding]):
         for group in _alike(self.differences):
             lines += _paragraph(group)
         if IDENTIFIED in self._sound:
-            for group in _alike([one for one in self._findings if one.verdict in self._sound]):
+            for group in _alike([one for one in self if one.verdict in self._sound]):
                 lines.append(f"{_names(group)}: {group[0].found}")
         counts = Counter(
-            f"{one.verdict} ({one.found})" if one.found.startswith("rounded to") else one.verdict for one in self._findings
+            f"{one.verdict} ({one.found})" if one.found.startswith("rounded to") else one.verdict for one in self
         )
         told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
         lines.append(f"{len(self)} tensors{self._how}: {told or 'none'}")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 from .._common.checks import one_of
 from .parameters import Parameter, parameters_of
 from .plan import Plan
 from .recipes import RECIPES
 from .recipes.tensors import UnknownError
+from .rows import Rows
 from .table import Row, common_name
 
 __all__ = ["Change", "Difference", "difference", "recipe_difference"]
@@ -45,7 +46,7 @@ class Change:
         return self.stds[1] / self.stds[0] if self.stds[0] else math.nan
 
 
-class Difference(Sequence[Change]):
+class Difference(Rows[Change]):
     """The tensors that begin otherwise; printed, those that differ in numbers alone share a line.
 
     Attributes
@@ -65,21 +66,8 @@ class Difference(Sequence[Change]):
         same: int,
         without: Sequence[tuple[str, tuple[str, ...]]] = (),
     ) -> None:
-        self._changes = tuple(changes)
+        super().__init__(changes)
         self.titles, self.same, self.without = titles, same, tuple(without)
-
-    def __len__(self) -> int:
-        return len(self._changes)
-
-    @overload
-    def __getitem__(self, index: int) -> Change: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Change]: ...
-    def __getitem__(self, index: int | slice) -> Change | Sequence[Change]:
-        return self._changes[index]
-
-    def __iter__(self) -> Iterator[Change]:
-        return iter(self._changes)
 
     def __repr__(self) -> str:
         return f"Difference of {' and '.join(self.titles)}: {len(self)} of {len(self) + self.same} tensors begin otherwise"

@@ -8,10 +8,10 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from .parameters import Parameter
 from .parts import Part
 from .plan import Piece, Plan, Planned
 from .reading import read_json
+from .rows import Rows
 from .table import Row, Table, fans_of, law_in_words, std_of
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Record:
         return "a function or an array that the receipt does not hold" if made is None else law_in_words(made, self.shape)
 
 
-class Receipt(Sequence[Record]):
+class Receipt(Rows[Record]):
     """What every tensor of a model was filled with: enough to make it again, and to tell later whether a model still has it.
 
     Parameters
@@ -143,21 +144,21 @@ class Receipt(Sequence[Record]):
     True
     """
 
-    __slots__ = ("_records", "key", "source", "version")
-    _records: tuple[Record, ...]
+    __slots__ = ("key", "source", "version")
     key: Key
     source: str
     version: str
 
     def __init__(self, records: Iterable[Record], key: Key, *, source: str = "", version: str = __version__) -> None:
-        for name, value in (("_records", tuple(records)), ("key", check_key(key)), ("source", source), ("version", version)):
+        super().__init__(records)
+        for name, value in (("key", check_key(key)), ("source", source), ("version", version)):
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
 
     def __reduce__(self) -> Any:
-        return _made_again, (self._records, self.key, self.source, self.version)
+        return _made_again, (self._rows, self.key, self.source, self.version)
 
     @classmethod
     def of(
@@ -187,21 +188,8 @@ class Receipt(Sequence[Record]):
         ]
         return cls(records, key, source="" if plan is None else plan.source)
 
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
-        return self._records[index]
-
-    def __iter__(self) -> Iterator[Record]:
-        return iter(self._records)
-
     def _identity(self) -> tuple[Any, ...]:
-        return self._records, self.key, self.source, self.version
+        return self._rows, self.key, self.source, self.version
 
     def __eq__(self, other: object) -> bool:
         return self._identity() == other._identity() if isinstance(other, Receipt) else NotImplemented

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from ..initializers import Initializer
 from ..initializers.fans import FanRule, Fans, compute_fans
+from .rows import Rows
 
 if TYPE_CHECKING:
     from .plan import Plan, Planned
@@ -49,11 +50,8 @@ class Row:
     fans: Fans | None
 
 
-class Table(Sequence[Row]):
+class Table(Rows[Row]):
     """The rows of a plan for a model; printed, tensors of one law whose names differ in numbers alone share a line."""
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self._rows = tuple(rows)
 
     @classmethod
     def of(cls, plan: Plan, planned: Sequence[Planned]) -> Table:
@@ -65,19 +63,6 @@ class Table(Sequence[Row]):
             )
             for one in planned for piece in one.pieces
         ])  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
-        return self._rows[index]
-
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self._rows)
 
     def __repr__(self) -> str:
         return f"Table of {len(self)} tensors, {sum(math.prod(row.shape) for row in self):,} numbers"
