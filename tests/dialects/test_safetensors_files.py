@@ -17,7 +17,7 @@ from fastinit.plans.parameters import parameters_of
 from fastinit.plans.safetensors import open_tensors
 from fastinit.plans.shapes import read_shapes
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: the dialect is not tested")
 safetensors = pytest.importorskip("safetensors")
 
 KEY = Key(21)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: the dialect is not tested")
 
 import fastinit  # noqa: E402
 from fastinit import Key, _core  # noqa: E402

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: the dialect is not tested")
 
 pytestmark = [
     pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch was built without torch.distributed"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: the dialect is not tested")
 transformers = pytest.importorskip("transformers")
 
 from fastinit import Key, plans  # noqa: E402
