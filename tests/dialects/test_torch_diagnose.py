@@ -425,7 +425,6 @@ def test_weights_that_are_parametrized_or_normalised():
     assert_same(state_of(model), before)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of PyTorch's own compiler
 def test_deep_copies_and_compiled_models_are_diagnosed_as_the_model_itself():
     model, inputs = made("GPT-2")
     expected = diagnose(model, *inputs).to_dict()
@@ -486,7 +485,6 @@ def test_lsuv_changes_nothing_where_it_fails():
     assert_same(state_of(model), before)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of PyTorch's own compiler
 def test_lsuv_of_layers_that_are_called_by_name_of_complex_ones_and_of_compiled_models():
     x = torch.randn(64, 8)
     linear = nn.Linear(8, 16)
