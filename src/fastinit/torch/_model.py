@@ -44,7 +44,7 @@ def init_(
     holds a part of a tensor fills that part alone, without the whole and without communication, and gets the bits that one
     process would. A second call writes the same bits. PyTorch's generators are left as they are.
 
-    Everything is checked before anything is written: the plan, dtypes, memory, and buffers without values.
+    The plan, dtypes, memory, and buffers without values are checked before anything is written.
 
     Parameters
     ----------
