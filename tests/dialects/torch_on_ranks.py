@@ -194,7 +194,7 @@ def on_ranks(size: int, backend: str, call: Callable[[], None]) -> bool:
             child = os.fork()
             if child == 0:
                 try:
-                    torch.set_num_threads(1)  # makes PyTorch's pool anew after the fork, which two threads at once sometimes cannot
+                    torch.set_num_threads(1)  # makes the thread pool anew after the fork, for which threads would race
                     store = FakeStore() if backend == "fake" else dist.FileStore(os.path.join(folder, "store"), size)
                     dist.init_process_group(backend, store=store, rank=rank, world_size=size)
                     call()
