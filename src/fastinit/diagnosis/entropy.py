@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["mean_entropy", "some_queries"]
+__all__ = ["QUERIES", "ROWS", "mean_entropy", "some_queries"]
 
 Array = NDArray[Any]
 
-_ROWS, _QUERIES = 16, 32  # pairs of a sample and a head, and queries of each, taken at equal distances
+ROWS, QUERIES = 16, 32  # pairs of a sample and a head, and queries of each, taken at equal distances
 _MASKED = 5000.0  # a key whose logit is this far below the best one is masked: masks of finite numbers are -1e4 or less
 
 
@@ -34,7 +34,7 @@ def some_queries(logits: Any) -> Any:
     array of shape (n, keys)
     """
     flat = logits.reshape(-1, *logits.shape[-2:])
-    some = flat[_evenly(len(flat), _ROWS)][:, _evenly(flat.shape[1], _QUERIES)]
+    some = flat[_evenly(len(flat), ROWS)][:, _evenly(flat.shape[1], QUERIES)]
     return some.reshape(-1, logits.shape[-1])
 
 
@@ -43,7 +43,7 @@ def mean_entropy(logits: Array) -> tuple[float, float]:
 
     Parameters
     ----------
-    logits : ndarray of shape (n, keys)
+    logits : ndarray of shape (..., keys)
         A masked key's is -inf or far below the others.
 
     Returns

@@ -12,7 +12,7 @@ import keras as _keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..diagnosis.entropy import mean_entropy, some_queries
+from ..diagnosis.entropy import ROWS, mean_entropy, some_queries
 
 __all__ = ["attends", "watch_attention"]
 
@@ -20,7 +20,6 @@ Array = NDArray[Any]
 _layers = _keras.layers
 
 _PROJECTED = (_layers.MultiHeadAttention, _layers.GroupQueryAttention)
-_PAIRS = 16  # of a sample and a head, taken at equal distances
 
 
 def attends(layer: Any) -> bool:
@@ -96,7 +95,7 @@ def _entropy_of_projected(query: Array, key: Array, mask: Array | None, causal: 
         return math.nan
     (batch, queries, heads, size), keys = query.shape, key.shape[1]
     samples, own = np.unravel_index(
-        np.linspace(0, batch * heads - 1, min(batch * heads, _PAIRS)).astype(int), (batch, heads)
+        np.linspace(0, batch * heads - 1, min(batch * heads, ROWS)).astype(int), (batch, heads)
     )  # fmt: skip
     logits = np.matmul(query[samples, :, own], key[samples, :, own].transpose(0, 2, 1)) / math.sqrt(size)
     if mask is not None:

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from ..diagnosis.entropy import QUERIES, ROWS, mean_entropy
+
 if TYPE_CHECKING:
     from ..diagnosis.calls import Call
     from ._observe import Observer
 
 __all__ = ["Functions", "attention_entropy"]
 
-_ROWS, _QUERIES = 16, 32  # of attention: pairs of a sample and a head, and queries of each, taken at equal distances
-_MASKED = 5000.0  # a key this far below the best one is masked: masks of finite numbers are -1e4 or less
 _HOPS = 6  # from the weights of attention to their product with values: a cast, dropout, views
 _LARGEST_BRANCH = 10_000  # nodes of the graph that are searched for the stream that a branch came from
 
@@ -185,7 +185,7 @@ def _evenly(length: int, most: int, device: Any) -> torch.Tensor:
 
 def _picked(shape: torch.Size, device: Any) -> tuple[torch.Tensor, ...]:
     """Indices of some of the entries that leading axes have, one array for each axis."""
-    return torch.unravel_index(_evenly(math.prod(shape), _ROWS, device), shape) if shape else ()
+    return torch.unravel_index(_evenly(math.prod(shape), ROWS, device), shape) if shape else ()
 
 
 @torch.no_grad()
@@ -210,7 +210,7 @@ def attention_entropy(
         return math.nan
     with torch.autocast(query.device.type, enabled=False):
         picked = _picked(lead, query.device)
-        rows = _evenly(query.shape[-2], _QUERIES, query.device)
+        rows = _evenly(query.shape[-2], QUERIES, query.device)
         own = (*(index[:, None] for index in picked), rows)
         some = query[own].float()
         keys = key[tuple(
@@ -227,19 +227,13 @@ def attention_entropy(
 
 @torch.no_grad()
 def _some_of(logits: torch.Tensor) -> torch.Tensor:
-    rows = _evenly(logits.shape[-2], _QUERIES, logits.device)
+    rows = _evenly(logits.shape[-2], QUERIES, logits.device)
     picked = _picked(logits.shape[:-2], logits.device)
     return logits[(*(index[:, None] for index in picked), rows)].float()
 
 
-@torch.no_grad()
 def _mean_entropy(logits: torch.Tensor) -> float:
-    visible = logits > logits.amax(dim=-1, keepdim=True) - _MASKED
-    logits = logits.masked_fill(~visible, -math.inf)
-    weights = logits.softmax(dim=-1)
-    entropy = torch.special.entr(weights).sum(dim=-1)
-    shares = (entropy / visible.sum(dim=-1).log())[visible.sum(dim=-1) >= 2]
-    return float(shares.mean()) if shares.numel() else math.nan
+    return mean_entropy(logits.detach().cpu().numpy())[0]
 
 
 @torch.no_grad()
@@ -262,7 +256,7 @@ def _projected(
             key_padding_mask = None if key_padding_mask is None else key_padding_mask[None]
         batch, embed = query.shape[1], query.shape[2]
         some = _evenly(batch, 2, query.device)
-        rows = _evenly(len(query), _QUERIES, query.device)
+        rows = _evenly(len(query), QUERIES, query.device)
         weights = (q_proj_weight, k_proj_weight) if use_separate_proj_weight else in_proj_weight.chunk(3)[:2]
         biases = (None, None) if in_proj_bias is None else in_proj_bias.chunk(3)[:2]
         queries, keys = (
